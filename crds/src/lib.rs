@@ -1,0 +1,1 @@
+//! The seven Isthmus kinds, their rules and the generator of their CRDs.

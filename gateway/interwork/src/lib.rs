@@ -1,0 +1,1 @@
+//! Mappings between SIP and XMPP, both directions.

@@ -1,0 +1,1 @@
+//! Protocol-neutral words: domains, addresses, presence, messages, ids, time.

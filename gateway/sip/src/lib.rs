@@ -1,0 +1,1 @@
+//! Sans-io SIP: codec, framer, transactions, dialogs, subscriptions, SDP, PIDF.

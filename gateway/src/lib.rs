@@ -1,0 +1,1 @@
+//! The data plane: wiring and all IO to peers.

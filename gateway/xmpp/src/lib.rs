@@ -1,0 +1,1 @@
+//! Sans-io XMPP: bounded stream codec, component link, stanza types.
