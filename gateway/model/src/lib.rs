@@ -7,11 +7,13 @@
 pub mod address;
 pub mod decision;
 pub mod domain;
+pub mod pair;
 pub mod presence;
 pub mod time;
 
 pub use address::{Address, AddressError, BareAddress, Localpart, Resource};
 pub use decision::{Access, DenyMode, Direction, Feature, OfflineIm, Protocol};
 pub use domain::{Domain, DomainError};
+pub use pair::{Entropy, PairId};
 pub use presence::{LangText, Priority, ResourcePresence, Show};
 pub use time::{EpochMillis, Now};
