@@ -115,8 +115,7 @@ impl Localpart {
             local.make_ascii_lowercase();
             return Ok(Self(local));
         }
-        let enforced =
-            UsernameCaseMapped::enforce(text).map_err(|_| AddressError::InvalidLocalpart)?;
+        let enforced = UsernameCaseMapped::enforce(text).map_err(|_| AddressError::InvalidLocalpart)?;
         if enforced.is_empty() || enforced.len() > MAX_PART {
             return Err(AddressError::InvalidLocalpart);
         }
@@ -222,10 +221,7 @@ impl BareAddress {
     ///
     /// Any [`AddressError`] but `InvalidResource`.
     pub fn from_sip(user: &str, host: &str) -> Result<Self, AddressError> {
-        Ok(Self {
-            local: Localpart::from_sip_user(user)?,
-            domain: Domain::parse(host)?,
-        })
+        Ok(Self { local: Localpart::from_sip_user(user)?, domain: Domain::parse(host)? })
     }
 
     /// Maps a bare or full JID, leaving out the resource.
@@ -236,10 +232,7 @@ impl BareAddress {
     pub fn from_jid(text: &str) -> Result<Self, AddressError> {
         let bare = text.split_once('/').map_or(text, |(bare, _)| bare);
         let (local, domain) = bare.split_once('@').ok_or(AddressError::NoUser)?;
-        Ok(Self {
-            local: Localpart::from_jid_localpart(local)?,
-            domain: Domain::parse(domain)?,
-        })
+        Ok(Self { local: Localpart::from_jid_localpart(local)?, domain: Domain::parse(domain)? })
     }
 
     /// Returns the bare JID, with U-labels (RFC 7622 §3.2).
@@ -255,10 +248,7 @@ impl BareAddress {
     /// Adds a resource.
     #[must_use]
     pub fn with_resource(self, resource: Option<Resource>) -> Address {
-        Address {
-            bare: self,
-            resource,
-        }
+        Address { bare: self, resource }
     }
 }
 
@@ -290,10 +280,7 @@ impl Address {
     ///
     /// Any [`AddressError`].
     pub fn from_sip(user: &str, host: &str, gr: Option<&str>) -> Result<Self, AddressError> {
-        Ok(Self {
-            bare: BareAddress::from_sip(user, host)?,
-            resource: gr.map(Resource::from_gr).transpose()?,
-        })
+        Ok(Self { bare: BareAddress::from_sip(user, host)?, resource: gr.map(Resource::from_gr).transpose()? })
     }
 
     /// Maps a bare or full JID.
@@ -306,10 +293,7 @@ impl Address {
             Some((_, resource)) => Some(Resource::parse(resource)?),
             None => None,
         };
-        Ok(Self {
-            bare: BareAddress::from_jid(text)?,
-            resource,
-        })
+        Ok(Self { bare: BareAddress::from_jid(text)?, resource })
     }
 
     /// Returns the bare or full JID, with U-labels.
@@ -333,9 +317,9 @@ impl Address {
 fn is_simple_user(user: &str) -> bool {
     !user.is_empty()
         && user.len() <= MAX_PART
-        && user.bytes().all(|b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+' | b'~' | b'!' | b'=')
-        })
+        && user
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'+' | b'~' | b'!' | b'='))
 }
 
 /// The characters that may stand unescaped in the user part (RFC 3261 §25: unreserved, user-unreserved).
@@ -386,11 +370,7 @@ fn escape(text: &str) -> String {
     for (at, c) in text.char_indices() {
         if c == '\\' {
             let rest = &text[at + 1..];
-            out.push_str(if escape_code(rest).is_some() {
-                "\\5c"
-            } else {
-                "\\"
-            });
+            out.push_str(if escape_code(rest).is_some() { "\\5c" } else { "\\" });
         } else if let Some((_, code)) = ESCAPES.iter().find(|(escaped, _)| *escaped == c) {
             out.push('\\');
             out.push_str(code);
@@ -426,10 +406,7 @@ fn escape_code(rest: &str) -> Option<char> {
     if code == "5c" {
         return Some('\\');
     }
-    ESCAPES
-        .iter()
-        .find(|(_, digits)| *digits == code)
-        .map(|(c, _)| *c)
+    ESCAPES.iter().find(|(_, digits)| *digits == code).map(|(c, _)| *c)
 }
 
 #[cfg(test)]

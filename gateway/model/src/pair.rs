@@ -34,12 +34,7 @@ impl PairId {
     /// Names the pair.
     pub fn of(local: &BareAddress, remote: &BareAddress) -> Self {
         let mut hash = Sha256::new();
-        for part in [
-            local.local.as_str(),
-            local.domain.as_str(),
-            remote.local.as_str(),
-            remote.domain.as_str(),
-        ] {
+        for part in [local.local.as_str(), local.domain.as_str(), remote.local.as_str(), remote.domain.as_str()] {
             hash.update(part.as_bytes());
             hash.update([0]);
         }
@@ -47,9 +42,7 @@ impl PairId {
         let mut id = [b'0'; LEN];
         // 16 characters of 5 bits: two groups of 5 octets.
         for (group, chunk) in digest[..10].chunks_exact(5).enumerate() {
-            let bits = chunk
-                .iter()
-                .fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+            let bits = chunk.iter().fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
             for place in 0..8 {
                 let index = (bits >> (35 - 5 * place)) & 31;
                 id[group * 8 + place] = ALPHABET[usize::try_from(index).unwrap_or(0)];
@@ -107,10 +100,7 @@ mod tests {
         let (first, second) = (pair.new_tag(&mut entropy), pair.new_tag(&mut entropy));
         assert_ne!(first, second);
         assert_eq!(PairId::from_tag(&first), Some(pair));
-        assert_ne!(
-            pair,
-            PairId::of(&user("ana@partner.example"), &user("lee@corp.example"))
-        );
+        assert_ne!(pair, PairId::of(&user("ana@partner.example"), &user("lee@corp.example")));
         for foreign in ["", "-", "a6c85cf", &first[1..], &first.to_uppercase()] {
             assert_eq!(PairId::from_tag(foreign), None, "{foreign}");
         }

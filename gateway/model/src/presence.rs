@@ -55,10 +55,7 @@ pub struct LangText {
 impl LangText {
     /// Makes a text without a language.
     pub fn plain(text: impl Into<String>) -> Self {
-        Self {
-            lang: None,
-            text: text.into(),
-        }
+        Self { lang: None, text: text.into() }
     }
 }
 

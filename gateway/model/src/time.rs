@@ -45,10 +45,7 @@ impl Now {
     /// Returns the moment `duration` later on both clocks.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
-        Self {
-            instant: self.instant + duration,
-            epoch: self.epoch.plus(duration),
-        }
+        Self { instant: self.instant + duration, epoch: self.epoch.plus(duration) }
     }
 }
 
@@ -62,14 +59,8 @@ mod tests {
 
     #[test]
     fn stored_times_convert_and_the_past_is_now() {
-        let now = Now {
-            instant: Instant::now_for_tests(),
-            epoch: EpochMillis(10_000),
-        };
-        assert_eq!(
-            now.instant_of(EpochMillis(12_500)),
-            now.instant + Duration::from_millis(2500)
-        );
+        let now = Now { instant: Instant::now_for_tests(), epoch: EpochMillis(10_000) };
+        assert_eq!(now.instant_of(EpochMillis(12_500)), now.instant + Duration::from_millis(2500));
         assert_eq!(now.instant_of(EpochMillis(1)), now.instant);
     }
 
@@ -78,10 +69,7 @@ mod tests {
     }
 
     impl NowForTests for Instant {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a test needs some instant to start from"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "a test needs some instant to start from")]
         fn now_for_tests() -> Self {
             Self::now()
         }
