@@ -1,0 +1,318 @@
+//! From bytes to a [`Message`].
+
+use bytes::Bytes;
+use memchr::memchr3;
+
+use super::{AddrSpans, Entries, Entry, Message, ParseError, ParseErrorKind as Kind, Partial, Span, Start, ViaSpans};
+use crate::header::{CSeq, HeaderName, NameAddr, Via};
+use crate::limits::Limits;
+use crate::status::StatusCode;
+use crate::uri::Uri;
+use crate::wire;
+
+impl Message {
+    /// Reads one whole message: a datagram, or what the [`crate::Framer`] cut out of a stream.
+    ///
+    /// Line breaks in front are skipped. Without Content-Length the body is all that follows; with one, bytes
+    /// after the body are dropped (RFC 3261 §18.3).
+    ///
+    /// # Errors
+    ///
+    /// [`ParseError`] says what is wrong, and carries a [`Partial`] when the request can be answered.
+    pub fn parse(bytes: Bytes, limits: &Limits) -> Result<Self, ParseError> {
+        let mut bytes = bytes;
+        let breaks = bytes.iter().take_while(|b| matches!(b, b'\r' | b'\n')).count();
+        if breaks > 0 {
+            bytes = bytes.slice(breaks..);
+        }
+        match Lines::split(&bytes, limits) {
+            Ok(lines) => Self::from_lines(bytes, lines, limits),
+            Err(kind) => Err(ParseError::new(kind, &bytes, limits)),
+        }
+    }
+
+    /// Reads a message whose lines were found already.
+    pub(crate) fn from_lines(bytes: Bytes, mut lines: Lines, limits: &Limits) -> Result<Self, ParseError> {
+        let bytes = if lines.folded { unfold(&bytes, &lines) } else { bytes };
+        match read(&bytes, &mut lines, limits) {
+            Ok((start, heads)) => Ok(Self {
+                start,
+                entries: lines.entries,
+                top_via: heads.via,
+                from: heads.from,
+                to: heads.to,
+                call_id: heads.call_id,
+                cseq: heads.cseq,
+                body: heads.body,
+                source: None,
+                bytes,
+            }),
+            Err(kind) => Err(ParseError::new(kind, &bytes, limits)),
+        }
+    }
+}
+
+impl ParseError {
+    /// Reads from `bytes` what an answer needs.
+    pub(crate) fn new(kind: Kind, bytes: &[u8], limits: &Limits) -> Self {
+        Self { kind, partial: Partial::salvage(bytes, limits).map(Box::new) }
+    }
+}
+
+/// The lines of a header block.
+#[derive(Debug)]
+pub(crate) struct Lines {
+    start: Span,
+    entries: Entries,
+    /// First byte of the body.
+    pub(crate) end: usize,
+    folded: bool,
+}
+
+impl Lines {
+    /// Finds the lines. Values are trimmed and may still hold the line breaks of folding.
+    pub(crate) fn split(bytes: &[u8], limits: &Limits) -> Result<Self, Kind> {
+        let mut lines = Self { start: Span::default(), entries: Entries::new(), end: 0, folded: false };
+        let mut at = 0;
+        let mut first = true;
+        loop {
+            let end = line_end(bytes, at, limits)?;
+            let line = bytes.get(at..end).unwrap_or_default();
+            let next = end + 2;
+            if first {
+                if line.is_empty() {
+                    return Err(Kind::Empty);
+                }
+                first = false;
+                lines.start = Span::new(at, end);
+            } else if line.is_empty() {
+                lines.end = next;
+                return Ok(lines);
+            } else if matches!(line.first(), Some(b' ' | b'\t')) {
+                let last = lines.entries.last_mut().ok_or(Kind::HeaderLine)?;
+                last.value.end = Span::new(at, end).end;
+                lines.folded = true;
+            } else {
+                if lines.entries.len() >= limits.header_lines {
+                    return Err(Kind::TooManyHeaders);
+                }
+                lines.entries.push(entry(line, at).ok_or(Kind::HeaderLine)?);
+            }
+            at = next;
+        }
+    }
+}
+
+/// What Content-Length says before the message is read.
+pub(crate) enum Length {
+    Missing,
+    Bad,
+    Is(usize),
+}
+
+impl Lines {
+    /// Looks for Content-Length; two of them are bad even when they agree.
+    pub(crate) fn content_length(&self, bytes: &[u8]) -> Length {
+        let mut found = Length::Missing;
+        for entry in self.entries.iter().filter(|e| e.header == HeaderName::ContentLength) {
+            let value = bytes.get(entry.value.range()).and_then(|v| std::str::from_utf8(v).ok()).unwrap_or_default();
+            found = match (found, wire::number(value.trim_ascii())) {
+                (Length::Missing, Some(length)) => Length::Is(length),
+                _ => return Length::Bad,
+            };
+        }
+        found
+    }
+}
+
+/// Where the line that starts at `at` ends; its CRLF follows.
+fn line_end(bytes: &[u8], at: usize, limits: &Limits) -> Result<usize, Kind> {
+    // two bytes more for the line break of a line that ends at the limit
+    let window = bytes.get(..limits.header_block.saturating_add(2).min(bytes.len())).unwrap_or_default();
+    let mut from = at;
+    loop {
+        let rest = window.get(from..).unwrap_or_default();
+        let Some(offset) = memchr3(b'\r', b'\n', 0, rest) else {
+            let cut = window.len() < bytes.len();
+            return Err(if cut { Kind::HeaderBlockTooLarge } else { Kind::Truncated });
+        };
+        let found = from + offset;
+        match (bytes.get(found), bytes.get(found + 1)) {
+            (Some(b'\r'), Some(b'\n')) if found + 2 > limits.header_block => return Err(Kind::HeaderBlockTooLarge),
+            (Some(b'\r'), Some(b'\n')) => return Ok(found),
+            // the grammar has NUL as quoted-pair
+            (Some(0), _) if found > at && bytes.get(found - 1) == Some(&b'\\') => from = found + 1,
+            (Some(b'\r'), None) => return Err(Kind::Truncated),
+            _ => return Err(Kind::ControlCharacter),
+        }
+    }
+}
+
+/// Takes a header line apart. `at` is where it starts in the message.
+fn entry(line: &[u8], at: usize) -> Option<Entry> {
+    let name_end = line.iter().position(|&b| !wire::is(b, wire::TOKEN))?;
+    let space = line.get(name_end..)?.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+    if name_end == 0 || line.get(name_end + space) != Some(&b':') {
+        return None;
+    }
+    let name = std::str::from_utf8(line.get(..name_end)?).ok()?;
+    Some(Entry {
+        header: HeaderName::parse(name),
+        name: Span::new(at, at + name_end),
+        value: Span::new(at + name_end + space + 1, at + line.len()),
+    })
+}
+
+/// Copies the message with spaces in place of the line breaks inside of values; positions stay.
+fn unfold(bytes: &Bytes, lines: &Lines) -> Bytes {
+    let mut copy = bytes.to_vec();
+    for entry in &lines.entries {
+        for byte in copy.get_mut(entry.value.range()).unwrap_or_default() {
+            if matches!(byte, b'\r' | b'\n') {
+                *byte = b' ';
+            }
+        }
+    }
+    Bytes::from(copy)
+}
+
+struct Heads {
+    via: ViaSpans,
+    from: AddrSpans,
+    to: AddrSpans,
+    call_id: Span,
+    cseq: (u32, Span),
+    body: Span,
+}
+
+/// Reads the start line and the headers that every message has.
+fn read(bytes: &[u8], lines: &mut Lines, limits: &Limits) -> Result<(Start, Heads), Kind> {
+    let block = bytes.get(..lines.end).unwrap_or_default();
+    let block = std::str::from_utf8(block).map_err(|_| Kind::Utf8)?;
+    let text = |span: Span| block.get(span.range()).unwrap_or_default();
+
+    let start = start_line(bytes, text(lines.start), limits)?;
+    let mut seen = 0u128;
+    let mut heads = Heads {
+        via: ViaSpans::default(),
+        from: AddrSpans::default(),
+        to: AddrSpans::default(),
+        call_id: Span::default(),
+        cseq: (0, Span::default()),
+        body: Span::default(),
+    };
+    let mut length = None;
+    for entry in &mut lines.entries {
+        let header = entry.header;
+        let value = wire::trim(text(entry.value));
+        entry.value = Span::of(bytes, value);
+        let again = seen & header.bit() != 0;
+        if again && header.is_single() {
+            return Err(Kind::Duplicate(header));
+        }
+        let bad = Kind::Bad(header);
+        match header {
+            HeaderName::Via if heads.via.value == Span::default() => {
+                if let Some(first) = wire::CommaList::new(value).next() {
+                    heads.via = via(bytes, first).ok_or(bad)?;
+                }
+            }
+            HeaderName::From => heads.from = address(bytes, value).ok_or(bad)?,
+            HeaderName::To => heads.to = address(bytes, value).ok_or(bad)?,
+            HeaderName::CallId => heads.call_id = call_id(bytes, value).ok_or(bad)?,
+            HeaderName::CSeq => {
+                let cseq = CSeq::parse(value).map_err(|_| bad)?;
+                // known methods are static text, so take the spelling from the value
+                let method = value.rsplit([' ', '\t']).next().unwrap_or_default();
+                heads.cseq = (cseq.number, Span::of(bytes, method));
+            }
+            HeaderName::ContentLength => length = Some(wire::number::<usize>(value).ok_or(bad)?),
+            _ => {}
+        }
+        seen |= header.bit();
+    }
+    for header in [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
+        if seen & header.bit() == 0 {
+            return Err(Kind::Missing(header));
+        }
+    }
+    if heads.via.value == Span::default() {
+        return Err(Kind::Missing(HeaderName::Via));
+    }
+    if let Start::Request { method, .. } = start
+        && text(method) != text(heads.cseq.1)
+    {
+        return Err(Kind::MethodMismatch);
+    }
+    let rest = bytes.len().saturating_sub(lines.end);
+    let length = length.unwrap_or(rest);
+    if length > limits.body {
+        return Err(Kind::BodyTooLarge);
+    }
+    if length > rest {
+        return Err(Kind::BodyTruncated);
+    }
+    heads.body = Span::new(lines.end, lines.end + length);
+    Ok((start, heads))
+}
+
+fn start_line(bytes: &[u8], line: &str, limits: &Limits) -> Result<Start, Kind> {
+    if line.get(..4).is_some_and(|head| head.eq_ignore_ascii_case("SIP/")) {
+        let (version, rest) = line.split_once(' ').ok_or(Kind::StartLine)?;
+        check_version(version)?;
+        // the space before an empty reason is there by the grammar, and is often left out
+        let (code, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+        let status = Some(code).filter(|c| c.len() == 3).and_then(wire::number).and_then(StatusCode::new);
+        return Ok(Start::Response { status: status.ok_or(Kind::StartLine)?, reason: Span::of(bytes, reason) });
+    }
+    let (method, rest) = line.split_once(' ').ok_or(Kind::StartLine)?;
+    let (uri, version) = rest.rsplit_once(' ').ok_or(Kind::StartLine)?;
+    if !wire::is_token(method) {
+        return Err(Kind::StartLine);
+    }
+    check_version(version)?;
+    if uri.len() > limits.uri {
+        return Err(Kind::UriTooLong);
+    }
+    Uri::parse(uri).map_err(|_| Kind::RequestUri)?;
+    Ok(Start::Request { method: Span::of(bytes, method), uri: Span::of(bytes, uri) })
+}
+
+fn check_version(version: &str) -> Result<(), Kind> {
+    if version.eq_ignore_ascii_case("SIP/2.0") {
+        return Ok(());
+    }
+    let (name, number) = version.split_once('/').ok_or(Kind::StartLine)?;
+    let (major, minor) = number.split_once('.').ok_or(Kind::StartLine)?;
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if name.eq_ignore_ascii_case("SIP") && digits(major) && digits(minor) {
+        return Err(Kind::Version);
+    }
+    Err(Kind::StartLine)
+}
+
+fn via(bytes: &[u8], value: &str) -> Option<ViaSpans> {
+    let via = Via::parse(value).ok()?;
+    Some(ViaSpans {
+        value: Span::of(bytes, value),
+        transport: Span::of(bytes, via.transport),
+        sent_by: Span::of(bytes, via.sent_by),
+        host: Span::of(bytes, via.host_text),
+        port: via.port,
+        params: Span::of(bytes, via.params.as_str()),
+    })
+}
+
+fn address(bytes: &[u8], value: &str) -> Option<AddrSpans> {
+    let address = NameAddr::parse(value).ok()?;
+    if address.params.find("tag").is_some_and(|tag| !tag.is_some_and(wire::is_token)) {
+        return None;
+    }
+    let place = |text: &str| if text.is_empty() { Span::default() } else { Span::of(bytes, text) };
+    Some(AddrSpans { display: place(address.display), uri: place(address.uri), params: place(address.params.as_str()) })
+}
+
+/// Accepts any text without white space; the grammar is a little narrower, but a Call-ID is only compared.
+fn call_id(bytes: &[u8], value: &str) -> Option<Span> {
+    wire::all(value, wire::VISIBLE).then(|| Span::of(bytes, value))
+}
