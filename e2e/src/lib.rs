@@ -1,1 +1,17 @@
 //! Quickstart, independent peers, scenarios and benchmarks: sees only the wire and the API.
+//!
+//! Each peer that we did not write has a file named for it, which writes its configuration, starts it
+//! on free loopback ports in the scenario's own folder and stops it by id. What a scenario asserts it
+//! reads at the far end: in the stanzas that a chat client received, in the SIP that a phone or SIPp
+//! saw, never in the gateway's logs.
+
+pub mod baresip;
+pub mod kamailio;
+pub mod lab;
+pub mod pki;
+pub mod ports;
+pub mod process;
+pub mod prosody;
+pub mod sip_trace;
+pub mod sipp;
+pub mod xmpp_client;

@@ -1,0 +1,137 @@
+//! Prosody as the organisation's own XMPP server, with its users and component names.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::lab::{Lab, wait_for};
+use crate::ports;
+use crate::process::Process;
+use crate::xmpp_client::XmppClient;
+
+/// The password of every test user.
+pub const PASSWORD: &str = "secret";
+/// The secret of every component.
+pub const COMPONENT_SECRET: &str = "s3cret";
+
+/// What a Prosody shall serve.
+#[derive(Debug, Clone)]
+pub struct ProsodyPlan {
+    /// The local domain.
+    pub domain: String,
+    /// Local parts of accounts, each with [`PASSWORD`].
+    pub users: Vec<String>,
+    /// Names that a component may take, each with [`COMPONENT_SECRET`].
+    pub components: Vec<String>,
+    /// Whether messages for users who are offline are stored; otherwise they bounce.
+    pub stores_offline: bool,
+    /// Client and component port; chosen free when absent.
+    pub ports: Option<(u16, u16)>,
+}
+
+impl ProsodyPlan {
+    /// `corp.example` with the given users and components; messages for offline users bounce.
+    pub fn corp(users: &[&str], components: &[&str]) -> Self {
+        Self {
+            domain: "corp.example".to_owned(),
+            users: users.iter().map(ToString::to_string).collect(),
+            components: components.iter().map(ToString::to_string).collect(),
+            stores_offline: false,
+            ports: None,
+        }
+    }
+}
+
+/// A running Prosody.
+#[derive(Debug)]
+pub struct Prosody {
+    process: Process,
+    /// The domain whose users it serves.
+    pub domain: String,
+    /// Clients connect here, without TLS, on loopback.
+    pub client_port: u16,
+    /// Components connect here.
+    pub component_port: u16,
+}
+
+impl Prosody {
+    /// Writes configuration and accounts, starts the server and waits until it answers.
+    ///
+    /// # Errors
+    ///
+    /// When Prosody is not installed, ends, or does not listen within 10 s.
+    pub async fn start(lab: &Lab, plan: &ProsodyPlan) -> Result<Self> {
+        let folder = lab.folder("prosody")?;
+        let (client_port, component_port) = match plan.ports {
+            Some(ports) => ports,
+            None => (ports::free()?, ports::free()?),
+        };
+        let accounts = folder.join("data").join(plan.domain.replace('.', "%2e")).join("accounts");
+        fs::create_dir_all(&accounts)?;
+        for user in &plan.users {
+            let account = format!("return {{\n\t[\"password\"] = \"{PASSWORD}\";\n}};\n");
+            fs::write(accounts.join(format!("{user}.dat")), account)?;
+        }
+        fs::create_dir_all(folder.join("certs"))?;
+        let offline = if plan.stores_offline { "\"offline\"; " } else { "" };
+        let disabled = if plan.stores_offline { "" } else { "\"offline\"; " };
+        let components: String = plan
+            .components
+            .iter()
+            .map(|name| format!("Component \"{name}\"\n\tcomponent_secret = \"{COMPONENT_SECRET}\"\n"))
+            .collect();
+        let config = format!(
+            r#"run_as_root = true
+data_path = "data"; pidfile = "prosody.pid"; admin_socket = "admin.sock"; certificates = "certs"
+daemonize = false; interfaces = {{ "127.0.0.1" }}
+c2s_ports = {{ {client_port} }}; component_ports = {{ {component_port} }}; component_interfaces = {{ "127.0.0.1" }}
+legacy_ssl_ports = {{}}; c2s_direct_tls_ports = {{}}; s2s_ports = {{}}; s2s_direct_tls_ports = {{}}; http_ports = {{}}; https_ports = {{}}
+modules_enabled = {{ "roster"; "saslauth"; "disco"; "ping"; "pep"; {offline}"blocklist"; "carbons"; "posix" }}
+modules_disabled = {{ "s2s"; "s2s_auth_certs"; "tls"; {disabled}}}
+c2s_require_encryption = false; allow_unencrypted_plain_auth = true
+authentication = "internal_plain"; storage = "internal"
+log = {{ {{ levels = {{ min = "info" }}, to = "console" }} }}
+VirtualHost "{}"
+{components}"#,
+            plan.domain
+        );
+        let file = folder.join("prosody.cfg.lua");
+        fs::write(&file, config)?;
+        let mut command = Command::new("prosody");
+        command.arg("--config").arg(&file).arg("-F");
+        let mut process = Process::spawn("prosody", &command, &folder)?;
+        // Prosody opens the component port only when it has a component.
+        let no_components = plan.components.is_empty();
+        wait_for("prosody listens", Duration::from_secs(10), || {
+            let state = process.must_run();
+            async move {
+                state?;
+                let up = ports::answers(client_port) && (no_components || ports::answers(component_port));
+                Ok(up.then_some(()))
+            }
+        })
+        .await?;
+        Ok(Self { process, domain: plan.domain.clone(), client_port, component_port })
+    }
+
+    /// Logs a user in with the given resource and sends no presence yet.
+    ///
+    /// # Errors
+    ///
+    /// When the login does not succeed within 10 s.
+    pub async fn login(&self, user: &str, resource: &str) -> Result<XmppClient> {
+        let address = format!("{user}@{}/{resource}", self.domain);
+        XmppClient::login(&address, PASSWORD, self.client_port).await.with_context(|| format!("login of {address}"))
+    }
+
+    /// Stops the server as its administrator would.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reaped.
+    pub async fn stop(self) -> Result<()> {
+        self.process.stop(Duration::from_secs(5)).await.map(drop)
+    }
+}
