@@ -10,6 +10,7 @@ pub mod header;
 pub mod limits;
 pub mod message;
 pub mod method;
+pub mod pidf;
 pub mod sdp;
 pub mod status;
 pub mod uri;
