@@ -10,7 +10,10 @@
 //! This crate does no IO, knows no clock and never touches a Kubernetes client.
 
 #![expect(unreachable_pub, reason = "kube's schema derive copies public structures into function bodies")]
-#![expect(clippy::duplicated_attributes, reason = "columns of kinds share their types, which the lint takes for repetition")]
+#![expect(
+    clippy::duplicated_attributes,
+    reason = "columns of kinds share their types, which the lint takes for repetition"
+)]
 
 #[macro_use]
 mod string_enum;
@@ -25,6 +28,7 @@ mod federation;
 mod federation_policy;
 mod gateway_pool;
 mod local_domain;
+pub mod manifest;
 mod object;
 mod overrides;
 mod peer_type;
@@ -32,6 +36,7 @@ pub mod rules;
 mod schema;
 mod secret;
 mod shared;
+pub mod validate;
 
 pub use dns_publication::*;
 pub use domain_claim::*;

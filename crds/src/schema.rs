@@ -145,7 +145,7 @@ text_formats! {
     }
     /// User address, `user@domain`.
     UserAddress {
-        r"^[^@\s/]{1,1023}@([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z]([-a-z0-9]{0,61}[a-z0-9])$", 1277,
+        r"^[^@\s/]+@([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)+[a-z]([-a-z0-9]{0,61}[a-z0-9])$", 1277,
         "a user address",
         "Write user@domain with the domain in lower case, for example mallory@partner.example."
     }
