@@ -5,6 +5,8 @@
 //! [`RequestWriter`] and [`ResponseWriter`], which cannot write a line break inside a value.
 //! Nothing in this crate reads a clock, draws random numbers or touches a socket.
 
+pub mod dialog;
+pub mod endpoint;
 pub mod framer;
 pub mod header;
 pub mod limits;
@@ -13,6 +15,9 @@ pub mod method;
 pub mod pidf;
 pub mod sdp;
 pub mod status;
+pub mod subscription;
+pub mod timer;
+mod transaction;
 pub mod uri;
 mod wire;
 pub mod write;

@@ -1,0 +1,308 @@
+//! The subscriber's side of one subscription (RFC 6665 §4.1, interworking specification §2.2, §2.3, §2.5).
+
+use std::time::Duration;
+
+use isthmus_model::EpochMillis;
+use minicbor::{Decode, Encode};
+
+use super::DEFAULT_EXPIRES_SECS;
+use super::backoff::up_to;
+use super::reason::{Ended, TerminationReason};
+use crate::header::SubscriptionState;
+
+/// What the subscriber knows of a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub enum SubscriberState {
+    /// The SUBSCRIBE was sent; no NOTIFY has come.
+    #[n(0)]
+    NotifyWait,
+    /// The notifier waits for its user.
+    #[n(1)]
+    Pending,
+    /// Presence flows.
+    #[n(2)]
+    Active,
+    /// It is over.
+    #[n(3)]
+    Terminated,
+}
+
+/// One subscription of ours, from the first SUBSCRIBE on; the record and the rules.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Subscriber {
+    #[n(0)]
+    state: SubscriberState,
+    #[n(1)]
+    requested_secs: u32,
+    #[n(2)]
+    granted_secs: Option<u32>,
+    #[n(3)]
+    expires_at: Option<u64>,
+    #[n(4)]
+    refresh_at: Option<u64>,
+    /// Timer N: a NOTIFY must follow each SUBSCRIBE.
+    #[n(5)]
+    notify_by: Option<u64>,
+    /// We sent `Expires: 0`.
+    #[n(6)]
+    closing: bool,
+    /// A NOTIFY has told the lifetime since our last SUBSCRIBE, so that the 2xx says nothing new.
+    #[n(7)]
+    told_by_notify: bool,
+}
+
+/// What a NOTIFY brought. All are answered 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notified {
+    /// The notifier still waits for its user.
+    Pending {
+        /// It was active before: announced presence ends.
+        was_active: bool,
+    },
+    /// Presence flows.
+    Active {
+        /// It was not active before: the authorization is granted, and a missing body means closed.
+        first: bool,
+    },
+    /// The subscription is over.
+    Terminated(Ended),
+}
+
+/// Why a NOTIFY is refused, though it belongs to the subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RefuseNotify {
+    /// The state is none of RFC 6665: 400.
+    #[error("unknown subscription state")]
+    UnknownState,
+    /// The subscription is over: 481.
+    #[error("subscription is over")]
+    Over,
+}
+
+/// What a subscription waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscriberDeadline {
+    /// Timer N ended: no NOTIFY came after a SUBSCRIBE. The subscription is over (RFC 6665 §4.1.2.4).
+    NoNotify {
+        /// It was an attempt to open one, a refresh, or our own end of it.
+        during: SubscribePhase,
+    },
+    /// Refresh it now.
+    Refresh,
+    /// Its lifetime ended without a refresh.
+    Expired,
+}
+
+/// Which SUBSCRIBE was sent last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscribePhase {
+    /// The first.
+    Initial,
+    /// A refresh.
+    Refresh,
+    /// `Expires: 0`.
+    Closing,
+}
+
+/// Returns the lifetime that an accepted SUBSCRIBE has, in seconds: what the answer says, never more than asked.
+pub fn granted(requested_secs: u32, answered: Option<u32>) -> u32 {
+    answered.unwrap_or(requested_secs).min(requested_secs)
+}
+
+/// Returns how long after it was granted a subscription of `granted_secs` is refreshed.
+///
+/// That is `granted − clamp(granted/10, 40 s, 300 s) − jitter` with a jitter of up to 5 % drawn from `random`; half of the
+/// lifetime when that is under 120 s.
+pub fn refresh_delay(granted_secs: u32, random: u64) -> Duration {
+    let granted = Duration::from_secs(granted_secs.into());
+    if granted_secs < 120 {
+        return granted / 2;
+    }
+    let margin = Duration::from_secs((granted_secs / 10).clamp(40, 300).into());
+    granted.saturating_sub(margin).saturating_sub(up_to(granted / 20, random))
+}
+
+impl Subscriber {
+    /// Begins with the first SUBSCRIBE; `timer_n` is 64·T1.
+    pub fn new(now: EpochMillis, requested_secs: u32, timer_n: Duration) -> Self {
+        Self {
+            state: SubscriberState::NotifyWait,
+            requested_secs,
+            granted_secs: None,
+            expires_at: None,
+            refresh_at: None,
+            notify_by: Some(now.plus(timer_n).0),
+            closing: requested_secs == 0,
+            told_by_notify: false,
+        }
+    }
+
+    /// The state.
+    pub fn state(&self) -> SubscriberState {
+        self.state
+    }
+
+    /// The lifetime that is asked for, in seconds.
+    pub fn requested_secs(&self) -> u32 {
+        self.requested_secs
+    }
+
+    /// Changes the lifetime that the next SUBSCRIBE asks for, after a 423.
+    pub fn request_secs(&mut self, secs: u32) {
+        self.requested_secs = secs;
+    }
+
+    /// When it ends unless refreshed; `None` before anything was granted.
+    pub fn expires_at(&self) -> Option<EpochMillis> {
+        self.expires_at.map(EpochMillis)
+    }
+
+    /// True after [`Self::start_closing`].
+    pub fn is_closing(&self) -> bool {
+        self.closing
+    }
+
+    /// Which SUBSCRIBE was sent last.
+    pub fn phase(&self) -> SubscribePhase {
+        match self.state {
+            _ if self.closing => SubscribePhase::Closing,
+            SubscriberState::NotifyWait => SubscribePhase::Initial,
+            _ => SubscribePhase::Refresh,
+        }
+    }
+
+    /// Records that a refresh is being sent: a NOTIFY must follow within Timer N.
+    pub fn start_refresh(&mut self, now: EpochMillis, timer_n: Duration) {
+        self.refresh_at = None;
+        self.told_by_notify = false;
+        self.notify_by = Some(now.plus(timer_n).0);
+    }
+
+    /// Records that `Expires: 0` is being sent: the last NOTIFY must follow within Timer N.
+    pub fn start_closing(&mut self, now: EpochMillis, timer_n: Duration) {
+        self.closing = true;
+        self.start_refresh(now, timer_n);
+    }
+
+    /// Takes a 2xx with the `Expires` that it carried.
+    pub fn handle_accepted(&mut self, now: EpochMillis, answered: Option<u32>, random: u64) {
+        if self.closing || self.told_by_notify || self.state == SubscriberState::Terminated {
+            return;
+        }
+        self.set_lifetime(now, granted(self.requested_secs, answered), random);
+    }
+
+    /// Takes a NOTIFY of the dialog.
+    ///
+    /// # Errors
+    ///
+    /// [`RefuseNotify::UnknownState`] for a state of no standard, [`RefuseNotify::Over`] after the end.
+    pub fn handle_notify(
+        &mut self,
+        now: EpochMillis,
+        state: &SubscriptionState<'_>,
+        random: u64,
+    ) -> Result<Notified, RefuseNotify> {
+        if self.state == SubscriberState::Terminated {
+            return Err(RefuseNotify::Over);
+        }
+        let before = self.state;
+        if state.is("terminated") {
+            let ended = TerminationReason::of(state).consequence(state.retry_after(), self.closing);
+            self.end();
+            return Ok(Notified::Terminated(ended));
+        }
+        let next = if state.is("active") {
+            SubscriberState::Active
+        } else if state.is("pending") {
+            SubscriberState::Pending
+        } else {
+            return Err(RefuseNotify::UnknownState);
+        };
+        self.state = next;
+        if !self.closing {
+            self.notify_by = None;
+            self.take_expires(now, state.expires(), random);
+        }
+        Ok(match next {
+            SubscriberState::Active => Notified::Active { first: before != SubscriberState::Active },
+            _ => Notified::Pending { was_active: before == SubscriberState::Active },
+        })
+    }
+
+    /// Tries the refresh again after a transient failure: at a quarter of the time left, at least 30 s.
+    pub fn retry_refresh(&mut self, now: EpochMillis, retry_after: Option<u32>) {
+        self.notify_by = None;
+        if let Some(expires_at) = self.expires_at() {
+            let wait = (expires_at.since(now) / 4)
+                .max(Duration::from_secs(30))
+                .max(Duration::from_secs(retry_after.unwrap_or(0).into()));
+            self.refresh_at = Some(now.plus(wait).0).filter(|&at| at < expires_at.0);
+        }
+    }
+
+    /// Lets it run to its known expiry without another refresh.
+    pub fn keep_until_expiry(&mut self) {
+        self.notify_by = None;
+        self.refresh_at = None;
+    }
+
+    /// Ends it: its NOTIFYs get 481 from now on.
+    pub fn end(&mut self) {
+        self.state = SubscriberState::Terminated;
+        self.notify_by = None;
+        self.refresh_at = None;
+        self.expires_at = None;
+    }
+
+    /// Tells what it waits for, and until when.
+    pub fn next_deadline(&self) -> Option<(EpochMillis, SubscriberDeadline)> {
+        let no_notify = SubscriberDeadline::NoNotify { during: self.phase() };
+        [
+            (self.notify_by, no_notify),
+            (self.expires_at.filter(|_| !self.closing), SubscriberDeadline::Expired),
+            (self.refresh_at, SubscriberDeadline::Refresh),
+        ]
+        .into_iter()
+        .filter_map(|(at, deadline)| Some((EpochMillis(at?), deadline)))
+        .min_by_key(|(at, _)| *at)
+    }
+
+    /// Takes what is due; call again until `None`. All but a refresh end the subscription.
+    pub fn handle_timeout(&mut self, now: EpochMillis) -> Option<SubscriberDeadline> {
+        let (_, deadline) = self.next_deadline().filter(|(at, _)| *at <= now)?;
+        match deadline {
+            SubscriberDeadline::Refresh => self.refresh_at = None,
+            SubscriberDeadline::NoNotify { .. } | SubscriberDeadline::Expired => self.end(),
+        }
+        Some(deadline)
+    }
+
+    /// The `expires` of a NOTIFY rules, but it may only shorten what was granted (RFC 6665 §4.1.3).
+    fn take_expires(&mut self, now: EpochMillis, expires: Option<u32>, random: u64) {
+        match (expires, self.expires_at()) {
+            (Some(secs), known) => {
+                let known = known.map(|at| u32::try_from(at.since(now).as_secs()).unwrap_or(u32::MAX));
+                if self.told_by_notify || known.is_none_or(|known| secs < known) {
+                    let cap = known.unwrap_or(self.requested_secs);
+                    if secs < cap || known.is_none() {
+                        self.set_lifetime(now, secs.min(cap), random);
+                    }
+                }
+                self.told_by_notify = true;
+            }
+            (None, None) => {
+                let secs = if self.requested_secs == 0 { DEFAULT_EXPIRES_SECS } else { self.requested_secs };
+                self.set_lifetime(now, secs, random);
+            }
+            (None, Some(_)) => {}
+        }
+    }
+
+    fn set_lifetime(&mut self, now: EpochMillis, secs: u32, random: u64) {
+        self.granted_secs = Some(secs);
+        self.expires_at = Some(now.plus(Duration::from_secs(secs.into())).0);
+        self.refresh_at = Some(now.plus(refresh_delay(secs, random)).0);
+    }
+}
