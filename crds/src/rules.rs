@@ -240,7 +240,7 @@ pub const PLAIN_GOES_WITH_STATIC: CelRule = CelRule {
     rule: "!has(self.transport) || self.transport == 'TLS' || (has(self.discovery) && self.discovery == 'Static')",
     problem: "without TLS a peer is known by its address only, so transport TCP and UDP go with discovery Static",
     problem_expression: None,
-    remedy: "Set discovery to Static and list the peer's servers in nextHops, or set transport to TLS.",
+    remedy: "Set discovery to Static and list its servers in nextHops, or set transport to TLS.",
     field_path: Some(".transport"),
 };
 
