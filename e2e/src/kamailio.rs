@@ -98,12 +98,13 @@ impl Kamailio {
     /// As [`Self::partner`].
     pub async fn edge(
         lab: &Lab,
+        name: &str,
         certificate: &Certificate,
         gateway: &str,
         inside: &str,
         tls_port: u16,
     ) -> Result<Self> {
-        let folder = lab.folder("kamailio-edge")?;
+        let folder = lab.folder(name)?;
         write_tls(&folder, certificate)?;
         let port = ports::free()?;
         let config = EDGE
@@ -113,7 +114,7 @@ impl Kamailio {
             .replace("@TLS_PORT@", &tls_port.to_string())
             .replace("@INSIDE@", inside)
             .replace("@GATEWAY@", gateway);
-        Self::start("kamailio-edge", &folder, &config, port, tls_port, 64).await
+        Self::start(name, &folder, &config, port, tls_port, 64).await
     }
 
     /// Starts Kamailio with a configuration of the caller's; `shared_mib` is its shared memory.

@@ -6,8 +6,13 @@
 //! saw, never in the gateway's logs.
 
 pub mod baresip;
+pub mod gateway;
+pub mod http;
 pub mod kamailio;
+pub mod knot;
 pub mod lab;
+pub mod manifests;
+pub mod otlp;
 pub mod pki;
 pub mod ports;
 pub mod process;

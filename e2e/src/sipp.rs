@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::lab::{Lab, wait_until};
 use crate::ports;
@@ -27,7 +27,7 @@ pub struct SippPlan {
     pub port: Option<u16>,
     /// UDP, or TCP with one connection for all calls.
     pub tcp: bool,
-    /// Words that the scenario names in square brackets.
+    /// Values for the words that stand between at signs in the scenario file.
     pub keys: Vec<(String, String)>,
     /// How many calls it makes or takes.
     pub calls: u32,
@@ -114,7 +114,8 @@ impl Sipp {
     /// When SIPp is not installed, the scenario file is missing or SIPp does not listen within 5 s.
     pub async fn start(lab: &Lab, plan: &SippPlan) -> Result<Self> {
         let folder = lab.folder(&plan.name)?;
-        let scenario = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/sipp/{}.xml", plan.scenario));
+        let scenario = folder.join("scenario.xml");
+        fs::write(&scenario, fill(plan)?)?;
         let port = plan.port.map_or_else(ports::free, Ok)?;
         let (messages, errors) = (folder.join("messages.log"), folder.join("errors.log"));
         let mut command = Command::new("sipp");
@@ -130,9 +131,6 @@ impl Sipp {
         command.args(["-timeout", &format!("{}s", plan.limit.as_secs())]);
         command.args(["-trace_err", "-error_file"]).arg(&errors);
         command.args(["-trace_msg", "-message_file"]).arg(&messages);
-        for (name, value) in &plan.keys {
-            command.args(["-key", name, value]);
-        }
         let mut process = Process::spawn(&plan.name, &command, &folder)?;
         if plan.target.is_none() {
             wait_until(&format!("{} listens", plan.name), Duration::from_secs(5), || {
@@ -191,4 +189,44 @@ impl Sipp {
     pub fn kill(mut self) {
         self.process.kill();
     }
+}
+
+/// Values that most runs leave as they are.
+const DEFAULTS: [(&str, &str); 16] = [
+    ("ACCEPT", "200 OK"),
+    ("BODY", ""),
+    ("DELAY", "1"),
+    ("EXPIRES", "600"),
+    ("EXTRA", ""),
+    ("FROM_PARAMS", ""),
+    ("HOPS", "70"),
+    ("LINGER", "1"),
+    ("QUIET", "1"),
+    ("REASON", "OK"),
+    ("SELF", "dana@blue.example"),
+    ("SLOW", "1"),
+    ("STATUS", "200"),
+    ("THEN", "200 OK"),
+    ("TOAST", "1"),
+    ("WAIT", "1000"),
+];
+
+/// Reads the scenario file and puts the plan's values in; a line that becomes empty goes away.
+fn fill(plan: &SippPlan) -> Result<String> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("scenarios/sipp/{}.xml", plan.scenario));
+    let mut text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
+    let given = plan.keys.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    for (name, value) in given.chain(DEFAULTS) {
+        let mark = format!("@{name}@");
+        if value.is_empty() {
+            text = text.replace(&format!("\n{mark}\n"), "\n");
+        }
+        text = text.replace(&mark, value);
+    }
+    for piece in text.split('@').skip(1).step_by(2) {
+        if !piece.is_empty() && piece.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
+            bail!("scenario {} wants a value for {piece}", plan.scenario);
+        }
+    }
+    Ok(text)
 }

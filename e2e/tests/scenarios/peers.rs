@@ -3,8 +3,12 @@
 use anyhow::Result;
 use isthmus_e2e::baresip::{Baresip, PhonePlan};
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
+use isthmus_e2e::knot::Knot;
 use isthmus_e2e::lab::scenario;
+use isthmus_e2e::pki::{Authority, Name};
+use isthmus_e2e::ports;
 use isthmus_e2e::prosody::{Prosody, ProsodyPlan};
+use isthmus_e2e::sipp::{Sipp, SippPlan};
 
 #[tokio::test]
 async fn two_prosody_users_subscribe_and_chat() {
@@ -51,6 +55,73 @@ async fn two_phones_behind_kamailio_watch_and_message_each_other() {
         bob.publish(false).await?;
         ana.wait_notify("bob offline", |n| n.basic() == Some("closed")).await?;
         bob.stop().await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sipp_watches_and_writes_to_users_of_kamailio() {
+    scenario("sipp-kamailio", async |lab| -> Result<()> {
+        let kamailio = Kamailio::partner(lab, &PartnerPlan::new("sip:127.0.0.1:9")).await?;
+        let ask = |name: &str, to: &str, status: &str| {
+            SippPlan::new("request")
+                .named(name)
+                .to(kamailio.port)
+                .key("METHOD", "MESSAGE")
+                .key("FROM", "bob@partner.example")
+                .key("TO", to)
+                .key("EXTRA", "Content-Type: text/plain")
+                .key("BODY", "hello")
+                .key("STATUS", status)
+        };
+        Sipp::run(lab, &ask("unknown", "nobody@partner.example", "404")).await?;
+        Sipp::run(lab, &ask("away", "ana@partner.example", "480")).await?;
+        let watch = SippPlan::new("watch")
+            .to(kamailio.port)
+            .key("FROM", "bob@partner.example")
+            .key("TO", "ana@partner.example")
+            .key("QUIET", "500");
+        let seen = Sipp::run(lab, &watch).await?;
+        let states: Vec<&str> =
+            seen.iter().filter(|m| m.method() == Some("NOTIFY")).map(|m| m.subscription_state()).collect();
+        assert_eq!(states, ["active", "terminated"]);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_crosses_two_tls_edges() {
+    scenario("edges", async |lab| -> Result<()> {
+        let authority = Authority::new("edges")?;
+        let certificate = authority.sign(&[Name::Dns("sip.blue.example"), Name::SipUri("sip:blue.example")])?;
+        let (near, far) = (ports::free()?, ports::free()?);
+        let inside = SippPlan::new("answer_session").key("SELF", "juliet@corp.example");
+        let callee = Sipp::start(lab, &inside).await?;
+        let target = format!("sip:127.0.0.1:{}", callee.port);
+        let _far = Kamailio::edge(lab, "far", &certificate, &target, "sip:127.0.0.1:9", far).await?;
+        let gateway = format!("sip:127.0.0.1:{far};transport=tls");
+        let near = Kamailio::edge(lab, "near", &certificate, &gateway, "sip:127.0.0.1:9", near).await?;
+        let invite = SippPlan::new("invite_corp")
+            .to(near.port)
+            .key("FROM", "dana@blue.example")
+            .key("TO", "juliet@corp.example")
+            .key("TEXT", "through two edges");
+        Sipp::run(lab, &invite).await?;
+        let seen = callee.finish().await?;
+        assert!(seen.iter().any(|m| m.method() == Some("MESSAGE") && m.body == "through two edges"));
+        let invite = seen.iter().find(|m| m.method() == Some("INVITE"));
+        assert!(invite.is_some_and(|m| m.header("Record-Route").contains("sip.blue.example")));
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn knot_serves_and_replaces_a_zone() {
+    scenario("knot", async |lab| -> Result<()> {
+        let mut knot = Knot::start(lab, &[("blue.example", "sip A 127.0.0.1")]).await?;
+        knot.replace("blue.example", "sip A 127.0.0.2")
     })
     .await;
 }

@@ -1,0 +1,194 @@
+//! The gateway itself, as a program: started on a folder of manifests, watched through its admin port.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::Signal;
+
+use crate::http;
+use crate::lab::{Lab, wait_for};
+use crate::manifests::{POOL, Realm};
+use crate::process::Process;
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    process: Process,
+    folder: PathBuf,
+    admin_port: u16,
+}
+
+impl Gateway {
+    /// Writes the realm, starts the gateway on it and waits for `/readyz`.
+    ///
+    /// # Errors
+    ///
+    /// When the binary is missing, ends, or is not ready within 20 s.
+    pub async fn start(lab: &Lab, realm: &Realm) -> Result<Self> {
+        let folder = lab.folder("gateway")?;
+        realm.write(&folder)?;
+        Self::resume(&folder, realm.admin_port).await
+    }
+
+    /// Starts the gateway on what is already in its folder, as after a restart.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn resume(folder: &Path, admin_port: u16) -> Result<Self> {
+        let process = Self::spawn(folder)?;
+        let mut gateway = Self { process, folder: folder.to_owned(), admin_port };
+        wait_for("the gateway is ready", Duration::from_secs(20), || {
+            let state = gateway.process.must_run();
+            async move {
+                state?;
+                Ok(http::get(admin_port, "/readyz").await.ok().filter(|r| r.status == 200))
+            }
+        })
+        .await?;
+        Ok(gateway)
+    }
+
+    /// Starts the program without waiting for anything.
+    ///
+    /// # Errors
+    ///
+    /// When the binary is missing.
+    pub fn spawn(folder: &Path) -> Result<Process> {
+        std::fs::create_dir_all(folder.join("state"))?;
+        let mut command = Command::new(binary()?);
+        command.arg("--manifests").arg(folder.join("manifests"));
+        command.args(["--pool", POOL]);
+        command.arg("--secrets").arg(folder.join("secrets"));
+        command.arg("--state-dir").arg(folder.join("state"));
+        command.env("RUST_BACKTRACE", "1");
+        Process::spawn("gateway", &command, folder)
+    }
+
+    /// Its folder, with `manifests`, `secrets` and `state`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// One file of its manifests.
+    pub fn manifest(&self, name: &str) -> PathBuf {
+        self.folder.join("manifests").join(name)
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// CPU time used so far.
+    ///
+    /// # Errors
+    ///
+    /// When `/proc` does not show it.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        self.process.cpu_time()
+    }
+
+    /// Everything it has logged; for people, never for assertions.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// A page of the admin port.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn page(&self, path: &str) -> Result<http::Response> {
+        http::get(self.admin_port, path).await
+    }
+
+    /// The text of `/metrics`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub async fn metrics(&self) -> Result<String> {
+        let response = self.page("/metrics").await?;
+        ensure!(response.status == 200, "/metrics answered {}", response.status);
+        Ok(response.body)
+    }
+
+    /// The JSON of `/v1/status`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or is no JSON.
+    pub async fn status(&self) -> Result<serde_json::Value> {
+        json(self.page("/v1/status").await?)
+    }
+
+    /// The JSON of `/v1/config`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or is no JSON.
+    pub async fn config(&self) -> Result<serde_json::Value> {
+        json(self.page("/v1/config").await?)
+    }
+
+    /// Forces a reload (SIGHUP).
+    ///
+    /// # Errors
+    ///
+    /// When the gateway is gone.
+    pub fn reload(&self) -> Result<()> {
+        self.process.signal(Signal::HUP)
+    }
+
+    /// Asks it to drain and end (SIGTERM), and waits.
+    ///
+    /// # Errors
+    ///
+    /// When it has to be killed after 15 s.
+    pub async fn stop(mut self) -> Result<ExitStatus> {
+        self.process.signal(Signal::TERM)?;
+        self.process.wait_end(Duration::from_secs(15)).await
+    }
+
+    /// Ends it at once, as a crash would.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+
+    /// Fails when it has ended.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended; the error shows its last lines.
+    pub fn must_run(&mut self) -> Result<()> {
+        self.process.must_run()
+    }
+}
+
+fn json(response: http::Response) -> Result<serde_json::Value> {
+    ensure!(response.status == 200, "status {}: {}", response.status, response.body);
+    serde_json::from_str(&response.body).context("no JSON")
+}
+
+/// The gateway binary: `ISTHMUS_GATEWAY`, or the one that `cargo build -p isthmus-gateway` leaves beside this program.
+///
+/// # Errors
+///
+/// When there is none; the error says how to build it.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("ISTHMUS_GATEWAY") {
+        return Ok(path.into());
+    }
+    let own = std::env::current_exe()?;
+    // target/debug/deps/test-… or target/debug/quickstart: look here and one folder up.
+    for folder in own.ancestors().skip(1).take(2) {
+        let candidate = folder.join("isthmus-gateway");
+        if candidate.is_file() {
+            return Ok(candidate);
+        }
+    }
+    bail!("no gateway beside {}: run `cargo build -p isthmus-gateway` first", own.display())
+}

@@ -1,0 +1,36 @@
+//! As much HTTP as it takes to read an admin port.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// Status code.
+    pub status: u16,
+    /// Body as text.
+    pub body: String,
+}
+
+/// Gets a path from 127.0.0.1.
+///
+/// # Errors
+///
+/// When nothing answers within 5 s.
+pub async fn get(port: u16, path: &str) -> Result<Response> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        // Version 1.0, so that the body comes in one piece and the connection closes.
+        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await?;
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let (head, body) = text.split_once("\r\n\r\n").context("no HTTP answer")?;
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).context("no HTTP status")?;
+        Ok(Response { status, body: body.to_owned() })
+    };
+    tokio::time::timeout(Duration::from_secs(5), exchange).await.context("no answer within 5 s")?
+}
