@@ -479,3 +479,6 @@ const fn protocol_word(protocol: Protocol) -> &'static str {
         Protocol::Xmpp => "XMPP",
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,3 +198,6 @@ fn same_host(hop: &NextHop, host: &str) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

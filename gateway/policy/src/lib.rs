@@ -11,6 +11,8 @@
 //! - [`UserList`] is a user's own list, kept in the state store.
 
 pub mod decide;
+#[cfg(test)]
+mod fixtures;
 pub mod identity;
 pub mod links;
 pub mod objects;

@@ -566,3 +566,6 @@ impl MessageMode {
         matches!(self, Self::PagerThenSession | Self::SessionThenPager)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -487,3 +487,6 @@ pub struct Counts {
     /// FederationPolicies.
     pub policies: usize,
 }
+
+#[cfg(test)]
+mod tests;

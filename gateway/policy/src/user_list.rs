@@ -372,3 +372,6 @@ impl TryFrom<WireEntry> for ListEntry {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
