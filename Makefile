@@ -1,0 +1,73 @@
+# `make help` lists the targets.
+SHELL := /bin/sh
+.SHELLFLAGS := -euc
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help quickstart install test check bench crds coverage doc tools build
+
+CARGO ?= cargo
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/isthmus
+DENY_VERSION := 0.20.2
+DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# Everything is built with the same selection of crates, because another selection means other
+# features of shared libraries, and those would be compiled twice.
+ALL := --workspace
+
+help: ## Lists the targets.
+	@echo "Targets, with their times on 2 cores:"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
+
+quickstart: ## Shows presence and messages between Prosody and Kamailio; ONCE=1 ends with 0 or 1. 10 min cold, 30 s warm.
+	@./e2e/install
+	@$(MAKE) build
+	@ONCE=$(ONCE) $(TARGET)/debug/quickstart
+
+install: ## Installs the Debian packages that tests start. 1 min, 1 s when they are there.
+	@./e2e/install
+
+test: ## Runs all that CI runs: install, check, every test with real servers, documentation. 45 min cold, 10 min warm.
+	@echo "[1/4] packages";                                 ./e2e/install
+	@echo "[2/4] format, lints, licenses (make check)";     $(MAKE) check
+	@echo "[3/4] all tests, real servers on loopback";      $(MAKE) build
+	@$(CARGO) test $(ALL)
+	@echo "[4/4] documentation";                            $(MAKE) doc
+
+check: tools ## The fast part: format, lints, tests without servers, generated files, licenses. 2 min warm.
+	@echo "check: format";                          $(CARGO) fmt --all -- --check
+	@echo "check: lints";                           $(CARGO) clippy --quiet $(ALL) --all-targets -- -D warnings
+	@echo "check: tests that need no server";       $(CARGO) test --quiet $(ALL) -- --skip live::
+	@echo "check: generated files are fresh";       $(CARGO) build --quiet $(ALL) --bins
+	@$(TARGET)/debug/crdgen --check
+	@$(TARGET)/debug/coverage --check
+	@echo "check: bans, licenses, sources";         $(CARGO) fetch --quiet
+	@$(DENY) --offline --log-level error check --hide-inclusion-graph bans licenses sources
+
+bench: ## Measures codec, policy and one MESSAGE against Kamailio, and prints ratios. 15 min cold, 3 min warm.
+	@./e2e/install
+	@echo "bench: codec";   $(CARGO) bench --quiet -p isthmus-sip
+	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy
+	@echo "bench: one MESSAGE over UDP to a stanza, against t_relay of Kamailio"
+	@$(MAKE) build
+	@$(CARGO) build --release -p isthmus-gateway
+	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/debug/bench_message
+
+crds: build ## Writes crds/*.yaml from the types. 2 s when built.
+	@$(TARGET)/debug/crdgen
+
+coverage: build ## Writes e2e/coverage.md from e2e/items.txt and the ids that tests name. 2 s when built.
+	@$(TARGET)/debug/coverage
+
+doc: ## Builds the documentation with warnings denied. 2 min.
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet $(ALL) --no-deps
+
+build: ## Builds every program (dev profile). 8 min cold, seconds later.
+	@echo "build: all programs, dev profile (up to 8 minutes the first time)"
+	@$(CARGO) build $(ALL) --bins
+
+tools: $(DENY)
+
+$(DENY):
+	@echo "tools: building cargo-deny $(DENY_VERSION) once into $(CACHE) (4 minutes)"
+	@env -u CARGO_TARGET_DIR $(CARGO) install --quiet --locked --debug --version $(DENY_VERSION) \
+		--root $(CACHE)/cargo-deny-$(DENY_VERSION) cargo-deny
