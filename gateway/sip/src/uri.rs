@@ -59,20 +59,17 @@ pub enum Scheme<'a> {
 
 impl<'a> Scheme<'a> {
     fn parse(text: &'a str) -> Option<Self> {
+        if text == "sip" {
+            return Some(Self::Sip);
+        }
         let mut bytes = text.bytes();
         if !bytes.next()?.is_ascii_alphabetic()
             || !bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'))
         {
             return None;
         }
-        Some(match text {
-            t if t.eq_ignore_ascii_case("sip") => Self::Sip,
-            t if t.eq_ignore_ascii_case("sips") => Self::Sips,
-            t if t.eq_ignore_ascii_case("im") => Self::Im,
-            t if t.eq_ignore_ascii_case("pres") => Self::Pres,
-            t if t.eq_ignore_ascii_case("tel") => Self::Tel,
-            _ => Self::Other(text),
-        })
+        let known = [Self::Sip, Self::Sips, Self::Im, Self::Pres, Self::Tel];
+        Some(known.into_iter().find(|s| s.as_str().eq_ignore_ascii_case(text)).unwrap_or(Self::Other(text)))
     }
 
     /// The scheme without the colon; lower case for known ones.
@@ -113,7 +110,7 @@ impl<'a> Uri<'a> {
     /// [`UriError`] names the part that is wrong. A URI of a scheme that is not taken apart is accepted
     /// when it has no space, quote or angle bracket: it is answered with 416, not 400.
     pub fn parse(text: &'a str) -> Result<Self, UriError> {
-        let (scheme, rest) = text.split_once(':').ok_or(UriError::Scheme)?;
+        let (scheme, rest) = wire::split_once(text, b':').ok_or(UriError::Scheme)?;
         let scheme = Scheme::parse(scheme).ok_or(UriError::Scheme)?;
         let mut uri = Self { scheme, ..Self::opaque(text) };
         if !scheme.has_host() {
@@ -122,9 +119,9 @@ impl<'a> Uri<'a> {
             }
             return Ok(uri);
         }
-        let rest = match rest.split_once('@') {
+        let rest = match wire::split_once(rest, b'@') {
             Some((userinfo, rest)) => {
-                let (user, password) = match userinfo.split_once(':') {
+                let (user, password) = match wire::split_once(userinfo, b':') {
                     Some((user, password)) => (user, Some(password)),
                     None => (userinfo, None),
                 };
@@ -140,7 +137,7 @@ impl<'a> Uri<'a> {
         let (host, port, rest) = host::host_port(rest)?;
         uri.host = Some(host);
         uri.port = port;
-        let (params, headers) = match rest.split_once('?') {
+        let (params, headers) = match wire::split_once(rest, b'?') {
             Some((params, headers)) => (params, Some(headers)),
             None => (rest, None),
         };

@@ -114,16 +114,38 @@ pub(crate) fn after(text: &str, count: usize) -> &str {
     text.get(count..).unwrap_or("")
 }
 
+/// Where `byte`, an ASCII one, is first. For short texts, where a plain loop beats a vector search.
+#[inline]
+pub(crate) fn find(text: &str, byte: u8) -> Option<usize> {
+    text.bytes().position(|b| b == byte)
+}
+
+/// Splits around the first `byte`, an ASCII one.
+#[inline]
+pub(crate) fn split_once(text: &str, byte: u8) -> Option<(&str, &str)> {
+    let at = find(text, byte)?;
+    Some((split(text, at).0, after(text, at + 1)))
+}
+
 /// Removes spaces and tabs at both ends.
 #[inline]
 pub(crate) fn trim(text: &str) -> &str {
-    trim_start(text).trim_end_matches([' ', '\t'])
+    let text = trim_start(text);
+    let mut bytes = text.as_bytes();
+    while let [rest @ .., b' ' | b'\t'] = bytes {
+        bytes = rest;
+    }
+    split(text, bytes.len()).0
 }
 
 /// Removes spaces and tabs at the front.
 #[inline]
 pub(crate) fn trim_start(text: &str) -> &str {
-    text.trim_start_matches([' ', '\t'])
+    let mut bytes = text.as_bytes();
+    while let [b' ' | b'\t', rest @ ..] = bytes {
+        bytes = rest;
+    }
+    if bytes.len() == text.len() { text } else { after(text, text.len() - bytes.len()) }
 }
 
 /// Length of the quoted string at the front of `text`, both quotes counted; `None` if it is not closed

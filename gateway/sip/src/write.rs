@@ -84,21 +84,21 @@ impl<K> Writer<K> {
         Self { gate: Gate::default(), kind: PhantomData }
     }
 
-    /// Starts with what another message says: start line and headers but Content-Length; `finish` adds the body.
-    /// It is how a received message is written again.
-    pub(crate) fn headers_of(&mut self, message: &Message) -> &mut Self {
-        for (header, name, value) in message.lines() {
+    /// Writes all header lines of a message but Content-Length, known names in their long form.
+    fn lines_of(&mut self, message: &Message) {
+        for (header, name, value) in message.raw_lines() {
             match header {
-                HeaderName::ContentLength => {}
+                HeaderName::ContentLength => continue,
+                // a name that was read is a token
                 HeaderName::Other => {
-                    self.extension(name, value);
+                    self.gate.bytes("extension header", name);
+                    self.gate.plain(": ");
                 }
-                known => {
-                    self.header(known, value);
-                }
+                known => self.gate.plain(known.prefix()),
             }
+            self.gate.bytes("copied header", value);
+            self.gate.plain("\r\n");
         }
-        self
     }
 
     /// Writes a header with a value that is already text.
@@ -148,8 +148,7 @@ impl<K> Writer<K> {
             self.gate.fail(WriteError::Name);
             return false;
         }
-        self.gate.plain(name.as_str());
-        self.gate.plain(": ");
+        self.gate.plain(name.prefix());
         true
     }
 
@@ -252,11 +251,11 @@ impl Message {
     pub fn rewrite(&self) -> Result<Bytes, WriteError> {
         if let Some(status) = self.status() {
             let mut writer = ResponseWriter::new(status, Some(self.reason()));
-            writer.headers_of(self);
+            writer.lines_of(self);
             return writer.finish(&self.body());
         }
         let mut writer = RequestWriter::new(self.method(), self.request_uri());
-        writer.headers_of(self);
+        writer.lines_of(self);
         writer.finish(&self.body())
     }
 }

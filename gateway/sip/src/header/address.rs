@@ -47,7 +47,7 @@ impl<'a> NameAddr<'a> {
     /// Reads from the opening bracket on.
     fn bracketed(display: &'a str, text: &'a str) -> Result<Self, HeaderError> {
         let text = text.strip_prefix('<').ok_or(HeaderError::Syntax)?;
-        let (uri, params) = text.split_once('>').ok_or(HeaderError::Syntax)?;
+        let (uri, params) = wire::split_once(text, b'>').ok_or(HeaderError::Syntax)?;
         Uri::parse(uri)?;
         Ok(Self { display, uri, params: Params::parse(params)? })
     }

@@ -18,18 +18,23 @@ macro_rules! names {
         impl HeaderName {
             /// Recognises a name in its long or compact form.
             pub fn parse(text: &str) -> Self {
+                Self::of(text.as_bytes())
+            }
+
+            /// Recognises a name that was not checked to be text.
+            pub(crate) fn of(text: &[u8]) -> Self {
                 match text.len() {
                     1 => Self::compact(text),
                     $($len => {
-                        $(if text.eq_ignore_ascii_case($text) { return Self::$variant; })*
+                        $(if same(text, $text) { return Self::$variant; })*
                         Self::Other
                     })*
                     _ => Self::Other,
                 }
             }
 
-            fn compact(text: &str) -> Self {
-                $($($(if text.eq_ignore_ascii_case($short) { return Self::$variant; })?)*)*
+            fn compact(text: &[u8]) -> Self {
+                $($($(if same(text, $short) { return Self::$variant; })?)*)*
                 Self::Other
             }
 
@@ -37,6 +42,14 @@ macro_rules! names {
             pub fn as_str(self) -> &'static str {
                 match self {
                     $($(Self::$variant => $text,)*)*
+                    Self::Other => "",
+                }
+            }
+
+            /// The long form with its colon and a space, as a line starts.
+            pub(crate) fn prefix(self) -> &'static str {
+                match self {
+                    $($(Self::$variant => concat!($text, ": "),)*)*
                     Self::Other => "",
                 }
             }
@@ -52,6 +65,15 @@ macro_rules! names {
         #[cfg(test)]
         const ALL: &[(usize, HeaderName)] = &[$($(($len, HeaderName::$variant),)*)*];
     };
+}
+
+/// Compares a name with one of the table. Most names of one length differ in their first or last letter, which
+/// costs less to look at than the whole; 0x20 is what the cases of a letter differ in.
+#[inline]
+fn same(text: &[u8], name: &str) -> bool {
+    let name = name.as_bytes();
+    let alike = |a: Option<&u8>, b: Option<&u8>| matches!((a, b), (Some(a), Some(b)) if (a ^ b) & !0x20 == 0);
+    alike(text.first(), name.first()) && alike(text.last(), name.last()) && text.eq_ignore_ascii_case(name)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,8 @@ impl<'a> CSeq<'a> {
     /// [`HeaderError::Number`] from 2^31 on, [`HeaderError::Syntax`] without a method.
     pub fn parse(text: &'a str) -> Result<Self, HeaderError> {
         let text = wire::trim(text);
-        let (number, method) = text.split_once([' ', '\t']).ok_or(HeaderError::Syntax)?;
+        let space = text.bytes().position(|b| matches!(b, b' ' | b'\t')).ok_or(HeaderError::Syntax)?;
+        let (number, method) = wire::split(text, space);
         let number: u32 = wire::number(number).filter(|&n| n < 1 << 31).ok_or(HeaderError::Number)?;
         let method = Method::parse(wire::trim_start(method)).ok_or(HeaderError::Syntax)?;
         Ok(Self { number, method })

@@ -78,16 +78,11 @@ impl<'a> Via<'a> {
             tail if tail.len() < rest.len() && !transport.is_empty() => tail,
             _ => return Err(HeaderError::Syntax),
         };
-        let end = rest.find(';').unwrap_or(rest.len());
+        let end = wire::find(rest, b';').unwrap_or(rest.len());
         let (sent_by, params) = wire::split(rest, end);
         let sent_by = wire::trim(sent_by);
-        let host_end = if sent_by.starts_with('[') {
-            sent_by.find(']').ok_or(UriError::Host)? + 1
-        } else {
-            wire::run(sent_by, wire::HOST)
-        };
-        let (host_text, rest) = wire::split(sent_by, host_end);
-        let host = Host::parse(host_text)?;
+        let (host, rest) = Host::prefix(sent_by)?;
+        let host_text = wire::split(sent_by, sent_by.len() - rest.len()).0;
         // white space may surround the colon (RFC 3261 §25.1, COLON)
         let port = match wire::trim_start(rest) {
             "" => None,

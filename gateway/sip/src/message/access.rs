@@ -75,6 +75,12 @@ impl Message {
         self.source = Some(source);
     }
 
+    /// All header lines in order, as bytes.
+    pub(crate) fn raw_lines(&self) -> impl Iterator<Item = (HeaderName, &[u8], &[u8])> {
+        let part = |span: Span| self.bytes.get(span.range()).unwrap_or_default();
+        self.entries.iter().map(move |e| (e.header, part(e.name), part(e.value)))
+    }
+
     /// All header lines in order: name as spelled, value. Lines are not taken apart.
     pub fn lines(&self) -> impl Iterator<Item = (HeaderName, &str, &str)> {
         self.entries.iter().map(|e| (e.header, self.text(e.name), self.text(e.value)))

@@ -1,7 +1,9 @@
 //! From bytes to a [`Message`].
 
+use std::ops::Range;
+
 use bytes::Bytes;
-use memchr::memchr3;
+use memchr::{memchr, memchr_iter};
 
 use super::{AddrSpans, Entries, Entry, Message, ParseError, ParseErrorKind as Kind, Partial, Span, Start, ViaSpans};
 use crate::header::{CSeq, HeaderName, NameAddr, Via};
@@ -33,8 +35,8 @@ impl Message {
 
     /// Reads a message whose lines were found already.
     pub(crate) fn from_lines(bytes: Bytes, mut lines: Lines, limits: &Limits) -> Result<Self, ParseError> {
-        let bytes = if lines.folded { unfold(&bytes, &lines) } else { bytes };
-        match read(&bytes, &mut lines, limits) {
+        let bytes = if lines.folded { unfold(&bytes, &mut lines) } else { bytes };
+        match read(&bytes, &lines, limits) {
             Ok((start, heads)) => Ok(Self {
                 start,
                 entries: lines.entries,
@@ -70,23 +72,24 @@ pub(crate) struct Lines {
 }
 
 impl Lines {
-    /// Finds the lines. Values are trimmed and may still hold the line breaks of folding.
+    /// Finds the lines. Values are trimmed, and folded ones still hold their line breaks.
     pub(crate) fn split(bytes: &[u8], limits: &Limits) -> Result<Self, Kind> {
         let mut lines = Self { start: Span::default(), entries: Entries::new(), end: 0, folded: false };
         let mut at = 0;
-        let mut first = true;
+        let mut breaks = 0;
         loop {
             let end = line_end(bytes, at, limits)?;
             let line = bytes.get(at..end).unwrap_or_default();
             let next = end + 2;
-            if first {
+            breaks += 1;
+            if breaks == 1 {
                 if line.is_empty() {
                     return Err(Kind::Empty);
                 }
-                first = false;
                 lines.start = Span::new(at, end);
             } else if line.is_empty() {
                 lines.end = next;
+                check_controls(bytes.get(..next).unwrap_or_default(), breaks)?;
                 return Ok(lines);
             } else if matches!(line.first(), Some(b' ' | b'\t')) {
                 let last = lines.entries.last_mut().ok_or(Kind::HeaderLine)?;
@@ -127,25 +130,25 @@ impl Lines {
 
 /// Where the line that starts at `at` ends; its CRLF follows.
 fn line_end(bytes: &[u8], at: usize, limits: &Limits) -> Result<usize, Kind> {
-    // two bytes more for the line break of a line that ends at the limit
-    let window = bytes.get(..limits.header_block.saturating_add(2).min(bytes.len())).unwrap_or_default();
-    let mut from = at;
-    loop {
-        let rest = window.get(from..).unwrap_or_default();
-        let Some(offset) = memchr3(b'\r', b'\n', 0, rest) else {
-            let cut = window.len() < bytes.len();
-            return Err(if cut { Kind::HeaderBlockTooLarge } else { Kind::Truncated });
-        };
-        let found = from + offset;
-        match (bytes.get(found), bytes.get(found + 1)) {
-            (Some(b'\r'), Some(b'\n')) if found + 2 > limits.header_block => return Err(Kind::HeaderBlockTooLarge),
-            (Some(b'\r'), Some(b'\n')) => return Ok(found),
-            // the grammar has NUL as quoted-pair
-            (Some(0), _) if found > at && bytes.get(found - 1) == Some(&b'\\') => from = found + 1,
-            (Some(b'\r'), None) => return Err(Kind::Truncated),
-            _ => return Err(Kind::ControlCharacter),
-        }
+    let window = bytes.get(..limits.header_block.min(bytes.len())).unwrap_or_default();
+    let Some(offset) = memchr(b'\n', window.get(at..).unwrap_or_default()) else {
+        let cut = window.len() < bytes.len();
+        return Err(if cut { Kind::HeaderBlockTooLarge } else { Kind::Truncated });
+    };
+    match (at + offset).checked_sub(1) {
+        Some(end) if end >= at && bytes.get(end) == Some(&b'\r') => Ok(end),
+        _ => Err(Kind::ControlCharacter),
     }
+}
+
+/// Refuses a CR that is no part of the `breaks` line breaks of the header block, and a NUL that no backslash escapes; the
+/// grammar has the escaped one as quoted-pair.
+fn check_controls(block: &[u8], breaks: usize) -> Result<(), Kind> {
+    let escaped = |at: usize| at.checked_sub(1).and_then(|before| block.get(before)) == Some(&b'\\');
+    if memchr_iter(b'\r', block).count() == breaks && memchr_iter(0, block).all(escaped) {
+        return Ok(());
+    }
+    Err(Kind::ControlCharacter)
 }
 
 /// Takes a header line apart. `at` is where it starts in the message.
@@ -155,23 +158,38 @@ fn entry(line: &[u8], at: usize) -> Option<Entry> {
     if name_end == 0 || line.get(name_end + space) != Some(&b':') {
         return None;
     }
-    let name = std::str::from_utf8(line.get(..name_end)?).ok()?;
+    let value = trim(line, name_end + space + 1, line.len());
     Some(Entry {
-        header: HeaderName::parse(name),
+        header: HeaderName::of(line.get(..name_end)?),
         name: Span::new(at, at + name_end),
-        value: Span::new(at + name_end + space + 1, at + line.len()),
+        value: Span::new(at + value.start, at + value.end),
     })
 }
 
+/// Moves both ends of a range over spaces and tabs.
+fn trim(bytes: &[u8], mut start: usize, mut end: usize) -> Range<usize> {
+    let blank = |at: usize| matches!(bytes.get(at), Some(b' ' | b'\t'));
+    while start < end && blank(start) {
+        start += 1;
+    }
+    while start < end && blank(end - 1) {
+        end -= 1;
+    }
+    start..end
+}
+
 /// Copies the message with spaces in place of the line breaks inside of values; positions stay.
-fn unfold(bytes: &Bytes, lines: &Lines) -> Bytes {
+fn unfold(bytes: &Bytes, lines: &mut Lines) -> Bytes {
     let mut copy = bytes.to_vec();
-    for entry in &lines.entries {
+    for entry in &mut lines.entries {
         for byte in copy.get_mut(entry.value.range()).unwrap_or_default() {
             if matches!(byte, b'\r' | b'\n') {
                 *byte = b' ';
             }
         }
+        let Range { start, end } = entry.value.range();
+        let value = trim(&copy, start, end);
+        entry.value = Span::new(value.start, value.end);
     }
     Bytes::from(copy)
 }
@@ -186,7 +204,7 @@ struct Heads {
 }
 
 /// Reads the start line and the headers that every message has.
-fn read(bytes: &[u8], lines: &mut Lines, limits: &Limits) -> Result<(Start, Heads), Kind> {
+fn read(bytes: &[u8], lines: &Lines, limits: &Limits) -> Result<(Start, Heads), Kind> {
     let block = bytes.get(..lines.end).unwrap_or_default();
     let block = std::str::from_utf8(block).map_err(|_| Kind::Utf8)?;
     let text = |span: Span| block.get(span.range()).unwrap_or_default();
@@ -202,19 +220,23 @@ fn read(bytes: &[u8], lines: &mut Lines, limits: &Limits) -> Result<(Start, Head
         body: Span::default(),
     };
     let mut length = None;
-    for entry in &mut lines.entries {
+    for entry in &lines.entries {
         let header = entry.header;
-        let value = wire::trim(text(entry.value));
-        entry.value = Span::of(bytes, value);
-        let again = seen & header.bit() != 0;
-        if again && header.is_single() {
-            return Err(Kind::Duplicate(header));
+        if header.is_single() {
+            if seen & header.bit() != 0 {
+                return Err(Kind::Duplicate(header));
+            }
+            seen |= header.bit();
+        } else if header != HeaderName::Via {
+            continue;
         }
+        let value = text(entry.value);
         let bad = Kind::Bad(header);
         match header {
-            HeaderName::Via if heads.via.value == Span::default() => {
+            HeaderName::Via if seen & header.bit() == 0 => {
                 if let Some(first) = wire::CommaList::new(value).next() {
                     heads.via = via(bytes, first).ok_or(bad)?;
+                    seen |= header.bit();
                 }
             }
             HeaderName::From => heads.from = address(bytes, value).ok_or(bad)?,
@@ -223,21 +245,17 @@ fn read(bytes: &[u8], lines: &mut Lines, limits: &Limits) -> Result<(Start, Head
             HeaderName::CSeq => {
                 let cseq = CSeq::parse(value).map_err(|_| bad)?;
                 // known methods are static text, so take the spelling from the value
-                let method = value.rsplit([' ', '\t']).next().unwrap_or_default();
-                heads.cseq = (cseq.number, Span::of(bytes, method));
+                let end = entry.value.range().end;
+                heads.cseq = (cseq.number, Span::new(end - cseq.method.as_str().len(), end));
             }
             HeaderName::ContentLength => length = Some(wire::number::<usize>(value).ok_or(bad)?),
             _ => {}
         }
-        seen |= header.bit();
     }
     for header in [HeaderName::Via, HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
         if seen & header.bit() == 0 {
             return Err(Kind::Missing(header));
         }
-    }
-    if heads.via.value == Span::default() {
-        return Err(Kind::Missing(HeaderName::Via));
     }
     if let Start::Request { method, .. } = start
         && text(method) != text(heads.cseq.1)

@@ -28,22 +28,46 @@ impl<'a> Host<'a> {
     /// [`UriError::Host`] for an IPv6 address without brackets or with a zone, for a name whose last
     /// label is a number, and for characters that names do not have.
     pub fn parse(text: &'a str) -> Result<Self, UriError> {
-        if let Some(inner) = text.strip_prefix('[') {
-            let inner = inner.strip_suffix(']').ok_or(UriError::Host)?;
-            return inner.parse().map(Self::V6).map_err(|_| UriError::Host);
+        match Self::prefix(text)? {
+            (host, "") => Ok(host),
+            _ => Err(UriError::Host),
         }
-        if text.is_empty() || text.len() > 255 || !wire::all(text, wire::HOST) {
+    }
+
+    /// Reads a host at the front of `text` and gives back what follows it.
+    pub(crate) fn prefix(text: &'a str) -> Result<(Self, &'a str), UriError> {
+        let bytes = text.as_bytes();
+        if bytes.first() == Some(&b'[') {
+            let (inner, rest) = wire::split_once(wire::after(text, 1), b']').ok_or(UriError::Host)?;
+            return inner.parse().map(|ip| (Self::V6(ip), rest)).map_err(|_| UriError::Host);
+        }
+        // one pass: where the label began, and whether it is all digits
+        let (mut end, mut label, mut numeric) = (0, 0, true);
+        let mut last = (0, true);
+        for &byte in bytes {
+            if byte == b'.' {
+                if end == label || end - label > 63 {
+                    return Err(UriError::Host);
+                }
+                last = (end - label, numeric);
+                (label, numeric) = (end + 1, true);
+            } else if wire::is(byte, wire::HOST) {
+                numeric &= byte.is_ascii_digit();
+            } else {
+                break;
+            }
+            end += 1;
+        }
+        // a name may end with the dot of the root
+        let (length, numeric) = if label == end { last } else { (end - label, numeric) };
+        if length == 0 || length > 63 || end > 255 {
             return Err(UriError::Host);
         }
-        let name = text.strip_suffix('.').unwrap_or(text);
-        let last = name.rsplit('.').next().unwrap_or(name);
-        if last.bytes().all(|b| b.is_ascii_digit()) {
-            return text.parse().map(Self::V4).map_err(|_| UriError::Host);
+        let (host, rest) = wire::split(text, end);
+        if numeric {
+            return host.parse().map(|ip| (Self::V4(ip), rest)).map_err(|_| UriError::Host);
         }
-        if name.split('.').any(|label| label.is_empty() || label.len() > 63) {
-            return Err(UriError::Host);
-        }
-        Ok(Self::Name(text))
+        Ok((Self::Name(host), rest))
     }
 
     /// The address, if it is one.
@@ -98,10 +122,7 @@ impl fmt::Display for Host<'_> {
 
 /// Reads `host[:port]` at the front of `text` and gives back what follows.
 pub(super) fn host_port(text: &str) -> Result<(Host<'_>, Option<u16>, &str), UriError> {
-    let end =
-        if text.starts_with('[') { text.find(']').ok_or(UriError::Host)? + 1 } else { wire::run(text, wire::HOST) };
-    let (host, rest) = wire::split(text, end);
-    let host = Host::parse(host)?;
+    let (host, rest) = Host::prefix(text)?;
     let Some(rest) = rest.strip_prefix(':') else {
         return Ok((host, None, rest));
     };

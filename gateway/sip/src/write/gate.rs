@@ -39,11 +39,16 @@ impl Gate {
 
     /// Appends a value.
     pub(super) fn value(&mut self, place: &'static str, text: &str) {
-        if memchr3(b'\r', b'\n', 0, text.as_bytes()).is_some() {
+        self.bytes(place, text.as_bytes());
+    }
+
+    /// Appends a value that was read from a message.
+    pub(super) fn bytes(&mut self, place: &'static str, bytes: &[u8]) {
+        if memchr3(b'\r', b'\n', 0, bytes).is_some() {
             self.fail(WriteError::ControlCharacter(place));
             return;
         }
-        self.plain(text);
+        self.out.extend_from_slice(bytes);
     }
 
     /// Appends a value that formats itself.
