@@ -4,9 +4,6 @@
 //! whoever owns it stores it before the message that the change is for leaves. Its texts come from messages that the
 //! codec accepted, so their number and size are bounded by its [`crate::Limits`].
 
-#[cfg(test)]
-mod tests;
-
 use minicbor::{Decode, Encode};
 
 use crate::header::{Address, Contact, HeaderError, HeaderName, NameAddr};

@@ -10,6 +10,7 @@
 //! what was answered is remembered for 64·T1 on every transport: the same request may come again by another
 //! connection, and must not be executed twice.
 
+pub mod checks;
 mod client;
 mod config;
 mod output;

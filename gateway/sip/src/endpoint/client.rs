@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::config::is_sent_by;
 use super::{CancelOutcome, ClientTxId, Destination, Endpoint, Event, INVITE_CAP, Origin, Outgoing, SendError, Source};
+use crate::header::HeaderName;
 use crate::message::Message;
 use crate::method::Method;
 use crate::status::StatusCode;
@@ -182,7 +183,7 @@ impl Endpoint {
     pub(super) fn handle_response(&mut self, now: Instant, source: Source, message: Message) {
         let via = message.top_via();
         // a second Via means that the response is not for us (RFC 3261 §8.1.3.3)
-        let several = message.vias().nth(1).is_some();
+        let several = message.headers(HeaderName::Via).nth(1).is_some();
         let branch = via.rfc3261_branch().filter(|_| !several);
         let Some((branch, status)) = branch.zip(message.status()) else {
             self.stats.discarded_responses += 1;

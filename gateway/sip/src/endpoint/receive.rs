@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{Endpoint, Event, INVITE_CAP, Origin, ServerTxId, Source, purpose};
-use crate::header::HeaderName;
+use crate::header::{HeaderName, Via};
 use crate::message::{Message, Partial};
 use crate::method::Method;
 use crate::status::StatusCode;
@@ -104,7 +104,8 @@ impl Endpoint {
             Ok(Some(0)) if message.method() != Method::Options => return Some(StatusCode::TOO_MANY_HOPS),
             Ok(_) => {}
         }
-        let looped = self.own.has(&message.top_via()) || message.vias().skip(1).flatten().any(|via| self.own.has(&via));
+        let mut lower = message.headers(HeaderName::Via).skip(1).filter_map(|via| Via::parse(via).ok());
+        let looped = self.own.has(&message.top_via()) || lower.any(|via| self.own.has(&via));
         looped.then_some(StatusCode::LOOP_DETECTED)
     }
 
@@ -158,7 +159,7 @@ impl Endpoint {
         let Some(tx) = self.servers.get_mut(id) else {
             return;
         };
-        if tx.reply.source.transport == source.transport {
+        if source.transport.is_reliable() && tx.reply.source.transport == source.transport {
             tx.reply.source.flow = source.flow;
             tx.reply.source.remote = source.remote;
             tx.reply.flow_failed = false;
@@ -166,7 +167,7 @@ impl Endpoint {
         // RFC 6026 §7.1: after a 2xx only its own timer repeats it; after the ACK nothing is due
         let silent = matches!(tx.state, ServerState::Accepted | ServerState::Confirmed) || tx.response.is_empty();
         if !silent {
-            self.send_again(id);
+            self.send(id);
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Endpoint, Event, Origin, RespondError, ServerTxId, Source, purpose};
-use crate::header::{HeaderName, RetryAfter};
+use crate::header::HeaderName;
 use crate::message::Message;
 use crate::status::StatusCode;
 use crate::timer::TimerReason;
@@ -110,7 +110,7 @@ impl Endpoint {
                     tx.interval = timers.next_up_to_t2(tx.interval);
                     tx.short = Some(self.timers.start(now, tx.interval, TxRef::Server(id), reason));
                     self.stats.retransmissions += 1;
-                    self.send_again(id);
+                    self.send(id);
                 }
             }
             TimerReason::I => {
@@ -201,8 +201,7 @@ impl Endpoint {
         let mut writer = ResponseWriter::for_request(message, status, None, Some(&tag));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             // 5 to 30 s, so that refused peers do not all come back at once
-            let seconds = u32::try_from(5 + self.entropy.next_u64() % 26).unwrap_or(5);
-            writer.display(HeaderName::RetryAfter, RetryAfter { seconds, duration: None }.seconds);
+            writer.display(HeaderName::RetryAfter, 5 + self.entropy.next_u64() % 26);
         }
         self.sign(&mut writer);
         if let Ok(bytes) = writer.finish(b"") {
@@ -228,12 +227,8 @@ impl Endpoint {
         format!("{:016x}", tag >> 64)
     }
 
-    /// Sends the last answer again.
-    pub(super) fn send_again(&mut self, id: Key) {
-        self.send(id);
-    }
-
-    fn send(&mut self, id: Key) {
+    /// Sends the last answer, for the first time or again.
+    pub(super) fn send(&mut self, id: Key) {
         if let Some(tx) = self.servers.get(id) {
             let open = self.flows.contains(&tx.reply.source.flow);
             let destination = tx.reply.destination(open);

@@ -7,14 +7,18 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use isthmus_model::EpochMillis;
 use minicbor::{Decode, Encode};
 
 use super::reason::TerminationReason;
 use super::{DEFAULT_EXPIRES_SECS, PIDF, PRESENCE};
-use crate::header::HeaderError;
+use crate::dialog::Dialog;
+use crate::header::{HeaderError, HeaderName};
 use crate::message::Message;
+use crate::method::Method;
 use crate::status::StatusCode;
+use crate::write::WriteError;
 
 /// The lifetimes that a notifier grants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -302,6 +306,29 @@ impl Notifier {
             Some(at) => NotifyStep::Wait(at),
             None => NotifyStep::Send,
         }
+    }
+
+    /// Writes the NOTIFY that is due and records it as in flight; `body` is a type with its document.
+    ///
+    /// # Errors
+    ///
+    /// When the dialog or the type holds what cannot be written; nothing is recorded then.
+    pub fn notify(
+        &mut self,
+        now: EpochMillis,
+        dialog: &mut Dialog,
+        body: Option<(&str, &[u8])>,
+    ) -> Result<Bytes, WriteError> {
+        let mut writer = dialog.request(Method::Notify);
+        writer
+            .display(HeaderName::Event, self.event())
+            .display(HeaderName::SubscriptionState, self.subscription_state(now));
+        if let Some((media_type, _)) = body {
+            writer.header(HeaderName::ContentType, media_type);
+        }
+        let bytes = writer.finish(body.map_or(&[], |(_, document)| document))?;
+        self.sent(now, dialog.local_cseq());
+        Ok(bytes)
     }
 
     /// Records that the NOTIFY with this CSeq number is being sent.

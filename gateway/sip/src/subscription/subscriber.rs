@@ -2,13 +2,19 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use isthmus_model::EpochMillis;
 use minicbor::{Decode, Encode};
 
-use super::DEFAULT_EXPIRES_SECS;
 use super::backoff::up_to;
 use super::reason::{Ended, TerminationReason};
-use crate::header::SubscriptionState;
+use super::{PIDF, PRESENCE};
+use crate::dialog::Dialog;
+use crate::header::{HeaderName, SubscriptionState};
+use crate::message::Message;
+use crate::method::Method;
+use crate::status::StatusCode;
+use crate::write::WriteError;
 
 /// What the subscriber knows of a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -50,6 +56,9 @@ pub struct Subscriber {
     /// A NOTIFY has told the lifetime since our last SUBSCRIBE, so that the 2xx says nothing new.
     #[n(7)]
     told_by_notify: bool,
+    /// The end of the longest lifetime that the last SUBSCRIBE can have got; a NOTIFY only shortens it.
+    #[n(8)]
+    ceiling_at: u64,
 }
 
 /// What a NOTIFY brought. All are answered 200.
@@ -69,15 +78,64 @@ pub enum Notified {
     Terminated(Ended),
 }
 
-/// Why a NOTIFY is refused, though it belongs to the subscription.
+/// Why a NOTIFY is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum RefuseNotify {
-    /// The state is none of RFC 6665: 400.
-    #[error("unknown subscription state")]
-    UnknownState,
+    /// Event is missing or names another package: 489 with `Allow-Events: presence`.
+    #[error("event package is not presence")]
+    BadEvent,
+    /// Subscription-State is missing, unreadable or none of RFC 6665: 400.
+    #[error("no usable subscription state")]
+    State,
+    /// The body is no presence document: 415 with `Accept: application/pidf+xml`.
+    #[error("body is not PIDF")]
+    MediaType,
     /// The subscription is over: 481.
     #[error("subscription is over")]
     Over,
+}
+
+impl RefuseNotify {
+    /// The status of the answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadEvent => StatusCode::BAD_EVENT,
+            Self::State => StatusCode::BAD_REQUEST,
+            Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Over => StatusCode::CALL_DOES_NOT_EXIST,
+        }
+    }
+}
+
+/// Checks Event, Subscription-State and the type of the body of a NOTIFY, in this order.
+///
+/// # Errors
+///
+/// The first check that fails.
+pub fn check_notify(request: &Message) -> Result<SubscriptionState<'_>, RefuseNotify> {
+    match request.event() {
+        Ok(Some(event)) if event.package() == PRESENCE => {}
+        _ => return Err(RefuseNotify::BadEvent),
+    }
+    let state = request.subscription_state().ok().flatten().ok_or(RefuseNotify::State)?;
+    let is_pidf = matches!(request.content_type(), Ok(Some(media)) if media.is(PIDF));
+    if !request.body().is_empty() && !is_pidf {
+        return Err(RefuseNotify::MediaType);
+    }
+    Ok(state)
+}
+
+/// Writes a SUBSCRIBE on `dialog`, a half or a whole one: exactly one Event without `id`, PIDF as the only type, no
+/// option tags (interworking specification §2.2). Zero seconds end the subscription, or poll.
+///
+/// # Errors
+///
+/// When the dialog holds what cannot be written.
+pub fn subscribe(dialog: &mut Dialog, expires_secs: u32) -> Result<Bytes, WriteError> {
+    let mut writer = dialog.request(Method::Subscribe);
+    writer.header(HeaderName::Event, PRESENCE).header(HeaderName::Accept, PIDF).expires(expires_secs);
+    writer.finish(b"")
 }
 
 /// What a subscription waits for.
@@ -123,6 +181,13 @@ pub fn refresh_delay(granted_secs: u32, random: u64) -> Duration {
     granted.saturating_sub(margin).saturating_sub(up_to(granted / 20, random))
 }
 
+/// Two ends of a lifetime that are this near are one: seconds are rounded, and messages take time.
+const SAME_EXPIRY_MILLIS: u64 = 2000;
+
+fn end_of(now: EpochMillis, secs: u32) -> u64 {
+    now.plus(Duration::from_secs(secs.into())).0
+}
+
 impl Subscriber {
     /// Begins with the first SUBSCRIBE; `timer_n` is 64·T1.
     pub fn new(now: EpochMillis, requested_secs: u32, timer_n: Duration) -> Self {
@@ -135,6 +200,7 @@ impl Subscriber {
             notify_by: Some(now.plus(timer_n).0),
             closing: requested_secs == 0,
             told_by_notify: false,
+            ceiling_at: end_of(now, requested_secs),
         }
     }
 
@@ -176,6 +242,7 @@ impl Subscriber {
     pub fn start_refresh(&mut self, now: EpochMillis, timer_n: Duration) {
         self.refresh_at = None;
         self.told_by_notify = false;
+        self.ceiling_at = end_of(now, self.requested_secs);
         self.notify_by = Some(now.plus(timer_n).0);
     }
 
@@ -185,19 +252,23 @@ impl Subscriber {
         self.start_refresh(now, timer_n);
     }
 
-    /// Takes a 2xx with the `Expires` that it carried.
+    /// Takes a 2xx with the `Expires` that it carried. What a NOTIFY has told before it rules (RFC 6665 §4.1.2.4).
     pub fn handle_accepted(&mut self, now: EpochMillis, answered: Option<u32>, random: u64) {
-        if self.closing || self.told_by_notify || self.state == SubscriberState::Terminated {
+        if self.closing || self.state == SubscriberState::Terminated {
             return;
         }
-        self.set_lifetime(now, granted(self.requested_secs, answered), random);
+        let secs = granted(self.requested_secs, answered);
+        self.ceiling_at = end_of(now, secs);
+        if !self.told_by_notify {
+            self.set_lifetime(now, secs, random);
+        }
     }
 
     /// Takes a NOTIFY of the dialog.
     ///
     /// # Errors
     ///
-    /// [`RefuseNotify::UnknownState`] for a state of no standard, [`RefuseNotify::Over`] after the end.
+    /// [`RefuseNotify::State`] for a state of no standard, [`RefuseNotify::Over`] after the end.
     pub fn handle_notify(
         &mut self,
         now: EpochMillis,
@@ -218,7 +289,7 @@ impl Subscriber {
         } else if state.is("pending") {
             SubscriberState::Pending
         } else {
-            return Err(RefuseNotify::UnknownState);
+            return Err(RefuseNotify::State);
         };
         self.state = next;
         if !self.closing {
@@ -279,30 +350,30 @@ impl Subscriber {
         Some(deadline)
     }
 
-    /// The `expires` of a NOTIFY rules, but it may only shorten what was granted (RFC 6665 §4.1.3).
+    /// The `expires` of a NOTIFY rules, but it only shortens what the SUBSCRIBE can have got (RFC 6665 §4.1.3).
+    ///
+    /// One that says what is known changes nothing: otherwise a busy presentity would push the refresh towards
+    /// the end.
     fn take_expires(&mut self, now: EpochMillis, expires: Option<u32>, random: u64) {
-        match (expires, self.expires_at()) {
-            (Some(secs), known) => {
-                let known = known.map(|at| u32::try_from(at.since(now).as_secs()).unwrap_or(u32::MAX));
-                if self.told_by_notify || known.is_none_or(|known| secs < known) {
-                    let cap = known.unwrap_or(self.requested_secs);
-                    if secs < cap || known.is_none() {
-                        self.set_lifetime(now, secs.min(cap), random);
-                    }
-                }
-                self.told_by_notify = true;
-            }
-            (None, None) => {
-                let secs = if self.requested_secs == 0 { DEFAULT_EXPIRES_SECS } else { self.requested_secs };
-                self.set_lifetime(now, secs, random);
-            }
-            (None, Some(_)) => {}
+        let ceiling = EpochMillis(self.ceiling_at).since(now).as_secs();
+        let ceiling = u32::try_from(ceiling).unwrap_or(u32::MAX);
+        let secs = match (expires, self.expires_at) {
+            (Some(secs), _) => secs.min(ceiling),
+            // nothing is known yet: the 2xx will tell
+            (None, None) => ceiling,
+            (None, Some(_)) => return,
+        };
+        let ends = end_of(now, secs);
+        if self.expires_at.is_some_and(|known| known.abs_diff(ends) <= SAME_EXPIRY_MILLIS) {
+            return;
         }
+        self.told_by_notify = expires.is_some();
+        self.set_lifetime(now, secs, random);
     }
 
     fn set_lifetime(&mut self, now: EpochMillis, secs: u32, random: u64) {
         self.granted_secs = Some(secs);
-        self.expires_at = Some(now.plus(Duration::from_secs(secs.into())).0);
+        self.expires_at = Some(end_of(now, secs));
         self.refresh_at = Some(now.plus(refresh_delay(secs, random)).0);
     }
 }

@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use super::key::Fingerprint;
 use super::slab;
 use crate::endpoint::{Destination, Outgoing, SentBy};
-use crate::header::{HeaderName, Via, ViaSpec};
+use crate::header::{HeaderName, ViaSpec};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::method::Method;
@@ -125,11 +125,11 @@ pub(crate) fn with_via(outgoing: &Outgoing, branch: &str) -> Result<Bytes, SendE
         rport: true,
         alias: outgoing.alias,
     };
-    let via = via.to_string();
     // what cannot be read back must not be written
-    if Via::parse(&via).is_err() || via.contains(['\r', '\n', '\0']) {
+    if !via.is_sound() {
         return Err(WriteError::Value("Via").into());
     }
+    let via = via.to_string();
     let mut bytes = BytesMut::with_capacity(request.len() + via.len() + 8);
     bytes.extend_from_slice(start_line);
     bytes.extend_from_slice(b"Via: ");

@@ -79,7 +79,9 @@ mod tests {
         let a = slab.insert('a').unwrap();
         assert_eq!(slab.remove(a), Some('a'));
         let b = slab.insert('b').unwrap();
-        assert_eq!((slab.get(a), slab.get_mut(a), slab.remove(a)), (None, None, None));
+        assert_eq!(slab.get(a), None);
+        assert_eq!(slab.get_mut(a), None);
+        assert_eq!(slab.remove(a), None);
         assert_eq!((slab.get(b), slab.len()), (Some(&'b'), 1));
     }
 }
