@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use isthmus_crds::ClientTls;
 use isthmus_model::Domain;
 
-use crate::objects::Backend;
+use crate::objects::{Backend, ComponentBackend, LocalDomain};
 use crate::snapshot::Snapshot;
 
 /// One component link: a name at a server.
@@ -45,40 +45,68 @@ impl Snapshot {
     }
 
     pub(crate) fn links_and_conflicts(&self) -> (Vec<ComponentLink>, Vec<SecretConflict>) {
-        let mut links: BTreeMap<(String, u16, Domain), ComponentLink> = BTreeMap::new();
-        let mut conflicts = Vec::new();
-        let federated = self.federated_domains();
+        let mut servers: BTreeMap<(&str, u16), Vec<Attached<'_>>> = BTreeMap::new();
         for local in self.locals() {
-            let Backend::Component(component) = &local.backend else {
-                continue;
-            };
-            let admitted =
-                federated.iter().filter(|entry| Self::may_meet(local, entry)).map(|entry| (&entry.domain, false));
-            let names = std::iter::once((&component.service_address, true)).chain(admitted);
-            for (name, is_service) in names {
-                let secret_key = component.secret_key_for(name);
-                let key = (component.host.clone(), component.port, name.clone());
-                let link = links.entry(key).or_insert_with(|| ComponentLink {
-                    host: component.host.clone(),
-                    port: component.port,
-                    name: name.clone(),
-                    secret_key: secret_key.to_owned(),
-                    tls: component.tls.clone(),
-                    is_service,
-                    locals: Vec::new(),
-                });
-                if link.secret_key != secret_key
-                    && let Some(first) = link.locals.first()
-                {
-                    conflicts.push(SecretConflict {
-                        name: name.clone(),
-                        first: first.clone(),
-                        second: local.domain.clone(),
-                    });
-                }
-                link.locals.push(local.domain.clone());
+            if let Backend::Component(component) = &local.backend {
+                servers.entry((&component.host, component.port)).or_default().push((local, component));
             }
         }
-        (links.into_values().collect(), conflicts)
+        let mut all = Vec::new();
+        let mut conflicts = Vec::new();
+        if servers.is_empty() {
+            return (all, conflicts);
+        }
+        let federated = self.federated_domains();
+        for attached in servers.values() {
+            let mut links: BTreeMap<&Domain, ComponentLink> = BTreeMap::new();
+            for entry in &federated {
+                let served = attached.iter().filter(|(local, _)| Self::may_meet(local, entry));
+                add(&mut links, &entry.domain, served, &mut conflicts);
+            }
+            for own in attached {
+                let name = &own.1.service_address;
+                add(&mut links, name, std::iter::once(own), &mut conflicts);
+                if let Some(link) = links.get_mut(name) {
+                    link.is_service = true;
+                    link.locals.sort_unstable();
+                    link.locals.dedup();
+                }
+            }
+            all.extend(links.into_values());
+        }
+        (all, conflicts)
+    }
+}
+
+/// A local domain and its component backend.
+type Attached<'s> = (&'s LocalDomain, &'s ComponentBackend);
+
+/// Adds local domains, in their order, to the link of a name; the first one makes it.
+fn add<'s>(
+    links: &mut BTreeMap<&'s Domain, ComponentLink>,
+    name: &'s Domain,
+    served: impl Iterator<Item = &'s Attached<'s>>,
+    conflicts: &mut Vec<SecretConflict>,
+) {
+    let mut served = served.peekable();
+    let Some((_, component)) = served.peek() else {
+        return;
+    };
+    let link = links.entry(name).or_insert_with(|| ComponentLink {
+        host: component.host.clone(),
+        port: component.port,
+        name: name.clone(),
+        secret_key: component.secret_key_for(name).to_owned(),
+        tls: component.tls.clone(),
+        is_service: false,
+        locals: Vec::new(),
+    });
+    for (local, component) in served {
+        if link.secret_key != component.secret_key_for(name)
+            && let Some(first) = link.locals.first()
+        {
+            conflicts.push(SecretConflict { name: name.clone(), first: first.clone(), second: local.domain.clone() });
+        }
+        link.locals.push(local.domain.clone());
     }
 }

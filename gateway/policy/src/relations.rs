@@ -2,10 +2,12 @@
 //!
 //! Pairwise rules are decided by looking names up, never by comparing all pairs (design §6.18).
 
+use std::collections::BTreeMap;
+
 use isthmus_crds::{Kind, Scope, UnlistedAction};
 use isthmus_model::{Domain, Protocol};
 
-use crate::objects::{FederatedDomain, LocalDomain, Pool};
+use crate::objects::{Backend, ComponentBackend, FederatedDomain, LocalDomain, Pool};
 use crate::problem::{Problem, Severity, own_reasons, reasons, types};
 use crate::publication::Publication;
 use crate::snapshot::Snapshot;
@@ -95,7 +97,7 @@ impl Snapshot {
         if federation.spec.unlisted_xmpp() != UnlistedAction::Allow {
             return;
         }
-        if let Some(local) = self.locals().into_iter().find(|local| Self::needs_names(local)) {
+        if let Some(local) = self.first_local(Self::needs_names) {
             problems.push(problem(
                 (Kind::Federation, isthmus_crds::FEDERATION_NAME),
                 (Severity::Warning, types::BACKEND_CANNOT_SERVE, reasons::COMPONENT_NEEDS_NAMES),
@@ -164,6 +166,9 @@ impl Snapshot {
     }
 
     fn link_problems(&self, problems: &mut Vec<Problem>) {
+        if !self.secrets_may_clash() {
+            return;
+        }
         for conflict in self.links_and_conflicts().1 {
             problems.push(problem(
                 (Kind::LocalDomain, conflict.second.as_str()),
@@ -176,6 +181,19 @@ impl Snapshot {
                 "Name the same key in both.",
             ));
         }
+    }
+
+    /// Tells whether two local domains at one XMPP server name different secrets at all, which is rare: only then are
+    /// the links of both compared name by name.
+    fn secrets_may_clash(&self) -> bool {
+        let mut servers: BTreeMap<(&str, u16), &ComponentBackend> = BTreeMap::new();
+        self.locals().into_iter().any(|local| {
+            let Backend::Component(own) = &local.backend else {
+                return false;
+            };
+            let first = servers.entry((&own.host, own.port)).or_insert(own);
+            first.secret_key != own.secret_key || first.secret_keys != own.secret_keys
+        })
     }
 
     fn federated_problems(&self, federated: &FederatedDomain, problems: &mut Vec<Problem>) {
@@ -225,8 +243,7 @@ impl Snapshot {
             }
         }
         if federated.scope == Scope::Subtree
-            && let Some(local) =
-                self.locals().into_iter().find(|local| Self::needs_names(local) && Self::may_meet(local, federated))
+            && let Some(local) = self.first_local(|local| Self::needs_names(local) && Self::may_meet(local, federated))
         {
             problems.push(problem(
                 object,
@@ -239,6 +256,12 @@ impl Snapshot {
                 "Attach the local domain by xmppServer, or list the names one by one.",
             ));
         }
+    }
+
+    /// The accepted local domain of the lowest name for which something holds.
+    fn first_local(&self, holds: impl Fn(&LocalDomain) -> bool) -> Option<&LocalDomain> {
+        let all = self.all_locals().iter().map(|(_, local)| local.as_ref());
+        all.filter(|local| self.is_accepted(local) && holds(local)).min_by(|a, b| a.domain.cmp(&b.domain))
     }
 
     fn pool_reference(
