@@ -5,7 +5,12 @@
 
 pub mod address;
 pub mod availability;
+pub mod chat_state;
+pub mod content;
+pub mod error_map;
 pub mod notification;
+pub mod pager;
+pub mod thread;
 
 /// The two ways of SIP that peers speak; code branches on these and on switches, never on a profile's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

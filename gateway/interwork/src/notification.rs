@@ -11,8 +11,10 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use compact_str::CompactString;
-use isthmus_model::{BareAddress, EpochMillis, Priority, Resource, ResourcePresence};
+use isthmus_model::{BareAddress, EpochMillis, LangText, Priority, Resource, ResourcePresence};
 use isthmus_sip::pidf::{Activity, Basic, Contact, Person, Pidf, SINGLE_TUPLE_ID, Tuple};
+use isthmus_xmpp::payload::Delay;
+use isthmus_xmpp::{Presence, PresenceType};
 
 use crate::Dialect;
 use crate::address::pres_uri;
@@ -45,7 +47,7 @@ pub fn document_for_watcher(
         Dialect::Standard => {
             let mut ids = BTreeSet::new();
             for presence in resources.iter().filter(|presence| presence.available) {
-                let id = unique_id(&mut ids, tuple_id(&presence.resource));
+                let id = unique_id(&mut ids, &tuple_id(&presence.resource));
                 tuples.push(tuple(dialect, id, presentity, presence, timestamp));
             }
         }
@@ -144,8 +146,8 @@ fn checksum(text: &str) -> u64 {
 }
 
 /// Makes an id unique within its document.
-fn unique_id(used: &mut BTreeSet<String>, id: String) -> String {
-    let mut candidate = id.clone();
+fn unique_id(used: &mut BTreeSet<String>, id: &str) -> String {
+    let mut candidate = id.to_owned();
     let mut count = 1;
     while !used.insert(candidate.clone()) {
         count += 1;
@@ -234,7 +236,7 @@ fn presence_of(dialect: Dialect, document: &Pidf, tuple: &Tuple, received: Epoch
         .find(|notes| !notes.is_empty());
     let mut texts = Vec::new();
     for note in notes.into_iter().flatten() {
-        if !texts.iter().any(|known: &isthmus_model::LangText| known.lang == note.lang) {
+        if !texts.iter().any(|known: &LangText| known.lang == note.lang) {
             texts.push(note.clone());
         }
     }
@@ -251,6 +253,43 @@ fn presence_of(dialect: Dialect, document: &Pidf, tuple: &Tuple, received: Epoch
         priority: tuple.contact.as_ref().and_then(|contact| contact.priority).and_then(stanza_priority),
         stamp: tuple.timestamp,
         received,
+    }
+}
+
+/// Reads the state that a local user's server tells: an available or unavailable presence. Others, and addresses
+/// that cannot be, are `None`.
+pub fn presence_of_stanza(stanza: &Presence, received: EpochMillis) -> Option<ResourcePresence> {
+    let available = match stanza.kind {
+        PresenceType::Available => true,
+        PresenceType::Unavailable => false,
+        _ => return None,
+    };
+    let resource = match isthmus_xmpp::jid::resource(stanza.from()?) {
+        Some(resource) => CompactString::from(Resource::parse(resource).ok()?.as_str()),
+        None => CompactString::default(),
+    };
+    Some(ResourcePresence {
+        resource,
+        available,
+        // Some servers leave one on unavailable, where it means nothing.
+        show: stanza.show.filter(|_| available),
+        statuses: stanza.statuses.clone(),
+        priority: stanza.priority.filter(|_| available),
+        stamp: stanza.delay.as_ref().map(Delay::at),
+        received,
+    })
+}
+
+/// Writes the state of a contact's resource for the local user.
+pub fn stanza_of_presence(contact: &BareAddress, local: &BareAddress, presence: &ResourcePresence) -> Presence {
+    let kind = if presence.available { PresenceType::Available } else { PresenceType::Unavailable };
+    let resource = Resource::parse(&presence.resource).ok();
+    let from = contact.clone().with_resource(resource).to_jid();
+    Presence {
+        show: presence.show.filter(|_| presence.available),
+        statuses: presence.statuses.clone(),
+        priority: presence.priority.filter(|_| presence.available),
+        ..Presence::new(kind, &from, &local.to_jid())
     }
 }
 

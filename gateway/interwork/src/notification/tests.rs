@@ -98,7 +98,7 @@ fn nobody_available_gives_the_offline_document_whatever_was_said_last() {
     };
     for dialect in [Dialect::Microsoft, Dialect::Standard] {
         let offline = offline_document(dialect, &lee(), NOW);
-        assert_eq!(document_for_watcher(dialect, &lee(), &[left.clone()], NOW), offline);
+        assert_eq!(document_for_watcher(dialect, &lee(), std::slice::from_ref(&left), NOW), offline);
         assert_eq!(document_for_watcher(dialect, &lee(), &[], NOW), offline);
         assert!(offline.contains("<basic>closed</basic>"));
         assert!(!offline.contains("note") && !offline.contains("person") && !offline.contains("show"), "{offline}");
@@ -260,6 +260,33 @@ fn clumsy_documents_are_shown_as_well_as_they_can_be() {
          <tuple id='i'><status><basic>open</basic></status><contact>IM:x@y</contact></tuple></presence>",
     );
     assert_eq!(outline(&first(Dialect::Standard, &twice)), [("a", true), ("i", true)]);
+}
+
+#[test]
+fn stanzas_and_states_of_resources_map_both_ways() {
+    // N-18, N-24
+    let state = ResourcePresence {
+        show: Some(Show::Xa),
+        statuses: vec![text("en", "gone"), text("de", "weg")],
+        priority: Some(5),
+        ..online("balcony")
+    };
+    let ana = BareAddress::from_jid("ana@bücher.example").unwrap();
+    let stanza = stanza_of_presence(&ana, &lee(), &state);
+    assert_eq!((stanza.from(), stanza.to()), (Some("ana@bücher.example/balcony"), Some("lee@corp.example")));
+    assert_eq!(presence_of_stanza(&stanza, NOW), Some(state.clone()));
+    let gone = stanza_of_presence(&ana, &lee(), &ResourcePresence { available: false, ..state });
+    assert_eq!((gone.kind, gone.show, gone.priority), (PresenceType::Unavailable, None, None));
+    let bare = stanza_of_presence(&ana, &lee(), &ResourcePresence::new("", false, NOW));
+    assert_eq!(bare.from(), Some("ana@bücher.example"));
+    let mut left_over =
+        Presence { show: Some(Show::Away), ..Presence::new(PresenceType::Unavailable, "lee@corp.example/a", "x@y") };
+    assert_eq!(presence_of_stanza(&left_over, NOW), Some(ResourcePresence::new("a", false, NOW)));
+    left_over.delay = Some(Delay { from: None, stamp: isthmus_xmpp::payload::Stamp(EpochMillis(7)) });
+    assert_eq!(presence_of_stanza(&left_over, NOW).and_then(|state| state.stamp), Some(EpochMillis(7)));
+    for kind in [PresenceType::Subscribe, PresenceType::Probe, PresenceType::Error] {
+        assert_eq!(presence_of_stanza(&Presence::new(kind, "lee@corp.example", "x@y"), NOW), None);
+    }
 }
 
 proptest! {
