@@ -77,6 +77,10 @@ impl std::fmt::Debug for Endpoint {
         f.debug_struct("Endpoint")
             .field("servers", &self.servers.len())
             .field("clients", &self.clients.len())
+            .field("server_keys", &self.server_keys.len())
+            .field("merge_keys", &self.merge_keys.len())
+            .field("ack_keys", &self.ack_keys.len())
+            .field("client_keys", &self.client_keys.len())
             .field("stats", &self.stats)
             .finish_non_exhaustive()
     }

@@ -5,6 +5,8 @@
 mod client_timers;
 #[path = "machines/dialogs.rs"]
 mod dialogs;
+#[path = "machines/disorder.rs"]
+mod disorder;
 #[path = "machines/invite.rs"]
 mod invite;
 #[path = "machines/pair.rs"]

@@ -166,7 +166,7 @@ mod tests {
         SubscribeAnswer::of(Some(StatusCode::new(code).unwrap()))
     }
 
-    // P-07, P-13
+    // P-07
     #[test]
     fn the_table_of_first_answers_holds_row_by_row() {
         use InitialStep as I;
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(SubscribeAnswer::of(None).initial(), I::NextTarget);
     }
 
-    // P-07, P-13, P-15
+    // P-07
     #[test]
     fn the_table_of_refresh_answers_holds_row_by_row() {
         use RefreshStep as R;
@@ -214,7 +214,6 @@ mod tests {
         assert_eq!(SubscribeAnswer::of(None).refresh(), R::RetryLater);
     }
 
-    // P-16
     #[test]
     fn only_the_listed_codes_end_a_subscription_before_its_expiry() {
         let ending = [404, 405, 410, 416, 480, 481, 482, 483, 484, 485, 489, 501, 604, 403, 603];
@@ -227,7 +226,6 @@ mod tests {
         }
     }
 
-    // P-14
     #[test]
     fn min_expires_is_followed_once_and_up_to_a_day() {
         assert_eq!(usable_min_expires(Some(7200), 3600), Some(7200));

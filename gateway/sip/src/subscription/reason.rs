@@ -154,7 +154,6 @@ mod tests {
         TerminationReason::of(&state).consequence(state.retry_after(), false)
     }
 
-    // P-20, P-21, P-22, P-23, P-24, P-25, P-26
     #[test]
     fn the_table_of_reasons_holds_row_by_row() {
         use Announced as P;

@@ -78,19 +78,12 @@ pub enum Notified {
     Terminated(Ended),
 }
 
-/// Why a NOTIFY is refused.
+/// Why a NOTIFY is refused, though it belongs to the subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
 pub enum RefuseNotify {
-    /// Event is missing or names another package: 489 with `Allow-Events: presence`.
-    #[error("event package is not presence")]
-    BadEvent,
-    /// Subscription-State is missing, unreadable or none of RFC 6665: 400.
-    #[error("no usable subscription state")]
-    State,
-    /// The body is no presence document: 415 with `Accept: application/pidf+xml`.
-    #[error("body is not PIDF")]
-    MediaType,
+    /// The state is none of RFC 6665: 400.
+    #[error("unknown subscription state")]
+    UnknownState,
     /// The subscription is over: 481.
     #[error("subscription is over")]
     Over,
@@ -100,10 +93,33 @@ impl RefuseNotify {
     /// The status of the answer.
     pub fn status(self) -> StatusCode {
         match self {
-            Self::BadEvent => StatusCode::BAD_EVENT,
+            Self::UnknownState => StatusCode::BAD_REQUEST,
+            Self::Over => StatusCode::CALL_DOES_NOT_EXIST,
+        }
+    }
+}
+
+/// Why a NOTIFY is refused before its subscription is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadNotify {
+    /// Event is missing or names another package: 489 with `Allow-Events: presence`.
+    #[error("event package is not presence")]
+    Event,
+    /// Subscription-State is missing or cannot be read: 400.
+    #[error("no usable subscription state")]
+    State,
+    /// The body is no presence document: 415 with `Accept: application/pidf+xml`.
+    #[error("body is not PIDF")]
+    MediaType,
+}
+
+impl BadNotify {
+    /// The status of the answer.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Event => StatusCode::BAD_EVENT,
             Self::State => StatusCode::BAD_REQUEST,
             Self::MediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::Over => StatusCode::CALL_DOES_NOT_EXIST,
         }
     }
 }
@@ -113,15 +129,15 @@ impl RefuseNotify {
 /// # Errors
 ///
 /// The first check that fails.
-pub fn check_notify(request: &Message) -> Result<SubscriptionState<'_>, RefuseNotify> {
+pub fn check_notify(request: &Message) -> Result<SubscriptionState<'_>, BadNotify> {
     match request.event() {
         Ok(Some(event)) if event.package() == PRESENCE => {}
-        _ => return Err(RefuseNotify::BadEvent),
+        _ => return Err(BadNotify::Event),
     }
-    let state = request.subscription_state().ok().flatten().ok_or(RefuseNotify::State)?;
+    let state = request.subscription_state().ok().flatten().ok_or(BadNotify::State)?;
     let is_pidf = matches!(request.content_type(), Ok(Some(media)) if media.is(PIDF));
     if !request.body().is_empty() && !is_pidf {
-        return Err(RefuseNotify::MediaType);
+        return Err(BadNotify::MediaType);
     }
     Ok(state)
 }
@@ -268,7 +284,7 @@ impl Subscriber {
     ///
     /// # Errors
     ///
-    /// [`RefuseNotify::State`] for a state of no standard, [`RefuseNotify::Over`] after the end.
+    /// [`RefuseNotify::UnknownState`] for a state of no standard, [`RefuseNotify::Over`] after the end.
     pub fn handle_notify(
         &mut self,
         now: EpochMillis,
@@ -289,7 +305,7 @@ impl Subscriber {
         } else if state.is("pending") {
             SubscriberState::Pending
         } else {
-            return Err(RefuseNotify::State);
+            return Err(RefuseNotify::UnknownState);
         };
         self.state = next;
         if !self.closing {

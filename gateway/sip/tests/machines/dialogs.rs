@@ -72,7 +72,6 @@ fn a_request_of_the_callee_has_route_target_tags_and_the_next_cseq() {
     }
 }
 
-// I-26
 #[test]
 fn contact_is_in_requests_and_answers_that_refresh_the_target_only() {
     let mut dialog = uas("");
@@ -234,7 +233,6 @@ fn only_some_methods_move_the_target_and_none_the_routes() {
     assert_eq!(dialog, before);
 }
 
-// T-13
 #[test]
 fn a_next_hop_outside_of_the_peer_s_names_is_refused() {
     let own = |host: Host<'_>| host.name().is_some_and(|name| name.ends_with("partner.example"));
