@@ -38,7 +38,20 @@ impl Gateway {
     ///
     /// As [`Self::start`].
     pub async fn resume(folder: &Path, admin_port: u16) -> Result<Self> {
-        let process = Self::spawn(folder)?;
+        Self::wait_ready(Self::spawn(folder)?, folder, admin_port).await
+    }
+
+    /// Starts the gateway on a folder of manifests that somebody else wrote, secrets included.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn on(manifests: &Path, folder: &Path, admin_port: u16) -> Result<Self> {
+        let process = Process::spawn("gateway", &Self::command(manifests, None, folder)?, folder)?;
+        Self::wait_ready(process, folder, admin_port).await
+    }
+
+    async fn wait_ready(process: Process, folder: &Path, admin_port: u16) -> Result<Self> {
         let mut gateway = Self { process, folder: folder.to_owned(), admin_port };
         wait_for("the gateway is ready", Duration::from_secs(20), || {
             let state = gateway.process.must_run();
@@ -57,14 +70,22 @@ impl Gateway {
     ///
     /// When the binary is missing.
     pub fn spawn(folder: &Path) -> Result<Process> {
-        std::fs::create_dir_all(folder.join("state"))?;
-        let mut command = Command::new(binary()?);
-        command.arg("--manifests").arg(folder.join("manifests"));
-        command.args(["--pool", POOL]);
-        command.arg("--secrets").arg(folder.join("secrets"));
-        command.arg("--state-dir").arg(folder.join("state"));
-        command.env("RUST_BACKTRACE", "1");
+        let command = Self::command(&folder.join("manifests"), Some(&folder.join("secrets")), folder)?;
         Process::spawn("gateway", &command, folder)
+    }
+
+    fn command(manifests: &Path, secrets: Option<&Path>, folder: &Path) -> Result<Command> {
+        let state = folder.join("state");
+        std::fs::create_dir_all(&state)?;
+        let mut command = Command::new(binary()?);
+        command.arg("--manifests").arg(manifests);
+        command.args(["--pool", POOL]);
+        if let Some(secrets) = secrets {
+            command.arg("--secrets").arg(secrets);
+        }
+        command.arg("--state-dir").arg(state);
+        command.env("RUST_BACKTRACE", "1");
+        Ok(command)
     }
 
     /// Its folder, with `manifests`, `secrets` and `state`.
@@ -122,7 +143,7 @@ impl Gateway {
     ///
     /// When it cannot be read or is no JSON.
     pub async fn status(&self) -> Result<serde_json::Value> {
-        json(self.page("/v1/status").await?)
+        json(&self.page("/v1/status").await?)
     }
 
     /// The JSON of `/v1/config`.
@@ -131,7 +152,7 @@ impl Gateway {
     ///
     /// When it cannot be read or is no JSON.
     pub async fn config(&self) -> Result<serde_json::Value> {
-        json(self.page("/v1/config").await?)
+        json(&self.page("/v1/config").await?)
     }
 
     /// Forces a reload (SIGHUP).
@@ -168,7 +189,7 @@ impl Gateway {
     }
 }
 
-fn json(response: http::Response) -> Result<serde_json::Value> {
+fn json(response: &http::Response) -> Result<serde_json::Value> {
     ensure!(response.status == 200, "status {}: {}", response.status, response.body);
     serde_json::from_str(&response.body).context("no JSON")
 }

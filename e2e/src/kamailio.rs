@@ -74,7 +74,7 @@ impl Kamailio {
         if let Some(certificate) = &plan.tls {
             listen.push_str(&format!("listen=tls:127.0.0.1:{tls_port}\n"));
             write_tls(&folder, certificate)?;
-            tls_on = "enable_tls=yes".to_owned();
+            "enable_tls=yes".clone_into(&mut tls_on);
             tls_module =
                 format!("loadmodule \"tls.so\"\nmodparam(\"tls\", \"config\", \"{}/tls.cfg\")", folder.display());
         }

@@ -103,7 +103,7 @@ async fn serves(socket: &UdpSocket, zone: &str) -> bool {
     let mut answer = [0_u8; 512];
     match tokio::time::timeout(Duration::from_millis(100), socket.recv(&mut answer)).await {
         // Header: id, flags with the response code in the low four bits, then counts.
-        Ok(Ok(n)) => n > 12 && answer[3] & 0x0f == 0 && answer[7] > 0,
+        Ok(Ok(n)) => n > 12 && answer[3] % 16 == 0 && answer[7] > 0,
         _ => false,
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 /// How often a condition is looked at while one waits for it.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(10);
 /// Lines of each log that a failing scenario prints.
 const TAIL_LINES: usize = 60;
 
@@ -119,7 +119,7 @@ where
     }
 }
 
-/// Waits until `condition` gives a value, looking again every 20 ms.
+/// Waits until `condition` gives a value, looking again every 10 ms.
 ///
 /// # Errors
 ///

@@ -4,19 +4,28 @@
 //! on free loopback ports in the scenario's own folder and stops it by id. What a scenario asserts it
 //! reads at the far end: in the stanzas that a chat client received, in the SIP that a phone or SIPp
 //! saw, never in the gateway's logs.
+#![expect(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "configuration files are short and read best as format strings"
+)]
 
 pub mod baresip;
+pub mod corp;
 pub mod gateway;
 pub mod http;
 pub mod kamailio;
 pub mod knot;
 pub mod lab;
+pub mod load;
 pub mod manifests;
 pub mod otlp;
 pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod prosody;
+pub mod sink;
 pub mod sip_trace;
 pub mod sipp;
+pub mod tls_client;
 pub mod xmpp_client;

@@ -130,6 +130,10 @@ pub struct Realm {
     pub certificate: Option<Certificate>,
     /// Drain times, as flow YAML.
     pub drain: String,
+    /// Limits of the pool, as flow YAML.
+    pub limits: Option<String>,
+    /// What the gateway logs.
+    pub log_filter: String,
 }
 
 impl Realm {
@@ -151,6 +155,8 @@ impl Realm {
             otlp: None,
             certificate: None,
             drain: "{settle: 100ms, grace: 3s}".to_owned(),
+            limits: None,
+            log_filter: "info,isthmus=debug,isthmus_gateway=debug".to_owned(),
         })
     }
 
@@ -242,8 +248,8 @@ spec:
     ports: {{sip: {sip}, sipPlain: {plain}}}
   allowedRanges: ["127.0.0.0/8", "::1/128"]
   drain: {drain}
-  logFilter: "info,isthmus=debug,isthmus_gateway=debug"
-{tls}---
+  logFilter: "{filter}"
+{limits}{tls}---
 apiVersion: isthmus.dev/v1alpha1
 kind: LocalDomain
 metadata: {{name: corp.example, namespace: {NAMESPACE}}}
@@ -256,6 +262,8 @@ spec:
             sip = self.tls_port,
             plain = self.plain_port,
             drain = self.drain,
+            filter = self.log_filter,
+            limits = self.limits.as_ref().map(|l| format!("  limits: {l}\n")).unwrap_or_default(),
             component = self.component_port,
         )
     }

@@ -137,13 +137,11 @@ impl Process {
             return Ok(status);
         }
         let _ = self.signal(Signal::TERM);
-        match self.wait_end(grace).await {
-            Ok(status) => Ok(status),
-            Err(_) => {
-                self.kill();
-                Ok(self.ended.unwrap_or_else(|| ExitStatus::from_raw(9)))
-            }
+        if let Ok(status) = self.wait_end(grace).await {
+            return Ok(status);
         }
+        self.kill();
+        Ok(self.ended.unwrap_or_else(|| ExitStatus::from_raw(9)))
     }
 
     /// Kills the whole group at once, as a crash would.

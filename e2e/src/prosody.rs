@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::lab::{Lab, wait_for};
+use crate::lab::{Lab, wait_for, wait_until};
 use crate::ports;
 use crate::process::Process;
 use crate::xmpp_client::XmppClient;
@@ -124,6 +124,28 @@ VirtualHost "{}"
     pub async fn login(&self, user: &str, resource: &str) -> Result<XmppClient> {
         let address = format!("{user}@{}/{resource}", self.domain);
         XmppClient::login(&address, PASSWORD, self.client_port).await.with_context(|| format!("login of {address}"))
+    }
+
+    /// Waits until a component of this name has authenticated, by Prosody's own account.
+    ///
+    /// # Errors
+    ///
+    /// When it has not within 15 s.
+    pub async fn wait_component(&self, name: &str) -> Result<()> {
+        wait_until(&format!("{name} is connected to Prosody"), Duration::from_secs(15), || {
+            (self.component_logins(name) > 0).then_some(())
+        })
+        .await
+    }
+
+    /// How often a component of this name has authenticated.
+    pub fn component_logins(&self, name: &str) -> usize {
+        let host = format!("{name}:component");
+        self.process
+            .log()
+            .lines()
+            .filter(|line| line.starts_with(&host) && line.contains("successfully authenticated"))
+            .count()
     }
 
     /// Stops the server as its administrator would.

@@ -3,5 +3,13 @@
 /// Everything in here starts servers; `make check` leaves it out by this name.
 #[path = "scenarios"]
 mod live {
+    mod errors;
+    mod life;
+    mod pager;
     mod peers;
+    mod policy;
+    mod presence;
+    mod reload;
+    mod session;
+    mod transport;
 }

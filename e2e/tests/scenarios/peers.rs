@@ -5,9 +5,12 @@ use isthmus_e2e::baresip::{Baresip, PhonePlan};
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
 use isthmus_e2e::knot::Knot;
 use isthmus_e2e::lab::scenario;
+use isthmus_e2e::load::Load;
 use isthmus_e2e::pki::{Authority, Name};
 use isthmus_e2e::ports;
 use isthmus_e2e::prosody::{Prosody, ProsodyPlan};
+use isthmus_e2e::sink::SipSink;
+use isthmus_e2e::sip_trace::SipMessage;
 use isthmus_e2e::sipp::{Sipp, SippPlan};
 
 #[tokio::test]
@@ -83,7 +86,7 @@ async fn sipp_watches_and_writes_to_users_of_kamailio() {
             .key("QUIET", "500");
         let seen = Sipp::run(lab, &watch).await?;
         let states: Vec<&str> =
-            seen.iter().filter(|m| m.method() == Some("NOTIFY")).map(|m| m.subscription_state()).collect();
+            seen.iter().filter(|m| m.method() == Some("NOTIFY")).map(SipMessage::subscription_state).collect();
         assert_eq!(states, ["active", "terminated"]);
         Ok(())
     })
@@ -122,6 +125,25 @@ async fn knot_serves_and_replaces_a_zone() {
     scenario("knot", async |lab| -> Result<()> {
         let mut knot = Knot::start(lab, &[("blue.example", "sip A 127.0.0.1")]).await?;
         knot.replace("blue.example", "sip A 127.0.0.2")
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn kamailio_relays_all_that_the_load_generator_sends() {
+    scenario("relay", async |lab| -> Result<()> {
+        let sink = SipSink::start().await?;
+        let port = ports::free()?;
+        let config = include_str!("../../scenarios/kamailio/relay.cfg")
+            .replace("@PORT@", &port.to_string())
+            .replace("@SINK@", &sink.port.to_string());
+        let folder = lab.folder("relay")?;
+        let kamailio = Kamailio::start("relay", &folder, &config, port, 0, 64).await?;
+        let load = Load { target: port, own: ports::free()?, count: 300, rate: 500, label: "p".to_owned() };
+        let outcome = load.run().await?;
+        assert_eq!(outcome.delivered, 300);
+        assert!(kamailio.cpu_time()?.as_nanos() > 0);
+        Ok(())
     })
     .await;
 }

@@ -1,0 +1,335 @@
+//! Shows presence and messages between a chat server and a SIP organisation, on this machine.
+//!
+//! Prosody serves `corp.example`, Kamailio with two phones is `partner.example`, and the gateway between
+//! them runs on the manifests of `e2e/quickstart`. Everything that is told was seen at the far end: in
+//! what the chat clients and the phones received. With `ONCE=1` it ends with 0 or 1 after the last step.
+#![expect(clippy::print_stdout, reason = "a program that tells a person what happens")]
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use isthmus_e2e::baresip::{Baresip, PhonePlan};
+use isthmus_e2e::gateway::Gateway;
+use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
+use isthmus_e2e::lab::Lab;
+use isthmus_e2e::ports;
+use isthmus_e2e::prosody::{PASSWORD, Prosody, ProsodyPlan};
+use isthmus_e2e::sip_trace::SipMessage;
+use isthmus_e2e::xmpp_client::{Received, XmppClient};
+
+// The same numbers stand in the manifests of e2e/quickstart.
+const CHAT_PORT: u16 = 25222;
+const COMPONENT_PORT: u16 = 25347;
+const SIP_PORT: u16 = 25060;
+const GATEWAY_PORT: u16 = 25070;
+const GATEWAY_TLS_PORT: u16 = 25071;
+const ADMIN_PORT: u16 = 25090;
+
+const JULIET: &str = "juliet@corp.example";
+const ROMEO: &str = "romeo@corp.example";
+const ANA: &str = "ana@partner.example";
+const BOB: &str = "bob@partner.example";
+const CARL: &str = "carl@rival.example";
+
+// Programs that are started get a signal when the thread that started them ends: stay on one thread.
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let once = std::env::var("ONCE").is_ok_and(|value| !value.is_empty() && value != "0");
+    let lab = match Lab::new("quickstart") {
+        Ok(lab) => lab,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    tokio::select! {
+        outcome = show(&lab, once) => match outcome {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("{}", lab.log_tails());
+                eprintln!("\nThe quickstart failed: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+        () = asked_to_end() => {
+            println!("\nStopping everything that was started.");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+async fn asked_to_end() {
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    match terminate {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}
+
+/// Everybody on the stage.
+struct Stage {
+    _prosody: Prosody,
+    _kamailio: Kamailio,
+    _gateway: Gateway,
+    juliet: XmppClient,
+    romeo: XmppClient,
+    ana: Baresip,
+    bob: Baresip,
+}
+
+async fn show(lab: &Lab, once: bool) -> Result<()> {
+    let began = Instant::now();
+    println!("Isthmus quickstart: chat users of corp.example meet SIP users of partner.example\n");
+    let stage = set_up(lab).await?;
+    presence(&stage).await?;
+    messages(&stage).await?;
+    blocked(&stage).await?;
+    println!("\nAll steps were seen at the far end, {:.1} s after the start.", began.elapsed().as_secs_f64());
+    if once {
+        return Ok(());
+    }
+    explain_joining();
+    watch_on(&stage).await
+}
+
+async fn set_up(lab: &Lab) -> Result<Stage> {
+    let needed = [CHAT_PORT, COMPONENT_PORT, SIP_PORT, GATEWAY_PORT, GATEWAY_TLS_PORT, ADMIN_PORT];
+    for port in needed {
+        ensure!(ports::is_free(port), "port {port} is in use on this machine; end what listens there and try again");
+    }
+    println!("Starting");
+    let started = Instant::now();
+    let mut plan =
+        ProsodyPlan::corp(&["juliet", "romeo", "you"], &["partner.example", "rival.example", "fed.corp.example"]);
+    plan.ports = Some((CHAT_PORT, COMPONENT_PORT));
+    let prosody = Prosody::start(lab, &plan).await?;
+    step(started, "Prosody, the chat server of corp.example");
+
+    let started = Instant::now();
+    let mut plan = PartnerPlan::new(&format!("sip:127.0.0.1:{GATEWAY_PORT};transport=udp"));
+    plan.users.push("you".to_owned());
+    plan.port = Some(SIP_PORT);
+    let kamailio = Kamailio::partner(lab, &plan).await?;
+    step(started, "Kamailio, the SIP server of partner.example");
+
+    let started = Instant::now();
+    let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("quickstart");
+    let gateway = Gateway::on(&manifests, &lab.folder("gateway")?, ADMIN_PORT).await?;
+    prosody.wait_component("partner.example").await?;
+    prosody.wait_component("rival.example").await?;
+    step(started, "the gateway, on the manifests of e2e/quickstart");
+
+    let started = Instant::now();
+    let juliet = prosody.login("juliet", "laptop").await?;
+    let romeo = prosody.login("romeo", "phone").await?;
+    juliet.available("", "").await?;
+    romeo.available("", "").await?;
+    step(started, "juliet and romeo log in at Prosody");
+
+    let started = Instant::now();
+    let phone = |user: &str, contact: &str, watches: bool| PhonePlan {
+        user: user.to_owned(),
+        proxy_port: SIP_PORT,
+        contacts: vec![contact.to_owned()],
+        watches,
+    };
+    let ana = Baresip::start(lab, &phone("ana", JULIET, true)).await?;
+    let bob = Baresip::start(lab, &phone("bob", ROMEO, false)).await?;
+    step(started, "ana and bob register their phones (baresip) at Kamailio");
+    Ok(Stage { _prosody: prosody, _kamailio: kamailio, _gateway: gateway, juliet, romeo, ana, bob })
+}
+
+fn step(started: Instant, what: &str) {
+    println!("  {:>5.2} s  {what}", started.elapsed().as_secs_f64());
+}
+
+async fn presence(stage: &Stage) -> Result<()> {
+    let Stage { juliet, ana, .. } = stage;
+    println!("\nPresence: who sees whom");
+    println!("  {ANA} has {JULIET} among the contacts of the phone and asks to see her");
+    ana.wait_notify("the request is noted", |n| n.subscription_state() == "pending").await?;
+    println!("  the phone is told to wait: juliet has not decided yet");
+    juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
+    println!("  juliet's chat client asks her, and she allows it");
+    juliet.presence("subscribed", ANA).await?;
+    let seen = ana.wait_notify("juliet", |n| n.subscription_state() == "active" && n.basic() == Some("open")).await?;
+    println!("  ana now sees juliet as {}", told_by_sip(&seen));
+
+    println!("  {JULIET} adds {ANA} to her contacts");
+    juliet.presence("subscribe", ANA).await?;
+    juliet.wait("the permission", |r| r.is_presence("subscribed", ANA)).await?;
+    let seen = juliet.wait("ana", |r| r.is_presence("", ANA)).await?;
+    println!("  juliet now sees ana as {}", told_by_xmpp(&seen));
+
+    println!("  juliet sets her client to \"away: at lunch\" (changes are sent at most every 5 s)");
+    juliet.available("away", "at lunch").await?;
+    let seen = ana
+        .wait("juliet away", Duration::from_secs(10), |m| {
+            m.received && m.method() == Some("NOTIFY") && m.body.contains("at lunch")
+        })
+        .await?;
+    println!("  ana now sees juliet as {}", told_by_sip(&seen));
+
+    println!("  ana sets the phone to offline");
+    juliet.forget();
+    ana.publish(false).await?;
+    let seen = juliet.wait("ana offline", |r| r.is_presence("unavailable", ANA)).await?;
+    println!("  juliet now sees ana as {}", told_by_xmpp(&seen));
+    juliet.forget();
+    ana.publish(true).await?;
+    let seen = juliet.wait("ana online again", |r| r.is_presence("", ANA)).await?;
+    println!("  and back: juliet sees ana as {}", told_by_xmpp(&seen));
+    Ok(())
+}
+
+/// A presence stanza in words.
+fn told_by_xmpp(seen: &Received) -> String {
+    let mut words = match (seen.kind(), seen.text("show").as_deref()) {
+        ("unavailable", _) => "offline".to_owned(),
+        (_, Some(show)) => format!("online ({show})"),
+        (_, None) => "online".to_owned(),
+    };
+    if let Some(status) = seen.text("status") {
+        words.push_str(&format!(", \"{status}\""));
+    }
+    words
+}
+
+/// A presence document in words.
+fn told_by_sip(seen: &SipMessage) -> String {
+    let mut words = match (seen.basic(), seen.body.contains("away")) {
+        (Some("open"), true) => "online (away)".to_owned(),
+        (Some("open"), false) => "online".to_owned(),
+        _ => "offline".to_owned(),
+    };
+    if let Some(note) = seen.body_element("note") {
+        words.push_str(&format!(", \"{note}\""));
+    }
+    words
+}
+
+async fn messages(stage: &Stage) -> Result<()> {
+    println!("\nMessages: sender, receiver and the time until the receiver's client had it");
+    to_sip(&stage.juliet, &stage.ana, ANA, "Lunch at noon?").await?;
+    to_xmpp(&stage.ana, &stage.juliet, ANA, "Gladly. The caf\u{e9} on the corner?").await?;
+    to_sip(&stage.romeo, &stage.bob, BOB, "We never met. Do you read me?").await?;
+    to_xmpp(&stage.bob, &stage.romeo, BOB, "Loud and clear").await
+}
+
+async fn to_sip(sender: &XmppClient, phone: &Baresip, to: &str, text: &str) -> Result<()> {
+    let sent = Instant::now();
+    sender.chat(to, text).await?;
+    phone.wait_message(text).await?;
+    arrived(sender.bare(), to, text, sent.elapsed());
+    Ok(())
+}
+
+async fn to_xmpp(phone: &Baresip, receiver: &XmppClient, from: &str, text: &str) -> Result<()> {
+    let sent = Instant::now();
+    phone.message(text).await?;
+    let seen = receiver.wait("the message", |r| r.is_message(from, text)).await?;
+    arrived(from, receiver.bare(), text, seen.at.saturating_duration_since(sent));
+    Ok(())
+}
+
+fn arrived(from: &str, to: &str, text: &str, took: Duration) {
+    println!("  {from:<20} -> {to:<20} {:>4} ms  \"{text}\"", took.as_millis());
+}
+
+async fn blocked(stage: &Stage) -> Result<()> {
+    println!("\nBlocked: a rule decides before anything leaves");
+    let id = stage.juliet.chat(CARL, "Psst, our new prices are ...").await?;
+    let error = stage.juliet.wait("the refusal", |r| r.kind() == "error" && r.attribute("id") == id).await?;
+    let (_, condition, text) = error.error().context("the refusal has no reason")?;
+    // Kamailio would have answered for a domain that it does not serve, in its own words.
+    if condition == "forbidden" && text.contains("not served") {
+        bail!("the message to {CARL} was not stopped by the rule: it reached the SIP server");
+    }
+    println!("  {JULIET} -> {CARL}: not sent. Juliet reads \"{condition}\"{}", why(&text));
+    println!("  because of rule no-rival of FederationPolicy house-rules (e2e/quickstart/4-rival.example.yaml)");
+    Ok(())
+}
+
+fn why(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(": {text}") }
+}
+
+fn explain_joining() {
+    println!(
+        "
+Join with your own clients (this machine only, nothing is encrypted)
+  chat (XMPP)   server 127.0.0.1 port {CHAT_PORT}, without TLS, plain password allowed
+                account you@corp.example, password {PASSWORD}
+                add {ANA} or write to {BOB}
+  phone (SIP)   proxy 127.0.0.1 port {SIP_PORT}, UDP
+                account you@partner.example, any password
+                add {JULIET} or write to {ROMEO}
+  Your two accounts can also write to each other: you@corp.example and you@partner.example.
+  The gateway:  http://127.0.0.1:{ADMIN_PORT}/v1/status and /metrics; its manifests are e2e/quickstart/*.yaml:
+                change one and it is taken within a second.
+
+What happens from now on (Ctrl-C ends it):"
+    );
+}
+
+/// Tells what the four clients get, lets juliet and romeo accept whoever asks, until the program is ended.
+async fn watch_on(stage: &Stage) -> Result<()> {
+    let users = [&stage.juliet, &stage.romeo];
+    let phones = [&stage.ana, &stage.bob];
+    let mut stanzas = users.map(|user| user.received().len());
+    let mut packets = phones.map(|phone| phone.trace().len());
+    loop {
+        for (user, seen) in users.iter().zip(&mut stanzas) {
+            let received = user.received();
+            for stanza in received.iter().skip(*seen) {
+                tell_stanza(user, stanza).await?;
+            }
+            *seen = received.len();
+        }
+        for (phone, seen) in phones.iter().zip(&mut packets) {
+            let trace = phone.trace();
+            for message in trace.iter().skip(*seen).filter(|m| m.received) {
+                tell_packet(phone, message);
+            }
+            *seen = trace.len();
+        }
+        // The phones' traces are files that are read again: twice a second is enough for a person.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn tell_stanza(user: &XmppClient, stanza: &Received) -> Result<()> {
+    let (me, from) = (user.bare(), stanza.from_bare());
+    match (stanza.name(), stanza.kind()) {
+        ("presence", "subscribe") => {
+            println!("  {from} asks to see {me}, who allows it");
+            user.presence("subscribed", from).await?;
+        }
+        ("presence", "" | "unavailable") if from != me => {
+            println!("  {me} sees {from} as {}", told_by_xmpp(stanza));
+        }
+        ("message", kind) if kind != "error" => {
+            if let Some(body) = stanza.body() {
+                println!("  {from} -> {me}  \"{body}\"");
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+fn tell_packet(phone: &Baresip, message: &SipMessage) {
+    let me = phone.address.trim_start_matches("sip:");
+    let from = message.header("From").split(['<', '>', ';']).find(|part| part.starts_with("sip:")).unwrap_or_default();
+    let from = from.trim_start_matches("sip:");
+    match message.method() {
+        Some("MESSAGE") => println!("  {from} -> {me}  \"{}\"", message.body),
+        Some("NOTIFY") if !message.body.is_empty() => println!("  {me} sees {from} as {}", told_by_sip(message)),
+        _ => {}
+    }
+}

@@ -1,0 +1,188 @@
+//! Ends of the line for benchmarks: an XMPP server that only counts, a SIP server that only says 200.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Result;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+
+/// A server that lets every component in, counts messages and answers pings.
+///
+/// It takes what a well-formed component link sends and checks nothing: it stands where Prosody would be
+/// too slow to measure anything else.
+#[derive(Debug)]
+pub struct ComponentSink {
+    /// Components connect here on 127.0.0.1.
+    pub port: u16,
+    messages: Arc<AtomicU64>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl ComponentSink {
+    /// Listens on a free port.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start() -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let port = listener.local_addr()?.port();
+        let messages = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&messages);
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let counter = Arc::clone(&counter);
+                tokio::spawn(async move {
+                    let _ = serve_component(stream, &counter).await;
+                });
+            }
+        });
+        Ok(Self { port, messages, task })
+    }
+
+    /// How many message stanzas have come.
+    pub fn messages(&self) -> u64 {
+        self.messages.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for ComponentSink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn serve_component(mut stream: TcpStream, messages: &AtomicU64) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut text = String::new();
+    let mut raw = Vec::new();
+    let mut piece = vec![0_u8; 64 * 1024];
+    loop {
+        let n = stream.read(&mut piece).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        raw.extend_from_slice(piece.get(..n).unwrap_or_default());
+        // A character may be cut in two by the read: keep its start for the next round.
+        let whole = match std::str::from_utf8(&raw) {
+            Ok(_) => raw.len(),
+            Err(error) => error.valid_up_to(),
+        };
+        text.push_str(&String::from_utf8_lossy(raw.get(..whole).unwrap_or_default()));
+        raw.drain(..whole);
+        let answer = answer_tags(&mut text, messages);
+        stream.write_all(answer.as_bytes()).await?;
+    }
+}
+
+/// Looks at every complete tag, takes it out of the text and gives what is to be answered.
+fn answer_tags(text: &mut String, messages: &AtomicU64) -> String {
+    let mut answer = String::new();
+    let mut used = 0;
+    while let Some(open) = text[used..].find('<').map(|at| at + used) {
+        let Some(close) = text[open..].find('>').map(|at| at + open) else { break };
+        let tag = &text[open + 1..close];
+        let name = tag.split([' ', '/', '\n']).next().unwrap_or_default();
+        let attributes = attributes(tag);
+        let of = |name: &str| attributes.get(name).map(String::as_str).unwrap_or_default();
+        match name {
+            "stream:stream" => answer.push_str(&format!(
+                "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
+                 xmlns='jabber:component:accept' id='sink' from='{}'>",
+                of("to")
+            )),
+            "/handshake" => answer.push_str("<handshake/>"),
+            "message" => {
+                messages.fetch_add(1, Ordering::Relaxed);
+            }
+            "iq" if of("type") == "get" => answer.push_str(&format!(
+                "<iq type='result' id='{}' from='{}' to='{}'/>",
+                of("id"),
+                of("to"),
+                of("from")
+            )),
+            _ => {}
+        }
+        used = close + 1;
+    }
+    text.drain(..used);
+    answer
+}
+
+fn attributes(tag: &str) -> HashMap<&str, String> {
+    let mut found = HashMap::new();
+    let mut rest = tag.split_once(' ').map_or("", |(_, rest)| rest);
+    while let Some((name, after)) = rest.split_once('=') {
+        let Some(quote) = after.chars().next() else { break };
+        let Some((value, next)) = after[1..].split_once(quote) else { break };
+        found.insert(name.trim(), value.to_owned());
+        rest = next;
+    }
+    found
+}
+
+/// A SIP server over UDP that answers every MESSAGE with 200.
+#[derive(Debug)]
+pub struct SipSink {
+    /// It listens here on 127.0.0.1.
+    pub port: u16,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl SipSink {
+    /// Listens on a free port.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start() -> Result<Self> {
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).await?;
+        let port = socket.local_addr()?.port();
+        let task = tokio::spawn(async move {
+            let mut buffer = vec![0_u8; 65_536];
+            while let Ok((n, from)) = socket.recv_from(&mut buffer).await {
+                let request = String::from_utf8_lossy(buffer.get(..n).unwrap_or_default()).into_owned();
+                let _ = socket.send_to(answer_200(&request).as_bytes(), from).await;
+            }
+        });
+        Ok(Self { port, task })
+    }
+}
+
+impl Drop for SipSink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The 200 to a request: the fields that must be copied, with a tag in To.
+fn answer_200(request: &str) -> String {
+    let mut answer = String::from("SIP/2.0 200 OK\r\n");
+    for line in request.split("\r\n").skip(1).take_while(|line| !line.is_empty()) {
+        let name = line.split(':').next().unwrap_or_default();
+        match name {
+            "To" => answer.push_str(&format!("{line};tag=sink\r\n")),
+            "Via" | "From" | "Call-ID" | "CSeq" => answer.push_str(&format!("{line}\r\n")),
+            _ => {}
+        }
+    }
+    answer.push_str("Content-Length: 0\r\n\r\n");
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_are_answered_even_when_cut_in_two() {
+        let messages = AtomicU64::new(0);
+        let mut text = "<handshake>abc</handshake><message to='a'><body>1 &gt; 0</body></message><iq ty".to_owned();
+        assert_eq!(answer_tags(&mut text, &messages), "<handshake/>");
+        text.push_str("pe=\"get\" id='7' from='c' to=\"s\"><ping xmlns='urn:xmpp:ping'/></iq>");
+        assert_eq!(answer_tags(&mut text, &messages), "<iq type='result' id='7' from='s' to='c'/>");
+        assert_eq!(messages.load(Ordering::Relaxed), 1);
+    }
+}

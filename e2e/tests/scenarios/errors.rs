@@ -1,0 +1,125 @@
+//! What each side is told when something does not work.
+
+use anyhow::{Context, Result, ensure};
+use isthmus_e2e::corp::Corp;
+use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
+use isthmus_e2e::lab::scenario;
+use isthmus_e2e::manifests::Partner;
+use isthmus_e2e::ports;
+use isthmus_e2e::sipp::{Sipp, SippPlan};
+
+// E-01, E-08
+#[tokio::test]
+async fn a_chat_user_reads_why_the_partner_refused() {
+    scenario("errors-out", async |lab| -> Result<()> {
+        let (prosody, realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+        let kamailio = Kamailio::partner(lab, &PartnerPlan::new(&Corp::plain_route(&realm, "tcp"))).await?;
+        let realm = realm.partner(Partner::standard("partner.example", "TCP", kamailio.port).kind("Kamailio"));
+        let corp = Corp::start(lab, prosody, realm).await?;
+        let juliet = corp.online("juliet").await?;
+        let expected = [
+            ("nobody@partner.example", "cancel", "item-not-found", Some("No such user here")),
+            ("ana@partner.example", "wait", "recipient-unavailable", Some("Not registered at the moment")),
+        ];
+        for (to, kind, condition, text) in expected {
+            let id = juliet.chat(to, "hello").await?;
+            let error = juliet.wait("the error", |r| r.kind() == "error" && r.attribute("id") == id).await?;
+            let got = error.error().context("no error element")?;
+            ensure!((got.0.as_str(), got.1.as_str()) == (kind, condition), "{got:?}");
+            ensure!(text.is_none_or(|text| got.2 == text), "{got:?}");
+        }
+        // Nobody listens any more: the user is told, and not left waiting.
+        kamailio.kill();
+        let id = juliet.chat("ana@partner.example", "still there?").await?;
+        let error = juliet.wait("the error", |r| r.kind() == "error" && r.attribute("id") == id).await?;
+        let (_, condition, _) = error.error().context("no error element")?;
+        ensure!(matches!(condition.as_str(), "remote-server-timeout" | "remote-server-not-found"), "{condition}");
+        Ok(())
+    })
+    .await;
+}
+
+// E-03, E-07
+#[tokio::test]
+async fn a_sip_user_is_told_that_our_server_is_away() {
+    scenario("errors-in", async |lab| -> Result<()> {
+        let port = ports::free()?;
+        let (prosody, realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+        let realm = realm.partner(Partner::standard("partner.example", "UDP", port));
+        let Corp { prosody, gateway, realm } = Corp::start(lab, prosody, realm).await?;
+        prosody.stop().await?;
+        let plan = SippPlan::new("request")
+            .at(port)
+            .to(realm.plain_port)
+            .key("METHOD", "MESSAGE")
+            .key("FROM", "ana@partner.example")
+            .key("TO", "juliet@corp.example")
+            .key("EXTRA", "Content-Type: text/plain")
+            .key("BODY", "hello")
+            .key("STATUS", "480");
+        let seen = Sipp::run(lab, &plan).await?;
+        let answer = seen.iter().find(|m| m.status() == Some(480));
+        ensure!(answer.is_some_and(|m| m.has("Retry-After")), "no Retry-After");
+        gateway.stop().await.map(drop)
+    })
+    .await;
+}
+
+// A-02, N-04, T-10, T-11, E-07, I-32, N-28, S-14, S-32, S-33, S-37, S-38
+#[tokio::test]
+async fn requests_that_cannot_be_served_get_their_own_answers() {
+    scenario("refusals", async |lab| -> Result<()> {
+        let port = ports::free()?;
+        let (prosody, realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+        let realm = realm.partner(Partner::standard("partner.example", "UDP", port));
+        let corp = Corp::start(lab, prosody, realm).await?;
+        let juliet = corp.online("juliet").await?;
+        let text = "Content-Type: text/plain";
+        let subscribe = "Contact: <sip:ana@127.0.0.1:9>";
+        let ana = "ana@partner.example";
+        let to = "juliet@corp.example";
+        // Name, method, from, to, more headers, status, header that must come back.
+        let long = |more: &str| format!("{subscribe}\r\n{more}");
+        let cases: Vec<(&str, &str, &str, &str, String, &str, &str)> = vec![
+            ("options", "OPTIONS", ana, "corp.example", String::new(), "200", "Allow-Events"),
+            ("relay", "MESSAGE", ana, "someone@other.example", text.to_owned(), "404", ""),
+            ("forged", "MESSAGE", "romeo@corp.example", to, text.to_owned(), "403", ""),
+            ("event", "SUBSCRIBE", ana, to, long("Event: dialog"), "489", "Allow-Events"),
+            ("no-event", "SUBSCRIBE", ana, to, subscribe.to_owned(), "489", "Allow-Events"),
+            ("winfo", "SUBSCRIBE", ana, to, long("Event: presence.winfo"), "489", "Allow-Events"),
+            ("brief", "SUBSCRIBE", ana, to, long("Event: presence\r\nExpires: 5"), "423", "Min-Expires"),
+            ("require", "SUBSCRIBE", ana, to, long("Event: presence\r\nRequire: eventlist"), "420", "Unsupported"),
+            ("type", "MESSAGE", ana, to, "Content-Type: image/png".to_owned(), "415", "Accept"),
+            ("update", "REFER", ana, to, String::new(), "405", "Allow"),
+        ];
+        for (name, method, from, to, extra, status, companion) in cases {
+            let plan = SippPlan::new("request")
+                .named(name)
+                .at(port)
+                .to(corp.realm.plain_port)
+                .key("METHOD", method)
+                .key("FROM", from)
+                .key("TO", to)
+                .key("EXTRA", &extra)
+                .key("BODY", if method == "MESSAGE" { "hello" } else { "" })
+                .key("STATUS", status);
+            let seen = Sipp::run(lab, &plan).await.with_context(|| name.to_owned())?;
+            let answer = seen.iter().find(|m| m.received && m.status().is_some_and(|s| s >= 200));
+            ensure!(companion.is_empty() || answer.is_some_and(|m| m.has(companion)), "{name}: no {companion}");
+        }
+        let hops = SippPlan::new("request")
+            .named("hops")
+            .at(port)
+            .to(corp.realm.plain_port)
+            .key("METHOD", "MESSAGE")
+            .key("HOPS", "0")
+            .key("FROM", ana)
+            .key("TO", to)
+            .key("EXTRA", text)
+            .key("BODY", "hello")
+            .key("STATUS", "483");
+        Sipp::run(lab, &hops).await?;
+        juliet.must_not_have("a stanza from SIP", |r| r.from_bare().ends_with("partner.example"))
+    })
+    .await;
+}

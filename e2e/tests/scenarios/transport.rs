@@ -1,0 +1,224 @@
+//! Transports, identities of peers, and how peers are found.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use isthmus_e2e::baresip::Baresip;
+use isthmus_e2e::corp::Corp;
+use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
+use isthmus_e2e::knot::Knot;
+use isthmus_e2e::lab::{Lab, scenario};
+use isthmus_e2e::manifests::Partner;
+use isthmus_e2e::pki::{Authority, Name};
+use isthmus_e2e::sipp::{Sipp, SippPlan};
+use isthmus_e2e::{ports, tls_client};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::presence::phone;
+use super::session::{EDGE, blue};
+
+const ANA: &str = "ana@partner.example";
+const DANA: &str = "dana@blue.example";
+
+/// Presence and a message in both directions between juliet and ana, whatever carries them.
+async fn both_ways(lab: &Lab, corp: &Corp, kamailio: &Kamailio) -> Result<()> {
+    let juliet = corp.online("juliet").await?;
+    let ana = Baresip::start(lab, &phone("ana", kamailio, "juliet@corp.example", true)).await?;
+    juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
+    juliet.presence("subscribed", ANA).await?;
+    ana.wait_notify("juliet online", |n| n.basic() == Some("open")).await?;
+    juliet.presence("subscribe", ANA).await?;
+    juliet.wait("ana online", |r| r.is_presence("", ANA)).await?;
+    ana.message("hello from sip").await?;
+    juliet.wait("the message", |r| r.is_message(ANA, "hello from sip")).await?;
+    juliet.chat(ANA, "hello from xmpp").await?;
+    ana.wait_message("hello from xmpp").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn all_crosses_over_tcp() {
+    scenario("tcp", async |lab| -> Result<()> {
+        let (prosody, realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+        let kamailio = Kamailio::partner(lab, &PartnerPlan::new(&Corp::plain_route(&realm, "tcp"))).await?;
+        let realm = realm.partner(Partner::standard("partner.example", "TCP", kamailio.port).kind("Kamailio"));
+        let corp = Corp::start(lab, prosody, realm).await?;
+        both_ways(lab, &corp, &kamailio).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_crosses_over_ipv6() {
+    if !ports::has_ipv6() {
+        eprintln!("SKIPPED: this machine has no ::1");
+        return;
+    }
+    scenario("ipv6", async |lab| -> Result<()> {
+        let (prosody, realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+        let route = format!("sip:[::1]:{};transport=udp", realm.plain_port);
+        let kamailio = Kamailio::partner(lab, &PartnerPlan::new(&route)).await?;
+        let partner = Partner::standard("partner.example", "UDP", 0).kind("Kamailio").via("::1", kamailio.port);
+        let corp = Corp::start(lab, prosody, realm.partner(partner)).await?;
+        both_ways(lab, &corp, &kamailio).await
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn all_crosses_over_mutual_tls() {
+    scenario("mutual-tls", async |lab| -> Result<()> {
+        let authority = Authority::new("federation test")?;
+        let (prosody, mut realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+        realm.certificate = Some(authority.sign(&[Name::Dns("sip.corp.example"), Name::SipUri("sip:corp.example")])?);
+        let mut plan = PartnerPlan::new(&format!("sip:127.0.0.1:{};transport=tls", realm.tls_port));
+        plan.tls = Some(authority.sign(&[Name::SipUri("sip:partner.example")])?);
+        let kamailio = Kamailio::partner(lab, &plan).await?;
+        let realm = realm.partner(Partner::standard("partner.example", "TLS", kamailio.tls_port).kind("Kamailio"));
+        let corp = Corp::start(lab, prosody, realm).await?;
+        both_ways(lab, &corp, &kamailio).await
+    })
+    .await;
+}
+
+const OPTIONS: &str = "OPTIONS sip:corp.example SIP/2.0\r\nVia: SIP/2.0/TLS sip.blue.example;branch=z9hG4bKx1\r\n\
+    Max-Forwards: 70\r\nFrom: <sip:dana@blue.example>;tag=1\r\nTo: <sip:corp.example>\r\nCall-ID: o1\r\n\
+    CSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n";
+
+// T-04
+#[tokio::test]
+async fn a_connection_without_certificate_is_closed_unheard() {
+    scenario("no-certificate", async |lab| -> Result<()> {
+        let authority = Authority::new("federation test")?;
+        let (prosody, mut realm) = Corp::prepare(lab, &["juliet"], &["blue.example"]).await?;
+        realm.certificate = Some(authority.sign(&[Name::Dns("sip.corp.example")])?);
+        let corp = Corp::start(lab, prosody, realm.partner(Partner::microsoft("blue.example"))).await?;
+        let port = corp.realm.tls_port;
+        let good = authority.sign_server_only(&[Name::Dns("blue.example")])?;
+        let answer = tls_client::exchange(port, "sip.corp.example", &authority.pem, Some(&good), OPTIONS).await?;
+        ensure!(answer.starts_with("SIP/2.0 200"), "a good certificate got {answer:?}");
+        let answer = tls_client::exchange(port, "sip.corp.example", &authority.pem, None, OPTIONS).await?;
+        ensure!(answer.is_empty(), "no certificate got {answer:?}");
+        let foreign = Authority::new("somebody else")?.sign(&[Name::Dns("blue.example")])?;
+        let answer = tls_client::exchange(port, "sip.corp.example", &authority.pem, Some(&foreign), OPTIONS).await?;
+        ensure!(answer.is_empty(), "a certificate of another authority got {answer:?}");
+        Ok(())
+    })
+    .await;
+}
+
+// T-05, T-08
+#[tokio::test]
+async fn an_edge_with_a_wrong_name_never_sees_the_request() {
+    scenario("wrong-name", async |lab| -> Result<()> {
+        let blue = blue(lab, &["juliet"], &[Name::Dns("*.blue.example"), Name::Dns("other.example")]).await?;
+        let dana = Sipp::start(lab, &SippPlan::new("answer_session").at(blue.inside)).await?;
+        let juliet = blue.corp.online("juliet").await?;
+        let id = juliet.chat(DANA, "secret").await?;
+        let error = juliet.wait("the error", |r| r.kind() == "error" && r.attribute("id") == id).await?;
+        let (_, condition, _) = error.error().context("no error element")?;
+        ensure!(matches!(condition.as_str(), "remote-server-not-found" | "remote-server-timeout"), "{condition}");
+        ensure!(dana.messages().is_empty(), "the request was sent");
+        Ok(())
+    })
+    .await;
+}
+
+// T-09
+#[tokio::test]
+async fn an_edge_cannot_speak_for_another_domain() {
+    scenario("wrong-from", async |lab| -> Result<()> {
+        let blue = blue(lab, &["juliet"], &EDGE).await?;
+        let juliet = blue.corp.online("juliet").await?;
+        let send = |from: &str, status: &str| {
+            SippPlan::new("request")
+                .named(status)
+                .to(blue.edge.port)
+                .key("METHOD", "MESSAGE")
+                .key("FROM", from)
+                .key("TO", "juliet@corp.example")
+                .key("EXTRA", "Content-Type: text/plain")
+                .key("BODY", "hello")
+                .key("STATUS", status)
+        };
+        Sipp::run(lab, &send("eve@other.example", "403")).await?;
+        Sipp::run(lab, &send(DANA, "200")).await?;
+        juliet.wait("dana's message", |r| r.is_message(DANA, "hello")).await?;
+        juliet.must_not_have("eve's message", |r| r.from().starts_with("eve@"))
+    })
+    .await;
+}
+
+// S-23, S-25, S-26
+#[tokio::test]
+async fn a_dead_target_is_skipped_for_the_next_one_by_priority() {
+    scenario("fail-over", async |lab| -> Result<()> {
+        let authority = Authority::new("federation test")?;
+        let (edge_port, inside, dead) = (ports::free()?, ports::free()?, ports::free()?);
+        let records = format!(
+            "sip A 127.0.0.1\nold A 127.0.0.1\n_sipfederationtls._tcp SRV 20 0 {edge_port} sip\n\
+             _sipfederationtls._tcp SRV 10 0 {dead} old"
+        );
+        let knot = Knot::start(lab, &[("blue.example", &records)]).await?;
+        let (prosody, mut realm) = Corp::prepare(lab, &["juliet"], &["blue.example"]).await?;
+        realm.certificate = Some(authority.sign(&[Name::Dns("sip.corp.example")])?);
+        realm.resolver = Some(knot.port);
+        let gateway = format!("sip:127.0.0.1:{};transport=tls", realm.tls_port);
+        let certificate = authority.sign(&EDGE)?;
+        let target = format!("sip:127.0.0.1:{inside}");
+        let _edge = Kamailio::edge(lab, "edge", &certificate, &gateway, &target, edge_port).await?;
+        let corp = Corp::start(lab, prosody, realm.partner(Partner::microsoft("blue.example"))).await?;
+        let dana = Sipp::start(lab, &SippPlan::new("answer_session").at(inside)).await?;
+        let juliet = corp.online("juliet").await?;
+        juliet.chat(DANA, "by the second door").await?;
+        dana.wait("the message", Duration::from_secs(10), |m| m.received && m.body == "by the second door").await?;
+        Ok(())
+    })
+    .await;
+}
+
+// S-04, S-30, S-39
+#[tokio::test]
+async fn a_stream_is_kept_alive_and_read_message_by_message() {
+    scenario("stream", async |lab| -> Result<()> {
+        let (prosody, realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+        let realm = realm.partner(Partner::standard("partner.example", "TCP", ports::free()?));
+        let corp = Corp::start(lab, prosody, realm).await?;
+        let juliet = corp.online("juliet").await?;
+        let mut stream = TcpStream::connect(("127.0.0.1", corp.realm.plain_port)).await?;
+        stream.write_all(b"\r\n\r\n").await?;
+        let mut pong = [0_u8; 2];
+        tokio::time::timeout(Duration::from_secs(2), stream.read_exact(&mut pong)).await??;
+        ensure!(&pong == b"\r\n", "{pong:?}");
+        let message = |number: u32, text: &str| {
+            format!(
+                "MESSAGE sip:juliet@corp.example SIP/2.0\r\nv: SIP/2.0/TCP 127.0.0.1:9;branch=z9hG4bKs{number}\r\n\
+                 Max-Forwards: 70\r\nf: <sip:{ANA}>;tag={number}\r\nt: <sip:juliet@corp.example>\r\n\
+                 i: stream-{number}\r\nCSeq: 1 MESSAGE\r\nc: text/plain\r\nl: {}\r\n\r\n{text}",
+                text.len()
+            )
+        };
+        // Two messages in one write, then the answers on the same connection.
+        let both = format!("{}{}", message(1, "first of two"), message(2, "second of two"));
+        stream.write_all(both.as_bytes()).await?;
+        let mut answers = String::new();
+        let mut piece = [0_u8; 4096];
+        while answers.matches("SIP/2.0 200").count() < 2 {
+            let n = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut piece)).await??;
+            ensure!(n > 0, "closed after {answers}");
+            answers.push_str(&String::from_utf8_lossy(&piece[..n]));
+        }
+        for text in ["first of two", "second of two"] {
+            juliet.wait(text, |r| r.is_message(ANA, text)).await?;
+        }
+        // Without a length nobody knows where the next message starts.
+        let broken = message(3, "").replace("l: 0\r\n", "");
+        stream.write_all(broken.as_bytes()).await?;
+        let mut rest = Vec::new();
+        tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.context("left open")??;
+        ensure!(!String::from_utf8_lossy(&rest).contains("SIP/2.0 200"), "it was served");
+        Ok(())
+    })
+    .await;
+}
