@@ -195,7 +195,7 @@ fn told_by_xmpp(seen: &Received) -> String {
         (_, None) => "online".to_owned(),
     };
     if let Some(status) = seen.text("status") {
-        words.push_str(&format!(", \"{status}\""));
+        words = format!("{words}, \"{status}\"");
     }
     words
 }
@@ -208,7 +208,7 @@ fn told_by_sip(seen: &SipMessage) -> String {
         _ => "offline".to_owned(),
     };
     if let Some(note) = seen.body_element("note") {
-        words.push_str(&format!(", \"{note}\""));
+        words = format!("{words}, \"{note}\"");
     }
     words
 }
