@@ -78,11 +78,12 @@ namespaces! {
     VCARD_UPDATE = "vcard-temp:x:update";
 }
 
-/// The namespace of an element or attribute.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The namespace of an element or attribute. Two are equal if their names are, and both or neither are
+/// [`Ns::CONTENT`].
+#[derive(Clone)]
 pub struct Ns(Repr);
 
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone)]
 enum Repr {
     None,
     Content,
@@ -126,14 +127,22 @@ impl Ns {
 
     /// True for [`Self::CONTENT`], which a content namespace that the element declared itself is not.
     pub fn is_content(&self) -> bool {
-        self.0 == Repr::Content
+        matches!(self.0, Repr::Content)
     }
 
     /// True without a namespace.
     pub fn is_none(&self) -> bool {
-        self.0 == Repr::None
+        matches!(self.0, Repr::None)
     }
 }
+
+impl PartialEq for Ns {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_content() == other.is_content() && self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for Ns {}
 
 impl fmt::Debug for Ns {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -6,7 +6,7 @@
 use isthmus_model::EpochMillis;
 use xso::{AsXml, FromXml};
 
-use crate::element::Element;
+use crate::element::{Element, ReadError};
 use crate::ns;
 use crate::stanza::{Message, MessageType};
 
@@ -15,7 +15,9 @@ mod stamp;
 pub use stamp::{Stamp, StampError};
 
 /// When and by whom a stanza was held back (XEP-0203).
-#[derive(Debug, Clone, PartialEq, Eq, FromXml, AsXml)]
+///
+/// Read it with [`Delay::read`]; the reason that some servers add for people is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, AsXml)]
 #[xml(namespace = ns::DELAY, name = "delay")]
 pub struct Delay {
     /// Who held it back; the user's server for offline messages and for presence after a probe.
@@ -26,7 +28,29 @@ pub struct Delay {
     pub stamp: Stamp,
 }
 
+/// A delay with its text, without which a type would refuse the text.
+#[derive(FromXml)]
+#[xml(namespace = ns::DELAY, name = "delay")]
+struct DelayWithReason {
+    #[xml(attribute(default))]
+    from: Option<String>,
+    #[xml(attribute)]
+    stamp: Stamp,
+    #[xml(text)]
+    _reason: String,
+}
+
 impl Delay {
+    /// Reads the element.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`].
+    pub fn read(element: &Element) -> Result<Self, ReadError> {
+        let DelayWithReason { from, stamp, _reason } = element.read(None)?;
+        Ok(Self { from, stamp })
+    }
+
     /// The time as the rest of the house counts it.
     pub fn at(&self) -> EpochMillis {
         self.stamp.0

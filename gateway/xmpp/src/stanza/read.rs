@@ -169,7 +169,7 @@ fn read_message(envelope: Envelope, mut parts: Parts) -> Message {
                     message.thread = Some(parts.text(&start).into()).filter(|t: &CompactString| !t.is_empty());
                     continue;
                 }
-                "error" if message.error.is_none() => {
+                "error" if kind == MessageType::Error && message.error.is_none() => {
                     message.error = Some(read_error(&parts.element(start), message.lang.as_ref()));
                     continue;
                 }
@@ -208,7 +208,7 @@ fn take_message_payload(message: &mut Message, payload: Element) -> Option<Eleme
             message.replace.is_none().then_some(payload)
         }
         (ns::DELAY, "delay") if message.delay.is_none() => {
-            message.delay = payload.read::<Delay>(None).ok();
+            message.delay = Delay::read(&payload).ok();
             message.delay.is_none().then_some(payload)
         }
         _ => Some(payload),
@@ -236,7 +236,7 @@ fn read_presence(envelope: Envelope, mut parts: Parts) -> Result<Presence, Unrea
                     presence.priority = parts.text(&start).trim_ascii().parse::<Priority>().ok();
                     continue;
                 }
-                "error" if presence.error.is_none() => {
+                "error" if kind == PresenceType::Error && presence.error.is_none() => {
                     presence.error = Some(read_error(&parts.element(start), presence.lang.as_ref()));
                     continue;
                 }
@@ -245,7 +245,7 @@ fn read_presence(envelope: Envelope, mut parts: Parts) -> Result<Presence, Unrea
         }
         let payload = parts.element(start);
         match (payload.ns().as_str(), payload.name()) {
-            (ns::DELAY, "delay") if presence.delay.is_none() => match payload.read::<Delay>(None) {
+            (ns::DELAY, "delay") if presence.delay.is_none() => match Delay::read(&payload) {
                 Ok(delay) => presence.delay = Some(delay),
                 Err(_) => presence.payloads.push(payload),
             },
@@ -269,8 +269,8 @@ fn read_iq(envelope: Envelope, mut parts: Parts) -> Result<Iq, UnreadableStanza>
     while let Some(start) = parts.next() {
         let is_error = start.ns.as_str() == ns::CLIENT && start.name.as_str() == "error";
         let child = parts.element(start);
-        if is_error && error.is_none() {
-            error = Some(read_error(&child, lang.as_ref()));
+        if is_error {
+            error.get_or_insert_with(|| read_error(&child, lang.as_ref()));
         } else if payload.is_none() {
             payload = Some(child);
         }

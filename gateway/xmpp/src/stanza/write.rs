@@ -82,10 +82,10 @@ impl StreamEncoder {
         if let Some(delay) = &message.delay {
             self.payload(delay)?;
         }
-        self.payloads(&message.payloads)?;
         if let (MessageType::Error, Some(error)) = (message.kind, &message.error) {
             self.stanza_error(error, message.lang.as_ref())?;
         }
+        self.payloads(&message.payloads)?;
         self.raw("</message>");
         Ok(())
     }
@@ -112,10 +112,10 @@ impl StreamEncoder {
         if let Some(name) = &presence.nick {
             self.payload(&Nick { name: crate::xml::drop_illegal(name).into_owned() })?;
         }
-        self.payloads(&presence.payloads)?;
         if let (PresenceType::Error, Some(error)) = (presence.kind, &presence.error) {
             self.stanza_error(error, presence.lang.as_ref())?;
         }
+        self.payloads(&presence.payloads)?;
         self.raw("</presence>");
         Ok(())
     }

@@ -54,3 +54,6 @@ pub struct Header {
     /// Whether the namespace of server dialback is declared (XEP-0220 §2).
     pub dialback: bool,
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,16 +223,23 @@ impl StreamDecoder {
             if blanks > 0 && self.place == Place::Between {
                 return Ok(Some(StreamEvent::Whitespace));
             }
-            if input.is_empty() {
-                return Ok(None);
+            match (self.place, input.first()) {
+                (Place::Between, Some(b'<')) => {
+                    self.place = Place::Inside;
+                    self.bytes = 0;
+                }
+                (Place::Between, Some(_)) => return Err(StreamDecodeError::StrayText),
+                // told at once, where the parser would wait for the first tag
+                (Place::Header, Some(byte)) if self.bytes == 0 && *byte != b'<' => {
+                    return Err(StreamDecodeError::NotWellFormed(rxml::Error::InvalidSyntax("no stream header")));
+                }
+                _ => {}
             }
-            if self.place == Place::Between {
-                self.place = Place::Inside;
-                self.bytes = 0;
-            }
+            // without input as well: one byte can be worth several events
             match self.step(input)? {
                 Step::Event(event) => return Ok(Some(event)),
                 Step::Goes => {}
+                Step::Starved => return Ok(None),
             }
         }
     }
@@ -257,7 +264,7 @@ impl StreamDecoder {
                 Place::Header => StreamDecodeError::HeaderTooLarge { limit },
                 _ => StreamDecodeError::ElementTooLarge { limit },
             }),
-            Err(EndOrError::NeedMoreData) => Ok(Step::Goes),
+            Err(EndOrError::NeedMoreData) => Ok(Step::Starved),
             Err(EndOrError::Error(error)) => Err(self.judge(error)),
         }
     }
@@ -424,6 +431,8 @@ impl StreamDecoder {
 enum Step {
     /// Nothing to tell yet.
     Goes,
+    /// Nothing to tell until more input comes.
+    Starved,
     /// Something to tell.
     Event(StreamEvent),
 }
