@@ -4,6 +4,7 @@
 //! to remember is an argument too, and the machines that keep it own their records.
 
 pub mod address;
+pub mod authorization;
 pub mod availability;
 pub mod chat_state;
 pub mod content;
