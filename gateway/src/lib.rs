@@ -1,1 +1,9 @@
 //! The data plane: wiring and all IO to peers.
+
+pub mod admin;
+pub mod bridge;
+pub mod dns;
+pub mod edge;
+pub mod metrics;
+pub mod telemetry;
+pub mod tls;

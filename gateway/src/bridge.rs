@@ -1,0 +1,2 @@
+//! The bridge.
+pub mod lanes;

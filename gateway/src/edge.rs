@@ -1,0 +1,3 @@
+//! Sockets towards peers: the SIP side and the XMPP side.
+
+pub mod sip;

@@ -1,0 +1,363 @@
+//! The SIP side: sockets around the sans-io transaction layer.
+//!
+//! The [`Endpoint`] lives under one mutex. Whoever has an input (a socket task, the timer task, the bridge
+//! with an answer) locks it, feeds it, takes out what it says, unlocks and performs it: no task stands
+//! between a datagram and its answer. Requests for the users of the transaction layer go to a [`SipHandler`].
+
+pub mod connection;
+pub mod flow;
+pub mod listener;
+pub mod outbound;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use isthmus_sip::endpoint::{ClientTxId, Destination, Endpoint, EndpointConfig, Event, Origin, Outgoing, Output, SentBy, ServerTxId, Source};
+use isthmus_sip::{Limits, Message, ParseError, ResponseWriter, StatusCode, Transport, WriteError};
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::metrics::{Metrics, State};
+use crate::tls::{self, CertificateSet, TlsConfigError};
+use flow::{Flow, Flows, Peer};
+use listener::Admission;
+use outbound::{Exchanges, Pool};
+
+/// How many messages may wait for a slow peer's socket.
+const SEND_QUEUE: usize = 1024;
+
+/// Whether the edge goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It does.
+    No,
+    /// No new connections; open transactions are finished.
+    Draining,
+    /// Everything is closed.
+    Now,
+}
+
+/// Bounds on connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Stream connections in all.
+    pub total: usize,
+    /// Stream connections from one address.
+    pub per_address: usize,
+    /// Closed after so long without a message.
+    pub idle: Duration,
+}
+
+/// What may change while the edge runs.
+#[derive(Debug, Clone)]
+pub struct EdgeSettings {
+    /// Bounds of messages.
+    pub limits: Limits,
+    /// Bounds on connections.
+    pub connections: ConnectionLimits,
+}
+
+/// What connections that we open need: whom we trust, and what we show.
+#[derive(Debug, Clone)]
+pub struct ClientTrust {
+    /// The realm's trust anchors.
+    pub anchors: Arc<rustls::RootCertStore>,
+    /// Our certificates.
+    pub certificates: Arc<CertificateSet>,
+}
+
+/// TLS of both directions.
+#[derive(Debug, Clone)]
+pub struct EdgeTls {
+    /// For connections that peers open.
+    pub server: Arc<rustls::ServerConfig>,
+    /// For connections that we open.
+    pub client: ClientTrust,
+}
+
+/// Who acts on requests and acknowledgements.
+pub trait SipHandler: Send + Sync + 'static {
+    /// A request that opened a server transaction; it must be answered with [`SipEdge::respond`].
+    fn request(&self, tx: ServerTxId, flow: &Arc<Flow>, remote: SocketAddr, request: Message);
+    /// An ACK for a 2xx.
+    fn ack(&self, flow: &Arc<Flow>, ack: Message);
+    /// An INVITE was cancelled before it was answered; its 487 is on its way already.
+    fn cancelled(&self, tx: ServerTxId);
+    /// A 2xx to an INVITE was never acknowledged: the session with this Call-ID and tag of ours must be ended.
+    fn never_acknowledged(&self, call_id: String, local_tag: String);
+}
+
+/// The SIP side of the process.
+pub struct SipEdge {
+    endpoint: Mutex<Endpoint>,
+    pub(crate) flows: Flows,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) exchanges: Exchanges,
+    pub(crate) pool: Pool,
+    pub(crate) stop: watch::Sender<Stop>,
+    client_trust: ArcSwap<ClientTrust>,
+    settings: ArcSwap<EdgeSettings>,
+    acceptor: ArcSwap<TlsAcceptorSlot>,
+    handler: OnceLock<Arc<dyn SipHandler>>,
+    timer_moved: Notify,
+}
+
+/// `TlsAcceptor` is no `Debug`; this is.
+pub struct TlsAcceptorSlot(TlsAcceptor);
+
+impl std::fmt::Debug for SipEdge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SipEdge").finish_non_exhaustive()
+    }
+}
+
+impl SipEdge {
+    /// Makes an edge without listeners; [`Self::listen`] adds them.
+    pub fn new(
+        endpoint: EndpointConfig,
+        settings: EdgeSettings,
+        tls: EdgeTls,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let edge = Arc::new(Self {
+            endpoint: Mutex::new(Endpoint::new(endpoint, Box::new(rand::random::<u64>))),
+            flows: Flows::default(),
+            admission: Arc::default(),
+            metrics,
+            exchanges: Exchanges::default(),
+            pool: Pool::default(),
+            stop: watch::Sender::new(Stop::No),
+            settings: ArcSwap::from_pointee(settings),
+            acceptor: ArcSwap::from_pointee(TlsAcceptorSlot(TlsAcceptor::from(tls.server))),
+            client_trust: ArcSwap::from_pointee(tls.client),
+            handler: OnceLock::new(),
+            timer_moved: Notify::new(),
+        });
+        tokio::spawn(run_timers(Arc::clone(&edge)));
+        edge
+    }
+
+    /// Says who acts on requests; called once, before the first listener opens.
+    pub fn set_handler(&self, handler: Arc<dyn SipHandler>) {
+        let _ = self.handler.set(handler);
+    }
+
+    /// Takes new bounds, for what arrives from now on.
+    pub fn set_settings(&self, settings: EdgeSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Takes new certificates and trust anchors, for new handshakes; connections live on.
+    pub fn set_tls(&self, tls: EdgeTls) {
+        self.acceptor.store(Arc::new(TlsAcceptorSlot(TlsAcceptor::from(tls.server))));
+        self.client_trust.store(Arc::new(tls.client));
+    }
+
+    pub(crate) fn client_tls(&self, own_name: &str) -> Result<Arc<rustls::ClientConfig>, TlsConfigError> {
+        let trust = self.client_trust.load();
+        tls::client_config(Arc::clone(&trust.anchors), &trust.certificates, own_name)
+    }
+
+    /// Takes new names under which peers know us, for loop and response checks.
+    pub fn set_own_names(&self, names: &[SentBy]) {
+        self.drive(|endpoint, _| endpoint.set_own_names(names));
+    }
+
+    pub(crate) fn settings(&self) -> arc_swap::Guard<Arc<EdgeSettings>> {
+        self.settings.load()
+    }
+
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        self.acceptor.load().0.clone()
+    }
+
+    /// Answers a request. An answer that cannot be written becomes a plain 500, so that none stays out.
+    pub fn respond(&self, tx: ServerTxId, request: &Message, response: Result<Bytes, WriteError>) {
+        let bytes = response.or_else(|error| {
+            tracing::error!(%error, "answer could not be written");
+            ResponseWriter::for_request(request, StatusCode::SERVER_INTERNAL_ERROR, None, None).finish(b"")
+        });
+        let Ok(bytes) = bytes else { return };
+        if let Err(error) = self.drive(|endpoint, now| endpoint.respond(now, tx, bytes)) {
+            tracing::debug!(%error, "answer came too late");
+        }
+    }
+
+    /// Sends the ACK of a 2xx to an INVITE of ours, over the way that the INVITE took.
+    pub fn acknowledge(&self, invite: Option<ClientTxId>, ack: Outgoing) {
+        if let Err(error) = self.drive(|endpoint, now| endpoint.send_ack(now, invite, ack)) {
+            tracing::warn!(%error, "ACK could not be sent");
+        }
+    }
+
+    /// Takes a message that arrived on `flow`.
+    pub(crate) fn receive(&self, flow: &Arc<Flow>, remote: SocketAddr, message: Message) {
+        let source = source(flow, remote);
+        self.drive(|endpoint, now| endpoint.handle_message(now, source, message));
+    }
+
+    /// Takes what could not be parsed; whatever can be answered is.
+    pub(crate) fn receive_malformed(&self, flow: &Arc<Flow>, remote: SocketAddr, error: &ParseError) {
+        self.metrics.malformed(error.kind.label());
+        tracing::debug!(peer = %remote, %error, "malformed SIP message");
+        let source = source(flow, remote);
+        if let (Some(status), Some(partial)) = (error.status(), error.partial.clone()) {
+            self.drive(|endpoint, now| endpoint.handle_partial(now, source, *partial, status));
+        }
+    }
+
+    /// Carries a stream connection until it ends.
+    pub(crate) async fn carry<S>(
+        self: &Arc<Self>,
+        stream: S,
+        transport: Transport,
+        remote: SocketAddr,
+        local: SocketAddr,
+        peer: Peer,
+        direction: &'static str,
+    ) where
+        S: AsyncRead + AsyncWrite,
+    {
+        let (queue, outgoing) = mpsc::channel(SEND_QUEUE);
+        let flow = self.flows.add_stream(transport, remote, local, peer, queue);
+        self.carry_flow(flow, stream, outgoing, direction).await;
+    }
+
+    /// As [`Self::carry`], for a flow that exists already.
+    pub(crate) async fn carry_flow<S>(
+        self: &Arc<Self>,
+        flow: Arc<Flow>,
+        stream: S,
+        outgoing: mpsc::Receiver<bytes::Bytes>,
+        direction: &'static str,
+    ) where
+        S: AsyncRead + AsyncWrite,
+    {
+        let open = self.metrics.sip_connections.get_or_create(&State { state: direction }).clone();
+        open.inc();
+        let settings = self.settings.load_full();
+        let (limits, idle) = (settings.limits, settings.connections.idle);
+        let stop = self.stop.subscribe();
+        let ended = connection::run(Arc::clone(self), Arc::clone(&flow), stream, outgoing, stop, limits, idle).await;
+        open.dec();
+        self.flows.remove(flow.id);
+        tracing::debug!(peer = %flow.remote, transport = %flow.transport, ?ended, "SIP connection ended");
+        self.drive(|endpoint, now| endpoint.handle_flow_closed(now, flow.id));
+    }
+
+    /// Feeds the transaction layer and performs what it says.
+    pub(crate) fn drive<R>(&self, input: impl FnOnce(&mut Endpoint, Instant) -> R) -> R {
+        let mut outputs: SmallVec<[Output; 4]> = SmallVec::new();
+        let (result, earlier) = {
+            let mut endpoint = self.endpoint.lock();
+            let before = endpoint.poll_timeout().map(|(at, _)| at);
+            let result = input(&mut endpoint, Instant::now());
+            while let Some(output) = endpoint.poll_output() {
+                outputs.push(output);
+            }
+            let after = endpoint.poll_timeout().map(|(at, _)| at);
+            (result, after.is_some_and(|after| before.is_none_or(|before| after < before)))
+        };
+        if earlier {
+            self.timer_moved.notify_one();
+        }
+        for output in outputs {
+            self.perform(output);
+        }
+        result
+    }
+
+    fn perform(&self, output: Output) {
+        match output {
+            Output::Transmit { destination, bytes, origin } => self.transmit(destination, bytes, origin),
+            Output::Event(event) => self.dispatch(event),
+        }
+    }
+
+    fn transmit(&self, destination: Destination, bytes: Bytes, origin: Origin) {
+        let flow = match destination {
+            Destination::Flow { flow, .. } => self.flows.find(flow),
+            // The connection of the request is gone (RFC 3261 §18.2.2): a datagram needs none, a stream is sent
+            // over another open connection of the same peer, if there is one.
+            Destination::Address { transport: Transport::Udp, remote } => self.flows.socket_for(remote),
+            Destination::Address { transport, remote } => self.flows.stream_to(transport, remote),
+        };
+        let sent = flow.is_some_and(|flow| flow.send(destination.remote(), bytes).is_ok());
+        if !sent {
+            tracing::debug!(to = %destination.remote(), "message could not be sent");
+            self.drive(|endpoint, now| endpoint.handle_send_failed(now, origin));
+        }
+    }
+
+    fn dispatch(&self, event: Event) {
+        let Some(handler) = self.handler.get() else { return };
+        match event {
+            Event::Request { tx, source, message } => {
+                if let Some(flow) = self.flows.find(source.flow) {
+                    handler.request(tx, &flow, source.remote, message);
+                }
+            }
+            Event::Ack { source, message, .. } => {
+                if let Some(flow) = self.flows.find(source.flow) {
+                    handler.ack(&flow, message);
+                }
+            }
+            Event::Cancelled { tx } => handler.cancelled(tx),
+            Event::AckTimeout { call_id, local_tag, .. } => handler.never_acknowledged(call_id, local_tag),
+            Event::StrayResponse { source, .. } => {
+                tracing::debug!(peer = %source.remote, "response matches no transaction");
+            }
+            event @ (Event::Response { .. } | Event::Timeout { .. } | Event::SendFailed { .. }) => {
+                self.exchanges.handle(event);
+            }
+        }
+    }
+
+    /// Begins the end: no new connections, `/readyz` is the caller's.
+    pub fn drain(&self) {
+        self.stop.send_replace(Stop::Draining);
+    }
+
+    /// Tells how many transactions are open.
+    pub fn open_transactions(&self) -> usize {
+        let endpoint = self.endpoint.lock();
+        endpoint.server_transactions() + endpoint.client_transactions()
+    }
+
+    /// Closes everything.
+    pub fn close(&self) {
+        self.stop.send_replace(Stop::Now);
+        self.timer_moved.notify_one();
+    }
+}
+
+fn source(flow: &Flow, remote: SocketAddr) -> Source {
+    Source { flow: flow.id, transport: flow.transport, remote, local: flow.local }
+}
+
+/// Wakes the transaction layer when its next timer is due.
+async fn run_timers(edge: Arc<SipEdge>) {
+    loop {
+        let due = edge.endpoint.lock().poll_timeout().map(|(at, _)| at);
+        let moved = edge.timer_moved.notified();
+        match due {
+            None => moved.await,
+            Some(at) => {
+                tokio::select! {
+                    () = moved => {}
+                    () = tokio::time::sleep_until(at.into()) => edge.drive(Endpoint::handle_timeout),
+                }
+            }
+        }
+        if *edge.stop.borrow() == Stop::Now {
+            return;
+        }
+    }
+}

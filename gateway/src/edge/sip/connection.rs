@@ -1,0 +1,224 @@
+//! One stream connection: bytes in and out, keep-alives, deadlines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use isthmus_sip::{Frame, Framer, Limits};
+use rand::Rng as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, timeout};
+
+use super::flow::Flow;
+use super::{SipEdge, Stop};
+
+/// How long a peer may take to read what we wrote.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a message may be under way, from its first byte to its last.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a peer that has ever answered pings may leave one unanswered (RFC 5626 §4.4.1).
+const PONG_TIMEOUT: Duration = Duration::from_secs(10);
+const READ_BUFFER: usize = 16 * 1024;
+/// The most bytes gathered into one write.
+const WRITE_BATCH: usize = 64 * 1024;
+
+/// Why a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// The peer closed it, or the network did.
+    ByPeer,
+    /// Nothing used it for a long time.
+    Idle,
+    /// The peer stopped reading, answering pings or finishing a message.
+    Stuck,
+    /// What came is no SIP.
+    Malformed,
+    /// The process is stopping.
+    Stopping,
+}
+
+/// Carries one connection until it ends.
+pub async fn run<S: AsyncRead + AsyncWrite>(
+    edge: Arc<SipEdge>,
+    flow: Arc<Flow>,
+    stream: S,
+    mut queue: mpsc::Receiver<Bytes>,
+    mut stop: watch::Receiver<Stop>,
+    limits: Limits,
+    idle: Duration,
+) -> Ended {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut framer = Framer::new(limits);
+    let mut buffer = BytesMut::with_capacity(READ_BUFFER);
+    let mut pings = Pings::new(idle);
+    loop {
+        let partial = framer.buffered() > 0;
+        let deadline = pings.next_deadline(partial);
+        tokio::select! {
+            read = reader.read_buf(&mut buffer) => {
+                match read {
+                    Ok(0) | Err(_) => return Ended::ByPeer,
+                    Ok(_) => {}
+                }
+                pings.heard(partial);
+                if framer.push(&buffer).is_err() {
+                    return Ended::Malformed;
+                }
+                buffer.clear();
+                loop {
+                    match framer.poll() {
+                        Ok(None) => break,
+                        Ok(Some(Frame::Ping)) => {
+                            if !write(&mut writer, b"\r\n").await {
+                                return Ended::Stuck;
+                            }
+                        }
+                        Ok(Some(Frame::Pong)) => pings.pong(),
+                        Ok(Some(Frame::Message(message))) => {
+                            pings.used();
+                            edge.receive(&flow, flow.remote, *message);
+                        }
+                        Ok(Some(Frame::Malformed(error))) => edge.receive_malformed(&flow, flow.remote, &error),
+                        Err(error) => {
+                            if let Some(error) = error.parse_error() {
+                                edge.receive_malformed(&flow, flow.remote, error);
+                                flush(&mut writer, &mut queue).await;
+                            }
+                            return Ended::Malformed;
+                        }
+                    }
+                }
+            }
+            bytes = queue.recv() => {
+                let Some(bytes) = bytes else { return Ended::Stopping };
+                pings.used();
+                let mut batch = BytesMut::from(&bytes[..]);
+                while batch.len() < WRITE_BATCH {
+                    match queue.try_recv() {
+                        Ok(more) => batch.extend_from_slice(&more),
+                        Err(_) => break,
+                    }
+                }
+                if !write(&mut writer, &batch).await {
+                    return Ended::Stuck;
+                }
+            }
+            () = tokio::time::sleep_until(deadline) => match pings.due(partial) {
+                Due::Nothing => {}
+                Due::Ping => {
+                    framer.ping_sent();
+                    if !write(&mut writer, b"\r\n\r\n").await {
+                        return Ended::Stuck;
+                    }
+                }
+                Due::Idle => {
+                    let _ = timeout(WRITE_TIMEOUT, writer.shutdown()).await;
+                    return Ended::Idle;
+                }
+                Due::Stuck => return Ended::Stuck,
+            },
+            changed = stop.changed() => {
+                if changed.is_err() || *stop.borrow() == Stop::Now {
+                    flush(&mut writer, &mut queue).await;
+                    let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
+                    return Ended::Stopping;
+                }
+            }
+        }
+    }
+}
+
+async fn write<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> bool {
+    let written = async {
+        writer.write_all(bytes).await?;
+        writer.flush().await
+    };
+    matches!(timeout(WRITE_TIMEOUT, written).await, Ok(Ok(())))
+}
+
+async fn flush<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut mpsc::Receiver<Bytes>) {
+    while let Ok(bytes) = queue.try_recv() {
+        if !write(writer, &bytes).await {
+            return;
+        }
+    }
+}
+
+enum Due {
+    Nothing,
+    Ping,
+    Idle,
+    Stuck,
+}
+
+/// Keep-alive and idle clock of one connection (interworking specification §6.10).
+struct Pings {
+    idle: Duration,
+    last_use: Instant,
+    next_ping: Instant,
+    /// A ping is out since then.
+    waiting: Option<Instant>,
+    /// The peer has answered a ping before, so a missing answer means something.
+    answers: bool,
+    message_since: Option<Instant>,
+}
+
+impl Pings {
+    fn new(idle: Duration) -> Self {
+        let now = Instant::now();
+        Self { idle, last_use: now, next_ping: next_ping(now), waiting: None, answers: false, message_since: None }
+    }
+
+    fn used(&mut self) {
+        self.last_use = Instant::now();
+        self.message_since = None;
+    }
+
+    /// Bytes came; `partial` tells whether a message was under way already.
+    fn heard(&mut self, partial: bool) {
+        if !partial || self.message_since.is_none() {
+            self.message_since = Some(Instant::now());
+        }
+    }
+
+    fn pong(&mut self) {
+        self.waiting = None;
+        self.answers = true;
+    }
+
+    fn next_deadline(&self, partial: bool) -> Instant {
+        let mut deadline = self.next_ping.min(self.last_use + self.idle);
+        if let (true, Some(since)) = (partial, self.message_since) {
+            deadline = deadline.min(since + MESSAGE_TIMEOUT);
+        }
+        if let (true, Some(sent)) = (self.answers, self.waiting) {
+            deadline = deadline.min(sent + PONG_TIMEOUT);
+        }
+        deadline
+    }
+
+    fn due(&mut self, partial: bool) -> Due {
+        let now = Instant::now();
+        if partial && self.message_since.is_some_and(|since| now >= since + MESSAGE_TIMEOUT) {
+            return Due::Stuck;
+        }
+        if self.answers && self.waiting.is_some_and(|sent| now >= sent + PONG_TIMEOUT) {
+            return Due::Stuck;
+        }
+        if now >= self.last_use + self.idle {
+            return Due::Idle;
+        }
+        if now >= self.next_ping {
+            self.next_ping = next_ping(now);
+            self.waiting.get_or_insert(now);
+            return Due::Ping;
+        }
+        Due::Nothing
+    }
+}
+
+/// Pings go out at a random moment, so that many connections do not ping at once (RFC 5626 §4.4.1).
+fn next_ping(now: Instant) -> Instant {
+    now + Duration::from_millis(rand::rng().random_range(95_000..=120_000))
+}

@@ -1,0 +1,148 @@
+//! Open ways to a peer: a stream connection, or one of our UDP sockets.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use isthmus_sip::Transport;
+use isthmus_sip::endpoint::FlowId;
+use parking_lot::RwLock;
+use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
+
+use crate::tls::CertificateNames;
+
+/// Who is at the other end, as far as the transport tells.
+#[derive(Debug, Clone)]
+pub enum Peer {
+    /// The verified certificate's names.
+    Certificate(Arc<CertificateNames>),
+    /// Nobody proved anything; the source address is all there is.
+    Address,
+}
+
+/// One open way.
+#[derive(Debug)]
+pub struct Flow {
+    /// Its name towards the transaction layer.
+    pub id: FlowId,
+    /// How it carries messages.
+    pub transport: Transport,
+    /// The other end; unspecified for a UDP socket, which has many.
+    pub remote: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+    /// Who is there.
+    pub peer: Peer,
+    out: Out,
+}
+
+#[derive(Debug)]
+enum Out {
+    Datagrams(Arc<UdpSocket>),
+    Stream(mpsc::Sender<Bytes>),
+}
+
+/// Why bytes could not be handed to a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FlowError {
+    /// The connection is gone.
+    #[error("the connection is closed")]
+    Closed,
+    /// The peer does not read what was sent before.
+    #[error("the connection's send queue is full")]
+    Full,
+}
+
+impl Flow {
+    /// Hands bytes to the socket or the connection's queue; never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`FlowError`].
+    pub fn send(&self, to: SocketAddr, bytes: Bytes) -> Result<(), FlowError> {
+        match &self.out {
+            Out::Datagrams(socket) => match socket.try_send_to(&bytes, to) {
+                Ok(_) => Ok(()),
+                // A full socket buffer loses the datagram, as the network may: the timers repeat it.
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+                Err(_) => Err(FlowError::Closed),
+            },
+            Out::Stream(queue) => queue.try_send(bytes).map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => FlowError::Full,
+                mpsc::error::TrySendError::Closed(_) => FlowError::Closed,
+            }),
+        }
+    }
+
+    /// Tells whether the flow still takes bytes.
+    pub fn is_open(&self) -> bool {
+        match &self.out {
+            Out::Datagrams(_) => true,
+            Out::Stream(queue) => !queue.is_closed(),
+        }
+    }
+}
+
+/// All open flows of the process.
+#[derive(Debug, Default)]
+pub struct Flows {
+    next: AtomicU64,
+    open: RwLock<HashMap<FlowId, Arc<Flow>>>,
+}
+
+impl Flows {
+    /// Adds a UDP socket.
+    pub fn add_socket(&self, socket: Arc<UdpSocket>, local: SocketAddr) -> Arc<Flow> {
+        let unspecified = SocketAddr::new(local.ip(), 0);
+        self.add(Transport::Udp, unspecified, local, Peer::Address, Out::Datagrams(socket))
+    }
+
+    /// Adds a stream connection; what is sent to the flow comes out of `queue`'s other end.
+    pub fn add_stream(
+        &self,
+        transport: Transport,
+        remote: SocketAddr,
+        local: SocketAddr,
+        peer: Peer,
+        queue: mpsc::Sender<Bytes>,
+    ) -> Arc<Flow> {
+        self.add(transport, remote, local, peer, Out::Stream(queue))
+    }
+
+    fn add(&self, transport: Transport, remote: SocketAddr, local: SocketAddr, peer: Peer, out: Out) -> Arc<Flow> {
+        let id = FlowId(self.next.fetch_add(1, Ordering::Relaxed));
+        let flow = Arc::new(Flow { id, transport, remote, local, peer, out });
+        self.open.write().insert(id, Arc::clone(&flow));
+        flow
+    }
+
+    /// Finds a flow that is still there.
+    pub fn find(&self, id: FlowId) -> Option<Arc<Flow>> {
+        self.open.read().get(&id).cloned()
+    }
+
+    /// Forgets a flow.
+    pub fn remove(&self, id: FlowId) {
+        self.open.write().remove(&id);
+    }
+
+    /// Finds an open stream connection to exactly `remote`.
+    pub fn stream_to(&self, transport: Transport, remote: SocketAddr) -> Option<Arc<Flow>> {
+        let open = self.open.read();
+        open.values().find(|flow| flow.transport == transport && flow.remote == remote && flow.is_open()).cloned()
+    }
+
+    /// Finds one of our UDP sockets that can reach `addr`.
+    pub fn socket_for(&self, addr: SocketAddr) -> Option<Arc<Flow>> {
+        let open = self.open.read();
+        let mut sockets: Vec<_> = open
+            .values()
+            .filter(|flow| flow.transport == Transport::Udp && flow.local.is_ipv4() == addr.is_ipv4())
+            .collect();
+        sockets.sort_by_key(|flow| flow.id.0);
+        sockets.first().map(|flow| Arc::clone(flow))
+    }
+}

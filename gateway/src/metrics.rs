@@ -1,0 +1,163 @@
+//! Prometheus metrics of the data plane; label values come from fixed sets.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// A direction and an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Flow {
+    /// `sip_to_xmpp` or `xmpp_to_sip`.
+    pub direction: &'static str,
+    /// What became of it.
+    pub outcome: &'static str,
+}
+
+/// One reason out of a fixed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    /// The reason.
+    pub reason: &'static str,
+}
+
+/// One state out of a fixed set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct State {
+    /// The state.
+    pub state: &'static str,
+}
+
+/// A method and the class of the answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Request {
+    /// `in` or `out`.
+    pub direction: &'static str,
+    /// A known SIP method, or `other`.
+    pub method: &'static str,
+    /// `2xx` .. `6xx`, or `timeout`.
+    pub answer: &'static str,
+}
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// SIP requests by method and class of answer.
+    pub sip_requests: Family<Request, Counter>,
+    /// Messages that crossed, or did not, and why.
+    pub messages: Family<Flow, Counter>,
+    /// Presence notifications that crossed, or did not, and why.
+    pub presence: Family<Flow, Counter>,
+    /// Input that was malformed, by what it was.
+    pub malformed: Family<Reason, Counter>,
+    /// Requests and stanzas that policy or a limit refused.
+    pub refused: Family<Reason, Counter>,
+    /// SIP stream connections by direction.
+    pub sip_connections: Family<State, Gauge>,
+    /// Component links by state.
+    pub component_links: Family<State, Gauge>,
+    /// Configurations taken or refused.
+    pub reloads: Family<Reason, Counter>,
+    /// When the configuration in force was taken, seconds since the epoch.
+    pub config_timestamp: Gauge<f64, AtomicU64>,
+    /// From the arrival of a message to its final answer.
+    pub message_seconds: Histogram,
+    /// Store operations that failed, by reason.
+    pub store_errors: Family<Reason, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// Registers every metric.
+    pub fn new() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("isthmus"),
+            sip_requests: Family::default(),
+            messages: Family::default(),
+            presence: Family::default(),
+            malformed: Family::default(),
+            refused: Family::default(),
+            sip_connections: Family::default(),
+            component_links: Family::default(),
+            reloads: Family::default(),
+            config_timestamp: Gauge::default(),
+            message_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            store_errors: Family::default(),
+        };
+        let r = &mut metrics.registry;
+        r.register("sip_requests", "SIP requests", metrics.sip_requests.clone());
+        r.register("messages", "Instant messages", metrics.messages.clone());
+        r.register("presence_changes", "Presence notifications", metrics.presence.clone());
+        r.register("malformed_inputs", "Malformed input from peers", metrics.malformed.clone());
+        r.register("refusals", "Requests and stanzas refused", metrics.refused.clone());
+        r.register("sip_connections", "SIP stream connections", metrics.sip_connections.clone());
+        r.register("component_links", "XMPP component links", metrics.component_links.clone());
+        r.register("config_reloads", "Configurations read", metrics.reloads.clone());
+        r.register(
+            "config_taken_timestamp_seconds",
+            "When the configuration in force was taken",
+            metrics.config_timestamp.clone(),
+        );
+        r.register(
+            "message_duration_seconds",
+            "From the arrival of a message to its final answer",
+            metrics.message_seconds.clone(),
+        );
+        r.register("store_errors", "Store operations that failed", metrics.store_errors.clone());
+        metrics
+    }
+
+    /// Writes all metrics in the OpenMetrics text format.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Counts one message.
+    pub fn message(&self, direction: &'static str, outcome: &'static str) {
+        self.messages.get_or_create(&Flow { direction, outcome }).inc();
+    }
+
+    /// Counts one presence notification.
+    pub fn presence(&self, direction: &'static str, outcome: &'static str) {
+        self.presence.get_or_create(&Flow { direction, outcome }).inc();
+    }
+
+    /// Counts one refusal.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// Counts one malformed input.
+    pub fn malformed(&self, reason: &'static str) {
+        self.malformed.get_or_create(&Reason { reason }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_carry_the_prefix_and_their_labels() {
+        let metrics = Metrics::new();
+        metrics.message("sip_to_xmpp", "delivered");
+        let text = metrics.render();
+        assert!(
+            text.contains(r#"isthmus_messages_total{direction="sip_to_xmpp",outcome="delivered"} 1"#),
+            "{text}"
+        );
+    }
+}
