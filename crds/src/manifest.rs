@@ -7,7 +7,7 @@
 mod tidy;
 mod yaml;
 
-use kube::core::CustomResourceExt;
+use kube::core::{CustomResourceExt, Resource};
 use serde_json::{Value, json};
 
 use crate::object::Kind;
@@ -26,8 +26,15 @@ pub const CHANNEL: &str = "standard";
 
 /// Name of the YAML file of a kind in `crds/`.
 pub fn file_name(kind: Kind) -> String {
-    let document = derived(kind);
-    let plural = document.pointer("/spec/names/plural").and_then(Value::as_str).unwrap_or_default();
+    let plural = match kind {
+        Kind::Federation => Federation::plural(&()),
+        Kind::GatewayPool => GatewayPool::plural(&()),
+        Kind::LocalDomain => LocalDomain::plural(&()),
+        Kind::FederatedDomain => FederatedDomain::plural(&()),
+        Kind::DNSPublication => DNSPublication::plural(&()),
+        Kind::FederationPolicy => FederationPolicy::plural(&()),
+        Kind::DomainClaim => DomainClaim::plural(&()),
+    };
     format!("{plural}.yaml")
 }
 

@@ -1,5 +1,7 @@
 //! Every manifest that we show somebody is accepted: schema, CEL rules and admission policies.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail loudly")]
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 

@@ -1,20 +1,37 @@
 //! What the generated CRDs must and must not hold, read from the committed files as the API server would read them.
 
-use std::collections::BTreeSet;
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail loudly")]
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::LazyLock;
 
 use isthmus_crds::{Kind, manifest, rules};
 use serde_json::{Map, Value};
 
-fn committed(kind: Kind) -> (String, Value) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest::file_name(kind));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let document = serde_saphyr::from_str(&text).unwrap();
-    (text, document)
+/// Text and content of each committed file, read once.
+static COMMITTED: LazyLock<BTreeMap<Kind, (String, Value)>> = LazyLock::new(|| {
+    Kind::ALL
+        .iter()
+        .map(|&kind| {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest::file_name(kind));
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let document = serde_saphyr::from_str(&text).unwrap();
+            (kind, (text, document))
+        })
+        .collect()
+});
+
+fn text(kind: Kind) -> &'static str {
+    &COMMITTED[&kind].0
 }
 
-fn schema(kind: Kind) -> Value {
-    committed(kind).1.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap().clone()
+fn crd(kind: Kind) -> &'static Value {
+    &COMMITTED[&kind].1
+}
+
+fn schema(kind: Kind) -> &'static Value {
+    crd(kind).pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap()
 }
 
 /// Calls `each` with the path and content of every schema node.
@@ -34,7 +51,7 @@ fn visit(path: &str, node: &Value, each: &mut dyn FnMut(&str, &Map<String, Value
 
 fn visit_all(each: &mut dyn FnMut(&str, &Map<String, Value>)) {
     for &kind in Kind::ALL {
-        visit(kind.as_str(), &schema(kind), each);
+        visit(kind.as_str(), schema(kind), each);
     }
 }
 
@@ -54,7 +71,7 @@ fn is_of_kubernetes(path: &str) -> bool {
 fn committed_files_are_what_the_generator_writes() {
     for &kind in Kind::ALL {
         assert!(
-            committed(kind).0 == manifest::file_text(kind),
+            text(kind) == manifest::file_text(kind),
             "{} is stale: run `cargo run -p isthmus-crds --bin crdgen`",
             manifest::file_name(kind)
         );
@@ -75,7 +92,7 @@ fn names_are_frozen() {
     ];
     assert_eq!(Kind::ALL.len(), golden.len());
     for (&kind, (name, plural, singular, short, scope)) in Kind::ALL.iter().zip(golden) {
-        let crd = committed(kind).1;
+        let crd = crd(kind);
         assert_eq!(crd["metadata"]["name"], format!("{plural}.isthmus.dev"));
         assert_eq!(crd["spec"]["group"], "isthmus.dev");
         assert_eq!(crd["spec"]["scope"], scope);
@@ -92,7 +109,7 @@ fn names_are_frozen() {
         assert_eq!(crd["metadata"]["annotations"]["isthmus.dev/channel"], "standard");
         assert_eq!(crd["metadata"]["annotations"]["isthmus.dev/bundle-version"], env!("CARGO_PKG_VERSION"));
     }
-    let pool = committed(Kind::GatewayPool).1;
+    let pool = crd(Kind::GatewayPool);
     assert_eq!(
         pool["spec"]["versions"][0]["subresources"]["scale"],
         serde_json::json!({
@@ -180,10 +197,10 @@ fn nothing_has_a_default() {
 #[test]
 fn selectable_fields_and_columns_begin_with_a_dot_and_exist() {
     for &kind in Kind::ALL {
-        let crd = committed(kind).1;
+        let crd = crd(kind);
         let version = &crd["spec"]["versions"][0];
         let mut known = BTreeSet::new();
-        visit("", &schema(kind), &mut |path, _| {
+        visit("", schema(kind), &mut |path, _| {
             known.insert(path.to_owned());
         });
         let columns = version["additionalPrinterColumns"].as_array().unwrap().iter();
@@ -194,7 +211,7 @@ fn selectable_fields_and_columns_begin_with_a_dot_and_exist() {
             assert!(known.contains(field) || field == ".metadata.creationTimestamp", "{kind}: {path}");
         }
     }
-    let crd = committed(Kind::FederatedDomain).1;
+    let crd = crd(Kind::FederatedDomain);
     assert_eq!(
         crd["spec"]["versions"][0]["selectableFields"],
         serde_json::json!([

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
+#[expect(clippy::needless_pass_by_value, reason = "callers write the value in place")]
 fn document(kind: Kind, name: &str, spec: Value) -> Value {
     json!({ "apiVersion": "isthmus.dev/v1alpha1", "kind": kind.as_str(), "metadata": {"name": name, "namespace": "n"}, "spec": spec })
 }
