@@ -91,6 +91,9 @@ fn a_chat_alias_belongs_to_the_local_domain_of_that_name_or_to_the_most_specific
     let gone = |name: &str| Change::Remove { kind: Kind::LocalDomain, name: name.to_owned() };
     let later = report.snapshot.apply(gone("chat.big.example"));
     assert!(later.local(&domain("big.example")).is_none());
+    // It also is when a rival stays and gives the name up.
+    let waived = later.apply(Change::Put(Box::new(local("dept.big.example", &json!({})))));
+    assert_eq!(waived.local(&domain("r.dept.big.example")).unwrap().domain, domain("big.example"));
     let later = later.apply(gone("dept.big.example"));
     assert_eq!(later.local(&domain("r.dept.big.example")).unwrap().domain, domain("big.example"));
 }
