@@ -29,6 +29,8 @@ pub enum Bound {
     NameBytes,
     /// Parts of one batch.
     BatchParts,
+    /// Octets of all content in one batch.
+    BatchBytes,
 }
 
 impl fmt::Display for Bound {
@@ -43,6 +45,7 @@ impl fmt::Display for Bound {
             Self::RecordBytes => "octets in a record",
             Self::NameBytes => "octets in a name",
             Self::BatchParts => "parts in a batch",
+            Self::BatchBytes => "octets in a batch",
         })
     }
 }

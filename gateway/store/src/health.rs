@@ -3,7 +3,7 @@
 /// Whether the store can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HealthState {
-    /// All is well.
+    /// It works; a finding is a warning at most.
     Ready,
     /// It works, but something needs attention.
     Degraded,
@@ -25,7 +25,7 @@ pub struct Finding {
 /// The state of a store, for `/v1/status`, metrics and readiness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
-    /// The worst of the findings.
+    /// Whether it works.
     pub state: HealthState,
     /// Whether users' decisions survive the process.
     pub durable: bool,

@@ -9,6 +9,8 @@
 //! - [`Batch`] is one atomic change: records with conditions, timers, work for other processes, all under
 //!   the fences of the leases it relies on. One message needs at most one [`Store::read`] and one
 //!   [`Store::commit`], and each is one round trip.
+//! - [`MemoryStore`] is the embedded backend. It serves one process; with a state directory users' decisions
+//!   survive it.
 //!
 //! It refuses to keep anything but users' decisions without a lifetime, and it never holds more than its
 //! configured limits.
@@ -19,6 +21,7 @@ pub mod error;
 pub mod health;
 pub mod key;
 pub mod lease;
+pub mod memory;
 pub mod queue;
 pub mod record;
 mod store;
@@ -31,6 +34,7 @@ pub use error::{Bound, Conflict, Fault, OpenError, Retry, StoreError};
 pub use health::{Finding, Health, HealthState};
 pub use key::{Key, Kind, LeaseName, QueueName, SHARDS, Shard, Slot};
 pub use lease::{Acquisition, Fence, Holder, Lease};
+pub use memory::{Limits, MemoryStore};
 pub use queue::{Consumer, Item, ItemId};
 pub use record::{Envelope, EnvelopeError, Record};
 pub use store::{Store, StoreFuture};
