@@ -268,3 +268,43 @@ spec:
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use isthmus_crds::Secret;
+    use isthmus_crds::validate::{UnknownFields, validate};
+
+    use super::*;
+    use crate::pki::{Authority, Name};
+
+    #[test]
+    fn what_the_harness_writes_is_accepted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut realm = Realm::new(5347)
+            .unwrap()
+            .partner(Partner::standard("partner.example", "UDP", 5060).switch("imMode", "Pager").via("::1", 5060))
+            .partner(Partner::microsoft("blue.example"))
+            .rules("abuse", &["{name: rude, action: Deny, response: Drop, remote: {domains: [rude.example]}}"]);
+        realm.certificate = Some(Authority::new("test").unwrap().sign(&[Name::Dns("sip.corp.example")]).unwrap());
+        realm.resolver = Some(5353);
+        realm.otlp = Some("http://127.0.0.1:4318".to_owned());
+        realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
+        realm.local_policy = Some("{default: Allow}".to_owned());
+        realm.write(folder.path()).unwrap();
+        let mut seen = 0;
+        for entry in fs::read_dir(folder.path().join("manifests")).unwrap() {
+            let path = entry.unwrap().path();
+            let text = fs::read_to_string(&path).unwrap();
+            let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).unwrap();
+            for document in documents {
+                if Secret::recognises(&document) {
+                    continue;
+                }
+                let report = validate(&document, None, UnknownFields::Refuse);
+                assert!(report.is_accepted(), "{}: {report:?}", path.display());
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 6);
+    }
+}

@@ -84,7 +84,7 @@ fn answer_tags(text: &mut String, messages: &AtomicU64) -> String {
     while let Some(open) = text[used..].find('<').map(|at| at + used) {
         let Some(close) = text[open..].find('>').map(|at| at + open) else { break };
         let tag = &text[open + 1..close];
-        let name = tag.split([' ', '/', '\n']).next().unwrap_or_default();
+        let name = tag.trim_end_matches('/').split([' ', '\n']).next().unwrap_or_default();
         let attributes = attributes(tag);
         let of = |name: &str| attributes.get(name).map(String::as_str).unwrap_or_default();
         match name {
