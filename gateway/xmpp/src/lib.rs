@@ -35,6 +35,9 @@ pub mod stanza;
 pub mod stream;
 pub mod xml;
 
+#[doc(hidden)]
+pub mod fuzz;
+
 pub use element::{Element, ElementRef, Name};
 pub use ns::Ns;
 pub use stanza::{
