@@ -33,15 +33,15 @@ fn ours(input: &Bytes, limits: &Limits) -> usize {
 
 fn rsip(input: &Bytes) -> usize {
     let message = rsip::SipMessage::try_from(input.as_ref()).expect("the message is valid");
-    let via = message.via_header().and_then(|via| via.typed()).expect("via");
+    let via = message.via_header().and_then(ToTypedHeader::typed).expect("via");
     black_box((via.branch(), &via.uri));
-    let from = message.from_header().and_then(|from| from.typed()).expect("from");
+    let from = message.from_header().and_then(ToTypedHeader::typed).expect("from");
     black_box((&from.uri, from.tag()));
-    let to = message.to_header().and_then(|to| to.typed()).expect("to");
+    let to = message.to_header().and_then(ToTypedHeader::typed).expect("to");
     black_box((&to.uri, to.tag()));
-    black_box(message.cseq_header().and_then(|cseq| cseq.typed()).expect("cseq"));
+    black_box(message.cseq_header().and_then(ToTypedHeader::typed).expect("cseq"));
     black_box(message.call_id_header().expect("call-id"));
-    black_box(message.contact_header().and_then(|contact| contact.typed()).expect("contact"));
+    black_box(message.contact_header().and_then(ToTypedHeader::typed).expect("contact"));
     let written: Vec<u8> = message.into();
     written.len()
 }
@@ -75,6 +75,7 @@ impl Times {
         Self { calls, rounds: Vec::with_capacity(ROUNDS) }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "measures time; the crate itself reads no clock")]
     fn round(&mut self, mut call: impl FnMut() -> usize) {
         let (clock, start) = (Instant::now(), on_cpu());
         for _ in 0..self.calls {
@@ -110,7 +111,6 @@ fn median(mut values: Vec<f64>) -> f64 {
 }
 
 #[expect(clippy::print_stdout, reason = "printing is what a benchmark is for")]
-#[expect(clippy::disallowed_methods, reason = "measures time; the crate itself reads no clock")]
 fn main() -> ExitCode {
     let input = Bytes::from_static(SUBSCRIBE);
     let (limits, sipx_limits) = (Limits::default(), parser::Limits::datagram());

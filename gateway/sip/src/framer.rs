@@ -12,6 +12,9 @@ use crate::message::{Length, Lines, Message, ParseError, ParseErrorKind};
 /// arrive in the same read.
 const SLACK: usize = 64 * 1024;
 
+/// The answer to [`Frame::Ping`].
+pub const PONG: &[u8] = b"\r\n";
+
 /// What came out of the stream.
 #[derive(Debug, Clone)]
 pub enum Frame {

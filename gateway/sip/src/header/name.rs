@@ -91,8 +91,8 @@ names! {
     2 { To = "To" / "t": Single, }
     3 { Via = "Via" / "v": List, }
     4 { From = "From" / "f": Single, CSeq = "CSeq": Single, Date = "Date", Path = "Path": List, RSeq = "RSeq", RAck = "RAck", }
-    5 { Event = "Event" / "o": Single, Route = "Route": List, Allow = "Allow": List, MinSe = "Min-SE", }
-    6 { Accept = "Accept": List, Server = "Server", Reason = "Reason": List, }
+    5 { Event = "Event" / "o": Single, Route = "Route": List, Allow = "Allow": List, }
+    6 { Accept = "Accept": List, MinSe = "Min-SE", Server = "Server", Reason = "Reason": List, }
     7 { CallId = "Call-ID" / "i": Single, Contact = "Contact" / "m": List, Expires = "Expires": Single, Require = "Require": List,
         Subject = "Subject" / "s", Warning = "Warning": List, Privacy = "Privacy", }
     8 { Priority = "Priority", Replaces = "Replaces", ReferTo = "Refer-To" / "r", Reply = "Reply-To",
@@ -107,11 +107,11 @@ names! {
     14 { ContentLength = "Content-Length" / "l": Single, MsDiagnostics = "ms-diagnostics", RosterManager = "Roster-Manager",
         MsTextFormat = "ms-text-format", }
     15 { AcceptEncoding = "Accept-Encoding": List, AcceptLanguage = "Accept-Language": List, SessionExpires = "Session-Expires" / "x",
-        TriggeredInvite = "TriggeredInvite", }
-    16 { ContentEncoding = "Content-Encoding" / "e": List, ContentLanguage = "Content-Language": List, WwwAuthenticate = "WWW-Authenticate",
-        ConversationId = "Conversation-ID", }
+        TriggeredInvite = "TriggeredInvite", ConversationId = "Conversation-ID", }
+    16 { ContentEncoding = "Content-Encoding" / "e": List, ContentLanguage = "Content-Language": List, WwwAuthenticate = "WWW-Authenticate", }
+    17 { SuppressIfMatch = "Suppress-If-Match", }
     18 { SubscriptionState = "Subscription-State": Single, ProxyAuthenticate = "Proxy-Authenticate", MsConversationId = "Ms-Conversation-ID", }
-    19 { ContentDisposition = "Content-Disposition", ProxyAuthorization = "Proxy-Authorization", SuppressIfMatch = "Suppress-If-Match",
+    19 { ContentDisposition = "Content-Disposition", ProxyAuthorization = "Proxy-Authorization",
         PAssertedIdentity = "P-Asserted-Identity": List, }
     20 { PPreferredIdentity = "P-Preferred-Identity": List, MsSplitDomainInfo = "ms-split-domain-info", }
     21 { MsDiagnosticsPublic = "ms-diagnostics-public", }

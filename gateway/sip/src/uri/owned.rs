@@ -47,9 +47,12 @@ impl SipUri {
         Ok(Self { text })
     }
 
-    /// The same URI with a port, which replaces another.
+    /// The same URI with a port, which replaces another; a URI without a host stays as it is.
     #[must_use]
     pub fn with_port(self, port: u16) -> Self {
+        if self.as_uri().host().is_none() {
+            return self;
+        }
         let (head, rest) = wire::split(&self.text, host_end(&self.text));
         let tail = match rest.strip_prefix(':') {
             Some(rest) => rest.trim_start_matches(|c: char| c.is_ascii_digit()),
@@ -62,8 +65,12 @@ impl SipUri {
     ///
     /// # Errors
     ///
-    /// [`UriError::Param`] when name or value hold characters that must be escaped first.
+    /// [`UriError::Param`] when name or value hold characters that must be escaped first; [`UriError::Scheme`] for a URI
+    /// that is not taken apart.
     pub fn with_param(self, name: &str, value: Option<&str>) -> Result<Self, UriError> {
+        if self.as_uri().host().is_none() {
+            return Err(UriError::Scheme);
+        }
         let sound = |part: &str| !part.is_empty() && !part.contains(['?', ';', '=', '@', ',']);
         if !sound(name) || !value.is_none_or(|v| !v.is_empty() && !v.contains(['?', ';', '@', ','])) {
             return Err(UriError::Param);

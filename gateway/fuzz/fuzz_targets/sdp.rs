@@ -1,0 +1,4 @@
+//! A session description.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| isthmus_sip::fuzz::sdp(data));

@@ -1,0 +1,4 @@
+//! A datagram.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| isthmus_sip::fuzz::sip_message(data));
