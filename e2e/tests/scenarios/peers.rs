@@ -1,5 +1,7 @@
 //! The real peers alone, without the gateway: what the other scenarios build on.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use isthmus_e2e::baresip::{Baresip, PhonePlan};
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
@@ -143,6 +145,34 @@ async fn kamailio_relays_all_that_the_load_generator_sends() {
         let outcome = load.run().await?;
         assert_eq!(outcome.delivered, 300);
         assert!(kamailio.cpu_time()?.as_nanos() > 0);
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_phone_watches_and_writes_to_sipp_behind_the_route_to_the_partner() {
+    scenario("sipp-as-partner", async |lab| -> Result<()> {
+        let port = ports::free()?;
+        let kamailio = Kamailio::partner(lab, &PartnerPlan::new(&format!("sip:127.0.0.1:{port}"))).await?;
+        let notifier = Sipp::start(lab, &SippPlan::new("notifier").at(port).key("GRANT", "14")).await?;
+        let plan = PhonePlan {
+            user: "ana".to_owned(),
+            proxy_port: kamailio.port,
+            contacts: vec!["juliet@corp.example".to_owned()],
+            watches: true,
+        };
+        let ana = Baresip::start(lab, &plan).await?;
+        ana.wait_notify("the document", |n| n.body.contains("At the desk")).await?;
+        // It refreshes at about nine tenths of what was granted.
+        ana.wait("the refreshed document", Duration::from_secs(20), |n| n.body.contains("Back again")).await?;
+        ana.stop().await?;
+        notifier.finish().await?;
+        let callee = Sipp::start(lab, &SippPlan::new("pager_in").at(port)).await?;
+        let ana = Baresip::start(lab, &PhonePlan { watches: false, ..plan }).await?;
+        ana.message("hello partner").await?;
+        let seen = callee.finish().await?;
+        assert!(seen.iter().any(|m| m.method() == Some("MESSAGE") && m.body == "hello partner"));
         Ok(())
     })
     .await;
