@@ -202,12 +202,14 @@ impl Pair {
     /// Makes the machine from what is stored; nothing stored is a pair that never met.
     pub fn new(local: BareAddress, remote: BareAddress, auth: Option<AuthRecord>, record: Option<PairRecord>) -> Self {
         let id = PairId::of(&local, &remote);
+        let mut record = record.unwrap_or_default();
+        record.users = (local.to_jid(), remote.to_jid());
         Self {
             local,
             remote,
             id,
             auth: auth.unwrap_or_default(),
-            record: record.unwrap_or_default(),
+            record,
             auth_changed: false,
             outputs: VecDeque::new(),
         }
@@ -324,15 +326,12 @@ impl Pair {
 
     /// Finishes a request. What cannot be written is our own mistake: it is reported and nothing is sent.
     fn send(&mut self, writer: RequestWriter, body: &[u8], hop: Option<String>, purpose: Purpose) -> bool {
-        match writer.finish(body) {
-            Ok(request) => {
-                self.outputs.push_back(Output::Request { request, hop, purpose });
-                true
-            }
-            Err(_) => {
-                self.outputs.push_back(Output::Alarm("request could not be written"));
-                false
-            }
+        if let Ok(request) = writer.finish(body) {
+            self.outputs.push_back(Output::Request { request, hop, purpose });
+            true
+        } else {
+            self.outputs.push_back(Output::Alarm("request could not be written"));
+            false
         }
     }
 }

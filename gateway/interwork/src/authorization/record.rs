@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use compact_str::CompactString;
-use isthmus_model::{EpochMillis, LangText, ResourcePresence, Show};
+use isthmus_model::{BareAddress, EpochMillis, LangText, ResourcePresence, Show};
 use isthmus_sip::dialog::Dialog;
 use isthmus_sip::subscription::subscriber::SubscriberState;
 use isthmus_sip::subscription::{Backoff, Notifier, Subscriber};
@@ -150,6 +150,9 @@ pub struct PairRecord {
     /// The contact's state will never change (`reason=invariant`): it is served without a subscription.
     #[n(14)]
     pub(super) is_static: bool,
+    /// The bare JIDs of the local and the remote user: whoever finds only this record knows whose it is.
+    #[n(15)]
+    pub(super) users: (String, String),
 }
 
 impl PairRecord {
@@ -165,6 +168,12 @@ impl PairRecord {
     /// [`RecordError`] when the bytes are of another kind or damaged.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, RecordError> {
         Ok(minicbor::decode(bytes)?)
+    }
+
+    /// The local and the remote user; `None` when the record does not name them.
+    pub fn users(&self) -> Option<(BareAddress, BareAddress)> {
+        let (local, remote) = &self.users;
+        Some((BareAddress::from_jid(local).ok()?, BareAddress::from_jid(remote).ok()?))
     }
 
     pub(super) fn announced(&self) -> BTreeSet<CompactString> {

@@ -1,1 +1,450 @@
+//! Whole conversations of the pair machine, told in wire texts.
 
+use bytes::Bytes;
+use isthmus_model::{Entropy, Show};
+use isthmus_sip::Limits;
+
+use super::*;
+
+/// The machine with a clock and a counter in place of chance.
+struct Lab {
+    pair: Pair,
+    now: Now,
+    config: PairConfig,
+    count: u64,
+}
+
+#[expect(clippy::disallowed_methods, reason = "tests need some instant to start from")]
+fn lab(dialect: Dialect) -> Lab {
+    let user = |jid| BareAddress::from_jid(jid).unwrap();
+    Lab {
+        pair: Pair::new(user("lee@corp.example"), user("ana@partner.example"), None, None),
+        now: Now { instant: std::time::Instant::now(), epoch: EpochMillis(1_700_000_000_000) },
+        config: PairConfig {
+            dialect,
+            contact: "<sip:lee@sip.corp.example:5061;transport=tls>".to_owned(),
+            expires_ask_secs: 3600,
+            expires: ExpiresLimits::default(),
+            notifier: NotifierConfig::default(),
+            deny_mode: DenyMode::Polite,
+            pending_max: Duration::from_secs(7 * 24 * 3600),
+            timer_n: Duration::from_secs(32),
+            max_dialogs: 16,
+            spelling: None,
+        },
+        count: 0,
+    }
+}
+
+impl Lab {
+    fn act<R>(&mut self, act: impl FnOnce(&mut Pair, &mut Context<'_>) -> R) -> R {
+        let count = &mut self.count;
+        let mut entropy = || {
+            *count += 1;
+            *count
+        };
+        let entropy: &mut dyn Entropy = &mut entropy;
+        act(&mut self.pair, &mut Context { now: self.now, config: &self.config, entropy })
+    }
+
+    fn wait(&mut self, secs: u64) {
+        self.now = self.now.plus(Duration::from_secs(secs));
+        self.act(Pair::handle_timeout);
+    }
+
+    fn local(&mut self, event: FromLocal) {
+        self.local_as(Access::Prompt, event);
+    }
+
+    fn local_as(&mut self, access: Access, event: FromLocal) {
+        self.act(|pair, ctx| pair.handle_local(ctx, access, event));
+    }
+
+    /// Takes everything that is to be sent: requests as messages, presence as it is.
+    fn drain(&mut self) -> (Vec<Message>, Vec<ToLocal>, Vec<bool>) {
+        let (mut requests, mut presence, mut decisions) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(output) = self.pair.poll_output() {
+            match output {
+                Output::Request { request, purpose, .. } => {
+                    let message = parse_sent(&request);
+                    // Answer NOTIFYs at once, as a well-behaved watcher does.
+                    if let Purpose::Notify { .. } = purpose {
+                        let ok = response(&message, 200, "");
+                        self.act(|pair, ctx| pair.handle_outcome(ctx, &purpose, &Outcome::Answer(&ok)));
+                    }
+                    requests.push(message);
+                }
+                Output::ToLocal(stanza) => presence.push(stanza),
+                Output::Decided(allow) => decisions.push(allow),
+                other => panic!("{other:?}"),
+            }
+        }
+        (requests, presence, decisions)
+    }
+
+    fn subscribe(&mut self, access: Access, headers: &str) -> Message {
+        let request = parse(&format!(
+            "SUBSCRIBE sip:lee@corp.example SIP/2.0\r\nVia: SIP/2.0/TLS edge.partner.example;branch=z9hG4bK{}\r\n\
+             From: \"Ana\" <sip:ana@partner.example>;tag=w91\r\nTo: <sip:lee@corp.example>\r\nCall-ID: 9d1f\r\n\
+             CSeq: 1 SUBSCRIBE\r\nContact: <sip:ana@edge.partner.example>\r\n{headers}Content-Length: 0\r\n\r\n",
+            self.count
+        ));
+        let answer = self.act(|pair, ctx| pair.handle_subscribe(ctx, access, &request, true).finish(b"").unwrap());
+        parse(std::str::from_utf8(&answer).unwrap())
+    }
+
+    fn notify(&mut self, subscribe: &Message, cseq: u32, state: &str, body: &str) -> StatusCode {
+        let content = if body.is_empty() { "" } else { "Content-Type: application/pidf+xml\r\n" };
+        let request = parse(&format!(
+            "NOTIFY sip:lee@sip.corp.example:5061 SIP/2.0\r\nVia: SIP/2.0/TLS e.partner.example;branch=z9hG4bKn{cseq}\r\n\
+             From: <sip:ana@partner.example>;tag=far\r\nTo: <sip:lee@corp.example>;tag={}\r\nCall-ID: {}\r\n\
+             CSeq: {cseq} NOTIFY\r\nContact: <sip:ana@e.partner.example>\r\nEvent: presence\r\n\
+             Subscription-State: {state}\r\n{content}Content-Length: {}\r\n\r\n{body}",
+            subscribe.from_().tag().unwrap(),
+            subscribe.call_id(),
+            body.len()
+        ));
+        let answer = self.act(|pair, ctx| pair.handle_notify(ctx, &request).finish(b"").unwrap());
+        parse(std::str::from_utf8(&answer).unwrap()).status().unwrap()
+    }
+
+    fn outcome(&mut self, request: &Message, status: u16, headers: &str) {
+        let answer = response(request, status, headers);
+        let purpose = Purpose::Subscribe { local_tag: request.from_().tag().unwrap().to_owned() };
+        self.act(|pair, ctx| pair.handle_outcome(ctx, &purpose, &Outcome::Answer(&answer)));
+    }
+}
+
+fn parse(text: &str) -> Message {
+    Message::parse(Bytes::copy_from_slice(text.as_bytes()), &Limits::default()).unwrap()
+}
+
+/// What the machine sends has no Via yet.
+fn parse_sent(request: &Bytes) -> Message {
+    let text = std::str::from_utf8(request).unwrap();
+    let (line, rest) = text.split_once("\r\n").unwrap();
+    parse(&format!("{line}\r\nVia: SIP/2.0/TLS sip.corp.example;branch=z9hG4bKx\r\n{rest}"))
+}
+
+fn response(request: &Message, status: u16, headers: &str) -> Message {
+    let from = request.header(isthmus_sip::HeaderName::From).unwrap();
+    let to = request.header(isthmus_sip::HeaderName::To).unwrap();
+    let to = if to.contains("tag=") { to.to_owned() } else { format!("{to};tag=far") };
+    let method = request.method();
+    parse(&format!(
+        "SIP/2.0 {status} Whatever\r\nVia: SIP/2.0/TLS sip.corp.example;branch=z9hG4bKx\r\nFrom: {from}\r\nTo: {to}\r\n\
+         Call-ID: {}\r\nCSeq: {} {}\r\n{headers}Content-Length: 0\r\n\r\n",
+        request.call_id(),
+        request.cseq().number,
+        method.as_str(),
+    ))
+}
+
+fn pidf(basic: &str) -> String {
+    format!(
+        "<presence xmlns='urn:ietf:params:xml:ns:pidf' entity='sip:ana@partner.example'>\
+         <tuple id='ID-desk'><status><basic>{basic}</basic></status></tuple></presence>"
+    )
+}
+
+fn state(resource: &str, available: bool, show: Option<Show>) -> FromLocal {
+    let mut state = ResourcePresence::new(resource, available, EpochMillis(1));
+    state.show = show;
+    FromLocal::State(state)
+}
+
+fn body(message: &Message) -> String {
+    String::from_utf8(message.body().to_vec()).unwrap()
+}
+
+const PRESENCE: &str = "Event: presence\r\n";
+
+// P-02, P-03, P-04, P-10
+#[test]
+fn a_contact_is_subscribed_and_its_first_active_notify_grants_and_shows() {
+    let mut lab = lab(Dialect::Standard);
+    lab.local(FromLocal::Subscribe);
+    let (requests, presence, _) = lab.drain();
+    let [subscribe] = &requests[..] else { panic!("{requests:?}") };
+    assert!(presence.is_empty());
+    let events: Vec<_> = subscribe.raw(isthmus_sip::HeaderName::Event).collect();
+    assert_eq!(events, ["presence"]);
+    assert_eq!(subscribe.header(isthmus_sip::HeaderName::Accept), Some("application/pidf+xml"));
+    assert!(subscribe.header(isthmus_sip::HeaderName::Supported).is_none());
+    lab.outcome(subscribe, 200, "Expires: 3600\r\n");
+    assert_eq!(lab.notify(subscribe, 1, "active;expires=3600", &pidf("open")), StatusCode::OK);
+    let (_, presence, _) = lab.drain();
+    let [ToLocal::Subscribed, ToLocal::State(shown)] = &presence[..] else { panic!("{presence:?}") };
+    assert!(shown.available && shown.resource == "desk");
+}
+
+// P-06, P-07, P-09
+#[test]
+fn a_pending_notify_says_nothing_even_before_the_202() {
+    let mut lab = lab(Dialect::Standard);
+    lab.local(FromLocal::Subscribe);
+    let subscribe = lab.drain().0.remove(0);
+    assert_eq!(lab.notify(&subscribe, 1, "pending;expires=3600", ""), StatusCode::OK);
+    lab.outcome(&subscribe, 202, "Expires: 3600\r\n");
+    let (requests, presence, _) = lab.drain();
+    assert!(requests.is_empty() && presence.is_empty(), "{requests:?} {presence:?}");
+    assert_eq!(lab.pair.subscription_state(), "pending");
+}
+
+// P-11, P-12
+#[test]
+fn a_notify_without_body_is_closed_at_first_and_no_news_later() {
+    let mut lab = lab(Dialect::Standard);
+    lab.local(FromLocal::Subscribe);
+    let subscribe = lab.drain().0.remove(0);
+    lab.notify(&subscribe, 1, "active;expires=600", "");
+    let (_, presence, _) = lab.drain();
+    let [ToLocal::Subscribed, ToLocal::State(shown)] = &presence[..] else { panic!("{presence:?}") };
+    assert!(!shown.available);
+    lab.notify(&subscribe, 2, "active;expires=600", &pidf("open"));
+    assert_eq!(lab.drain().1.len(), 1);
+    lab.notify(&subscribe, 3, "active;expires=600", "");
+    assert!(lab.drain().1.is_empty());
+}
+
+// P-17, P-30
+#[test]
+fn a_subscription_is_refreshed_in_its_dialog_and_ended_on_removal() {
+    let mut lab = lab(Dialect::Standard);
+    lab.local(FromLocal::Subscribe);
+    let subscribe = lab.drain().0.remove(0);
+    lab.outcome(&subscribe, 200, "Expires: 600\r\n");
+    lab.notify(&subscribe, 1, "active;expires=600", &pidf("open"));
+    lab.drain();
+    lab.wait(599);
+    let (requests, ..) = lab.drain();
+    let [refresh] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!(refresh.call_id(), subscribe.call_id());
+    assert_eq!(refresh.cseq().number, subscribe.cseq().number + 1);
+    assert_eq!(refresh.to().tag(), Some("far"));
+    lab.outcome(refresh, 200, "Expires: 600\r\n");
+    lab.local(FromLocal::Unsubscribe);
+    let (requests, presence, _) = lab.drain();
+    assert_eq!(requests[0].expires().unwrap(), Some(0));
+    assert!(presence.is_empty());
+    lab.outcome(&requests[0], 200, "Expires: 0\r\n");
+    assert_eq!(lab.drain().1, [ToLocal::Unsubscribed]);
+}
+
+// P-13, P-14, P-15
+#[test]
+fn refusals_deny_retry_or_start_anew() {
+    let mut denied = lab(Dialect::Standard);
+    denied.local(FromLocal::Subscribe);
+    let subscribe = denied.drain().0.remove(0);
+    denied.outcome(&subscribe, 603, "");
+    assert_eq!(denied.drain().1, [ToLocal::Unsubscribed]);
+    denied.wait(7 * 24 * 3600);
+    assert!(denied.drain().0.is_empty());
+
+    let mut brief = lab(Dialect::Standard);
+    brief.local(FromLocal::Subscribe);
+    let subscribe = brief.drain().0.remove(0);
+    brief.outcome(&subscribe, 423, "Min-Expires: 7200\r\n");
+    let (requests, presence, _) = brief.drain();
+    assert_eq!(requests[0].expires().unwrap(), Some(7200));
+    assert!(presence.is_empty());
+
+    let mut gone = lab(Dialect::Standard);
+    gone.local(FromLocal::Subscribe);
+    let subscribe = gone.drain().0.remove(0);
+    gone.notify(&subscribe, 1, "active;expires=600", &pidf("open"));
+    gone.drain();
+    gone.wait(560);
+    let refresh = gone.drain().0.remove(0);
+    gone.outcome(&refresh, 481, "");
+    let (requests, presence, _) = gone.drain();
+    assert_ne!(requests[0].call_id(), subscribe.call_id());
+    assert_ne!(requests[0].from_().tag(), subscribe.from_().tag());
+    assert!(presence.is_empty());
+}
+
+// P-22, P-23, P-32
+#[test]
+fn the_end_of_a_subscription_shows_as_its_reason_says() {
+    for (reason, told, again) in [
+        ("terminated;reason=rejected", vec![false, true], false),
+        ("terminated;reason=timeout", vec![], true),
+    ] {
+        let mut lab = lab(Dialect::Standard);
+        lab.local(FromLocal::Subscribe);
+        let subscribe = lab.drain().0.remove(0);
+        lab.notify(&subscribe, 1, "active;expires=600", &pidf("open"));
+        lab.drain();
+        lab.notify(&subscribe, 2, reason, "");
+        let (requests, presence, _) = lab.drain();
+        assert_eq!(presence.iter().map(|p| *p == ToLocal::Unsubscribed).collect::<Vec<_>>(), told, "{presence:?}");
+        assert_eq!(!requests.is_empty(), again);
+    }
+    let mut expired = lab(Dialect::Standard);
+    expired.local(FromLocal::Subscribe);
+    let subscribe = expired.drain().0.remove(0);
+    expired.notify(&subscribe, 1, "active;expires=600", &pidf("open"));
+    expired.drain();
+    expired.wait(560);
+    let refresh = expired.drain().0.remove(0);
+    expired.outcome(&refresh, 500, "");
+    expired.wait(41);
+    let (_, presence, _) = expired.drain();
+    assert!(matches!(&presence[..], [ToLocal::State(gone)] if !gone.available && gone.resource == "desk"));
+}
+
+// N-01, N-02, N-06, N-07, N-09, N-11, L-04, L-05
+#[test]
+fn an_unknown_watcher_is_pending_until_the_user_decides_and_prompted_once() {
+    let mut lab = lab(Dialect::Standard);
+    let answer = lab.subscribe(Access::Prompt, PRESENCE);
+    assert_eq!(answer.status(), Some(StatusCode::OK));
+    assert_eq!(answer.expires().unwrap(), Some(3600));
+    let (requests, presence, _) = lab.drain();
+    let [notify] = &requests[..] else { panic!("{requests:?}") };
+    let told = notify.subscription_state().unwrap().unwrap();
+    assert!(told.is("pending") && told.expires() == Some(3600));
+    assert!(notify.body().is_empty());
+    assert_eq!(presence, [ToLocal::Subscribe(Some("Ana".to_owned()))]);
+    lab.wait(3000);
+    lab.subscribe(Access::Prompt, PRESENCE);
+    assert!(lab.drain().1.is_empty());
+}
+
+// N-10, N-12, N-18, N-22, L-06
+#[test]
+fn an_approval_brings_the_state_within_a_moment_and_is_recorded() {
+    let mut lab = lab(Dialect::Standard);
+    let answer = lab.subscribe(Access::Prompt, PRESENCE);
+    lab.drain();
+    lab.local(FromLocal::Subscribed);
+    lab.local(state("home", true, Some(Show::Away)));
+    let (requests, _, decisions) = lab.drain();
+    assert_eq!(decisions, [true]);
+    let [notify] = &requests[..] else { panic!("{requests:?}") };
+    assert!(notify.subscription_state().unwrap().unwrap().is("active"));
+    assert_eq!(notify.from_().tag(), answer.to().tag());
+    assert_eq!(notify.to().tag(), Some("w91"));
+    assert_eq!(notify.request_uri(), "sip:ana@edge.partner.example");
+    let document = body(notify);
+    assert!(document.contains("<basic>open</basic>") && document.contains("sip:lee@corp.example"), "{document}");
+    // The decision is remembered even where no list is kept.
+    lab.drain();
+    let again = lab.subscribe(Access::Prompt, PRESENCE);
+    assert_eq!(again.status(), Some(StatusCode::OK));
+    let (requests, presence, _) = lab.drain();
+    assert!(requests.iter().all(|r| r.subscription_state().unwrap().unwrap().is("active")));
+    assert!(!presence.iter().any(|p| matches!(p, ToLocal::Subscribe(_))), "{presence:?}");
+}
+
+// N-25
+#[test]
+fn a_burst_of_changes_becomes_one_notify_with_the_last_state() {
+    let mut lab = lab(Dialect::Standard);
+    lab.subscribe(Access::Prompt, PRESENCE);
+    lab.local(FromLocal::Subscribed);
+    lab.local(state("home", true, None));
+    lab.drain();
+    for show in [Show::Away, Show::Xa, Show::Dnd] {
+        lab.local(state("home", true, Some(show)));
+    }
+    assert!(lab.drain().0.is_empty());
+    lab.wait(5);
+    let (requests, ..) = lab.drain();
+    let [notify] = &requests[..] else { panic!("{requests:?}") };
+    assert!(body(notify).contains("dnd"), "{}", body(notify));
+}
+
+// L-07, L-08, L-09
+#[test]
+fn a_denied_watcher_sees_what_the_watcher_of_an_offline_user_sees() {
+    let mut denied = lab(Dialect::Standard);
+    denied.subscribe(Access::Prompt, PRESENCE);
+    denied.drain();
+    denied.local(FromLocal::Unsubscribed);
+    let (refused, _, decisions) = denied.drain();
+    assert_eq!(decisions, [false]);
+    let mut offline = lab(Dialect::Standard);
+    offline.subscribe(Access::Allow, PRESENCE);
+    let (allowed, ..) = offline.drain();
+    let without_time = |text: &str| {
+        let (head, rest) = text.split_once("<timestamp>").unwrap();
+        format!("{head}{}", rest.split_once("</timestamp>").unwrap().1)
+    };
+    assert_eq!(without_time(&body(&refused[0])), without_time(&body(&allowed[0])));
+    assert_eq!(
+        refused[0].header(isthmus_sip::HeaderName::SubscriptionState),
+        allowed[0].header(isthmus_sip::HeaderName::SubscriptionState)
+    );
+    // What the user does from now on is no news to the denied watcher.
+    denied.local(state("home", true, None));
+    denied.wait(60);
+    assert!(denied.drain().0.is_empty());
+}
+
+// N-13, N-14
+#[test]
+fn the_last_subscription_of_a_watcher_ends_closed_and_tells_the_user() {
+    let mut lab = lab(Dialect::Standard);
+    let answer = lab.subscribe(Access::Allow, PRESENCE);
+    lab.drain();
+    let end = parse(&format!(
+        "SUBSCRIBE sip:lee@sip.corp.example SIP/2.0\r\nVia: SIP/2.0/TLS edge.partner.example;branch=z9hG4bKend\r\n\
+         From: <sip:ana@partner.example>;tag=w91\r\nTo: <sip:lee@corp.example>;tag={}\r\nCall-ID: 9d1f\r\n\
+         CSeq: 2 SUBSCRIBE\r\nContact: <sip:ana@edge.partner.example>\r\nEvent: presence\r\nExpires: 0\r\n\
+         Content-Length: 0\r\n\r\n",
+        answer.to().tag().unwrap()
+    ));
+    let answer = lab.act(|pair, ctx| pair.handle_subscribe(ctx, Access::Allow, &end, true).finish(b"").unwrap());
+    assert!(answer.starts_with(b"SIP/2.0 200"));
+    let (requests, presence, _) = lab.drain();
+    let told = requests[0].header(isthmus_sip::HeaderName::SubscriptionState).unwrap();
+    assert_eq!(told, "terminated;reason=timeout");
+    assert!(body(&requests[0]).contains("<basic>closed</basic>"));
+    assert!(matches!(&presence[..], [ToLocal::State(gone)] if !gone.available), "{presence:?}");
+    assert!(lab.pair.is_idle());
+}
+
+// L-12
+#[test]
+fn a_denied_watcher_is_told_where_the_domain_says_so() {
+    let mut lab = lab(Dialect::Standard);
+    lab.config.deny_mode = DenyMode::Reject;
+    lab.subscribe(Access::Prompt, PRESENCE);
+    lab.drain();
+    lab.local(FromLocal::Unsubscribed);
+    let (requests, ..) = lab.drain();
+    let told = requests[0].header(isthmus_sip::HeaderName::SubscriptionState).unwrap();
+    assert_eq!(told, "terminated;reason=rejected");
+}
+
+// N-04, N-05, N-08, E-07
+#[test]
+fn a_subscribe_that_cannot_be_served_gets_its_companion_headers() {
+    let mut lab = lab(Dialect::Standard);
+    let winfo = lab.subscribe(Access::Prompt, "Event: presence.winfo\r\n");
+    assert_eq!(winfo.status(), Some(StatusCode::BAD_EVENT));
+    assert_eq!(winfo.header(isthmus_sip::HeaderName::AllowEvents), Some("presence"));
+    let brief = lab.subscribe(Access::Prompt, "Event: presence\r\nExpires: 5\r\n");
+    assert_eq!(brief.status(), Some(StatusCode::INTERVAL_TOO_BRIEF));
+    assert_eq!(brief.min_expires().unwrap(), Some(60));
+    let xpidf = lab.subscribe(Access::Prompt, "Event: presence\r\nAccept: application/xpidf+xml\r\n");
+    assert_eq!(xpidf.status(), Some(StatusCode::NOT_ACCEPTABLE));
+    assert!(lab.drain().0.is_empty());
+    assert!(lab.pair.is_idle());
+}
+
+#[test]
+fn records_survive_being_stored() {
+    let mut lab = lab(Dialect::Standard);
+    lab.subscribe(Access::Prompt, PRESENCE);
+    lab.local(FromLocal::Subscribe);
+    lab.drain();
+    let record = PairRecord::from_bytes(&lab.pair.record().to_bytes()).unwrap();
+    assert_eq!(&record, lab.pair.record());
+    assert_eq!(AuthRecord::from_bytes(&lab.pair.auth().to_bytes()).unwrap(), *lab.pair.auth());
+    let (local, remote) = record.users().unwrap();
+    assert_eq!((local.to_jid().as_str(), remote.to_jid().as_str()), ("lee@corp.example", "ana@partner.example"));
+    assert!(PairRecord::from_bytes(b"\xff\x00").is_err());
+}
