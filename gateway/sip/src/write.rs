@@ -71,11 +71,15 @@ impl RequestWriter {
         if Uri::parse(uri).is_err() {
             writer.gate.fail(WriteError::Uri);
         }
-        writer.gate.plain(method.as_str());
-        writer.gate.plain(" ");
-        writer.gate.value("Request-URI", uri);
-        writer.gate.plain(" SIP/2.0\r\n");
+        writer.request_line(method, uri);
         writer
+    }
+
+    fn request_line(&mut self, method: Method<'_>, uri: &str) {
+        self.gate.value("method", method.as_str());
+        self.gate.plain(" ");
+        self.gate.value("Request-URI", uri);
+        self.gate.plain(" SIP/2.0\r\n");
     }
 }
 
@@ -254,7 +258,9 @@ impl Message {
             writer.lines_of(self);
             return writer.finish(&self.body());
         }
-        let mut writer = RequestWriter::new(self.method(), self.request_uri());
+        // both were read from this message, so they need no other check
+        let mut writer = RequestWriter::start();
+        writer.request_line(self.method(), self.request_uri());
         writer.lines_of(self);
         writer.finish(&self.body())
     }

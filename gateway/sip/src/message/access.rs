@@ -115,7 +115,8 @@ impl Message {
 
     /// The first value of `name`.
     pub fn header(&self, name: HeaderName) -> Option<&str> {
-        self.headers(name).next()
+        let list = name.is_list();
+        self.raw(name).find_map(|value| if list { CommaList::new(value).next() } else { Some(value) })
     }
 
     /// The first Via.
