@@ -5,7 +5,7 @@
 //! a manifest and are the way to make a small file large.
 
 use granit_parser::{Event, Parser, ScalarStyle};
-use isthmus_crds::Segment;
+use isthmus_crds::validate::Segment;
 use serde_json::{Map, Number, Value};
 
 /// Nesting deeper than any manifest needs.
@@ -14,16 +14,18 @@ const MAX_DEPTH: usize = 64;
 /// Why a text is no sequence of YAML documents.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
-pub struct YamlError {
+pub(super) struct YamlError {
     /// The line, from 1.
     pub line: usize,
+    /// The document in the text, from 1.
+    pub document: usize,
     /// What is wrong and what to do.
     pub message: String,
 }
 
 /// One document: its value and where each part of it stands.
 #[derive(Debug, Clone)]
-pub struct Document {
+pub(super) struct Document {
     /// The position in its file, from 1.
     pub number: usize,
     /// The document as JSON.
@@ -31,6 +33,7 @@ pub struct Document {
     root: Node,
 }
 
+/// A value with the line it stands on.
 #[derive(Debug, Clone)]
 struct Node {
     line: usize,
@@ -46,15 +49,14 @@ enum Kind {
 
 impl Document {
     /// Returns the line of the value at `path`, or of the nearest part above it that exists.
-    pub fn line_of(&self, path: &[Segment]) -> usize {
+    pub(super) fn line_of(&self, path: &[Segment]) -> usize {
         let mut node = &self.root;
         let mut line = node.line;
         for segment in path {
             let next = match (segment, &node.kind) {
-                (Segment::Key(key), Kind::Mapping(entries)) => entries
-                    .iter()
-                    .find(|(name, ..)| name == key)
-                    .map(|(_, line, node)| (*line, node)),
+                (Segment::Key(key), Kind::Mapping(entries)) => {
+                    entries.iter().find(|(name, ..)| name == key).map(|(_, line, node)| (*line, node))
+                }
                 (Segment::Index(index), Kind::Sequence(items)) => items.get(*index).map(|node| (node.line, node)),
                 _ => None,
             };
@@ -71,7 +73,7 @@ impl Document {
 /// # Errors
 ///
 /// [`YamlError`] for the first thing that is not YAML, an alias, a duplicate key or too deep a nesting.
-pub fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
+pub(super) fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     let mut found = Vec::new();
     let mut number = 0;
     let mut open: Vec<Open> = Vec::new();
@@ -79,15 +81,13 @@ pub fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(|error| YamlError {
             line: error.marker().line(),
-            message: format!("not YAML: {}", error.info()),
+            document: number.max(1),
+            message: format!("not YAML: {}. Correct the text.", error.info()),
         })?;
         let line = span.start.line();
-        let refuse = |message: &str| YamlError {
-            line,
-            message: message.to_owned(),
-        };
+        let refuse = |message: &str| YamlError { line, document: number.max(1), message: message.to_owned() };
         if event.anchor_id().is_some_and(|id| id != 0) || event.is_alias() {
-            return Err(refuse("anchors and aliases are not supported: write the value out"));
+            return Err(refuse("anchors and aliases are not supported. Write the value out."));
         }
         let node = match event {
             Event::DocumentStart(..) => {
@@ -111,7 +111,7 @@ pub fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
             },
             Event::SequenceStart(..) | Event::MappingStart(..) => {
                 if open.len() >= MAX_DEPTH {
-                    return Err(refuse("nested too deeply: no manifest needs more than 64 levels"));
+                    return Err(refuse("nested too deeply. Use at most 64 levels."));
                 }
                 open.push(match event {
                     Event::SequenceStart(..) => Open::Sequence(line, Vec::new()),
@@ -120,14 +120,14 @@ pub fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
                 continue;
             }
             Event::SequenceEnd | Event::MappingEnd => match open.pop() {
-                Some(Open::Sequence(line, items)) => Node {
-                    line,
-                    kind: Kind::Sequence(items),
-                },
-                Some(Open::Mapping(line, entries, _)) => Node {
-                    line,
-                    kind: Kind::Mapping(entries),
-                },
+                Some(Open::Sequence(line, items)) => Node { line, kind: Kind::Sequence(items) },
+                Some(Open::Mapping(line, entries, _)) => {
+                    if let Some((name, line)) = repeated(&entries) {
+                        let message = format!("key {name:?} stands twice. Remove one of them.");
+                        return Err(YamlError { line, document: number.max(1), message });
+                    }
+                    Node { line, kind: Kind::Mapping(entries) }
+                }
                 None => continue,
             },
             _ => continue,
@@ -137,7 +137,9 @@ pub fn documents(text: &str) -> Result<Vec<Document>, YamlError> {
             Some(Open::Sequence(_, items)) => items.push(node),
             Some(Open::Mapping(_, entries, key)) => match key.take() {
                 Some((name, key_line)) => entries.push((name, key_line, node)),
-                None => *key = Some((key_of(node, entries)?, line)),
+                None => {
+                    *key = Some((key_of(node).ok_or_else(|| refuse("a key is no plain name. Write a name."))?, line));
+                }
             },
         }
     }
@@ -149,20 +151,23 @@ enum Open {
     Mapping(usize, Vec<(String, usize, Node)>, Option<(String, usize)>),
 }
 
-fn key_of(node: Node, entries: &[(String, usize, Node)]) -> Result<String, YamlError> {
-    let line = node.line;
-    let refuse = |message: String| YamlError { line, message };
-    let name = match node.kind {
-        Kind::Scalar(Value::String(name)) => name,
-        Kind::Scalar(other) => other.to_string(),
-        Kind::Sequence(_) | Kind::Mapping(_) => {
-            return Err(refuse("a key must be a plain name".to_owned()));
-        }
-    };
-    if entries.iter().any(|(other, ..)| *other == name) {
-        return Err(refuse(format!("key {name:?} stands twice: remove one of them")));
+/// The text of a key; `None` for a list or mapping.
+fn key_of(node: Node) -> Option<String> {
+    match node.kind {
+        Kind::Scalar(Value::String(name)) => Some(name),
+        Kind::Scalar(other) => Some(other.to_string()),
+        Kind::Sequence(_) | Kind::Mapping(_) => None,
     }
-    Ok(name)
+}
+
+/// A key that stands twice, with the line of the second; by sorting, as mappings may be large.
+fn repeated(entries: &[(String, usize, Node)]) -> Option<(&str, usize)> {
+    let mut keys: Vec<(&str, usize)> = entries.iter().map(|(name, line, _)| (name.as_str(), *line)).collect();
+    keys.sort_unstable();
+    keys.windows(2).find_map(|pair| match pair {
+        [first, second] if first.0 == second.0 => Some(*second),
+        _ => None,
+    })
 }
 
 fn push_document(found: &mut Vec<Document>, number: usize, root: Node) {
@@ -177,12 +182,9 @@ fn to_json(node: &Node) -> Value {
     match &node.kind {
         Kind::Scalar(value) => value.clone(),
         Kind::Sequence(items) => Value::Array(items.iter().map(to_json).collect()),
-        Kind::Mapping(entries) => Value::Object(
-            entries
-                .iter()
-                .map(|(key, _, node)| (key.clone(), to_json(node)))
-                .collect::<Map<_, _>>(),
-        ),
+        Kind::Mapping(entries) => {
+            Value::Object(entries.iter().map(|(key, _, node)| (key.clone(), to_json(node))).collect::<Map<_, _>>())
+        }
     }
 }
 
@@ -232,20 +234,12 @@ mod tests {
     #[test]
     fn scalars_follow_the_core_schema() {
         let found = documents("[no, 'true', 0x1, 1.5, -3, 1.2.3.4, 5m, ~, 12e, .5]").unwrap();
-        assert_eq!(
-            found[0].value,
-            json!(["no", "true", "0x1", 1.5, -3, "1.2.3.4", "5m", null, "12e", 0.5])
-        );
+        assert_eq!(found[0].value, json!(["no", "true", "0x1", 1.5, -3, "1.2.3.4", "5m", null, "12e", 0.5]));
     }
 
     #[test]
     fn what_is_not_a_manifest_is_refused_with_its_line() {
-        for (text, line) in [
-            ("a: 1\na: 2\n", 2),
-            ("a: &x 1\nb: *x\n", 1),
-            ("a: [1\nb: 2\n", 2),
-            ("? [a]\n: 1\n", 1),
-        ] {
+        for (text, line) in [("a: 1\na: 2\n", 2), ("a: &x 1\nb: *x\n", 1), ("a: [1\nb: 2\n", 2), ("? [a]\n: 1\n", 1)] {
             let error = documents(text).unwrap_err();
             assert_eq!(error.line, line, "{text}: {error}");
         }
