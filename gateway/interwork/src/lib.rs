@@ -11,6 +11,7 @@ pub mod content;
 pub mod error_map;
 pub mod notification;
 pub mod pager;
+pub mod session;
 pub mod thread;
 
 /// The two ways of SIP that peers speak; code branches on these and on switches, never on a profile's name.
