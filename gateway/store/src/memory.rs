@@ -157,7 +157,7 @@ impl MemoryStore {
             ("timers", counts.timers, limits.timers),
             ("leases", counts.leases, limits.leases),
         ] {
-            if size > limit / 10 * 9 {
+            if size >= limit - limit / 10 {
                 state = HealthState::Degraded;
                 findings.push(Finding {
                     reason: "NearlyFull",
@@ -270,3 +270,6 @@ impl Drop for MemoryStore {
         let _ = thread.join();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -336,3 +336,6 @@ fn apply(decisions: &mut BTreeMap<Key, Entry>, total: &mut usize, op: ReadOp) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

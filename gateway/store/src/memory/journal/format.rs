@@ -212,6 +212,12 @@ fn crc32(parts: &[&[u8]]) -> u32 {
     !crc
 }
 
+/// The checksum, for tests that forge files.
+#[cfg(test)]
+pub(super) fn checksum_for_tests(bytes: &[u8]) -> u32 {
+    crc32(&[bytes])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
