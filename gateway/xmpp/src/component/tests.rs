@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::stanza::{Presence, PresenceType};
+use crate::stanza::{Presence, PresenceType, StanzaProblem};
 use crate::stream::codec::StreamDecodeError;
 use crate::{Ns, name};
 

@@ -41,7 +41,6 @@ fn lang(lang: &str, text: &str) -> LangText {
 
 #[test]
 fn a_chat_message_as_prosody_sends_it_is_read() {
-    // I-30 (stanza side): subject, thread and language are there to be mapped
     let message = message(
         "<message to='ana@partner.example' type='chat' id='c7d' xml:lang='en' from='juliet@corp.example/home'>\
          <body>hi</body><body xml:lang='de'>hallo</body><subject>s</subject><thread>t1</thread>\
@@ -118,7 +117,6 @@ fn receipts_name_the_message_that_arrived() {
 
 #[test]
 fn encrypted_messages_are_known_by_their_marks() {
-    // I-44 (stanza side)
     let encryption = |inside: &str| message(&format!("<message><body>note</body>{inside}</message>")).encryption();
     let eme = |of: &str| format!("<encryption xmlns='urn:xmpp:eme:0' namespace='{of}'/>");
     assert_eq!(encryption("<encrypted xmlns='eu.siacs.conversations.axolotl'/>"), Some(Encryption::Omemo));
@@ -137,7 +135,6 @@ fn encrypted_messages_are_known_by_their_marks() {
 
 #[test]
 fn room_messages_and_invitations_are_known_by_their_marks() {
-    // I-19 (stanza side)
     let group = |text: &str| message(text).group_chat();
     assert_eq!(group("<message type='groupchat'><body>x</body></message>"), Some(GroupChat::Occupant));
     assert_eq!(

@@ -53,7 +53,6 @@ fn many_messages_share_one_ping_and_one_is_out_at_a_time() {
 
 #[test]
 fn a_bounced_message_is_not_delivered_and_the_others_are() {
-    // I-42 (the stanza side): the error comes before the answer of the barrier
     let mut lab = Lab::ready();
     for number in 1..=3 {
         lab.message(number).unwrap();

@@ -15,7 +15,8 @@ fn the_digest_of_id_and_secret_is_sent_and_an_empty_handshake_means_ready() {
 
 #[test]
 fn the_digest_is_that_of_other_programs() {
-    // T-17: the example of XEP-0114 (its secret is "test"), and one computed with sha1sum
+    // T-17
+    // the example of XEP-0114, whose secret is "test", and one computed with sha1sum
     let digest = |secret: &str, id: &str| Secret::new(secret).handshake(id);
     assert_eq!(digest("test", "3BF96D32"), "aaee83c26aeeafcbabeabfcbcd50df997e0a2a1e");
     assert_eq!(

@@ -92,7 +92,8 @@ fn a_stream_is_its_header_its_elements_and_its_footer() {
 
 #[test]
 fn a_header_without_version_and_with_an_empty_id_is_a_header() {
-    // XEP-0114 knows no version; Prosody sends an empty id with host-unknown
+    //
+    // XEP-0114 knows no version; Prosody sends an empty id with host-unknown
     let text = PLAIN_HEADER.replace('>', " id=''>");
     let (events, error) = decode(text);
     assert_eq!(error, None);
