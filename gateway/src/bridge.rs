@@ -1,2 +1,203 @@
-//! The bridge.
+//! Between the edges: every request, stanza and timer is decided, mapped and answered here.
+//!
+//! Decisions are the policy's, mappings the interwork crate's, state the store's; the bridge brings them
+//! together and keeps nothing of its own but what ends with the process: work in progress, and which pairs
+//! a link serves. Work of one pair of users is done in its order ([`lanes`]); pairs do not wait for each other.
+
+mod delivery;
+mod inbound;
 pub mod lanes;
+mod message;
+mod presence;
+mod runtime;
+mod session;
+mod timers;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use isthmus_model::{BareAddress, Domain, EpochMillis, Now, PairId};
+use isthmus_policy::UserList;
+use isthmus_sip::endpoint::ServerTxId;
+use isthmus_sip::{Message, WriteError};
+use isthmus_store::{Key, Kind, Record, Store, StoreError, record};
+use isthmus_xmpp::Stanza;
+use isthmus_xmpp::component::{BarrierToken, Delivery};
+use parking_lot::Mutex;
+
+use crate::edge::sip::flow::Flow;
+use crate::edge::sip::outbound::Control;
+use crate::edge::sip::{SipEdge, SipHandler};
+use crate::edge::xmpp::{LinkSpec, Links, XmppHandler};
+use crate::metrics::Metrics;
+use delivery::Deliveries;
+use lanes::Lanes;
+
+pub use runtime::Runtime;
+
+/// How many jobs may wait for one pair.
+const LANE_DEPTH: usize = 256;
+/// Format of a stored policy list.
+const LIST_FORMAT: u16 = 1;
+/// How often an operation starts anew when another process changed the record meanwhile.
+const CONFLICT_RETRIES: usize = 5;
+
+/// A pair of domains: local, federated.
+type DomainPair = (Domain, Domain);
+/// The users of a pair.
+type Users = (BareAddress, BareAddress);
+
+/// The bridge of the process.
+pub struct Bridge {
+    pub(crate) edge: Arc<SipEdge>,
+    pub(crate) links: Arc<Links>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) metrics: Arc<Metrics>,
+    runtime: ArcSwap<Runtime>,
+    lanes: Arc<Lanes>,
+    deliveries: Deliveries,
+    /// Pairs with presence, by the link that carries it; to ask again when a link comes back.
+    pairs: Mutex<HashMap<DomainPair, HashMap<PairId, Users>>>,
+    /// INVITEs of ours whose exchange is under way, by our tag.
+    invites: Mutex<HashMap<String, Control>>,
+    stanza_ids: AtomicU64,
+    cseq: AtomicU32,
+}
+
+impl std::fmt::Debug for Bridge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bridge").finish_non_exhaustive()
+    }
+}
+
+impl Bridge {
+    /// Makes the bridge and starts its clocks.
+    pub fn start(
+        edge: Arc<SipEdge>,
+        links: Arc<Links>,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        runtime: Runtime,
+    ) -> Arc<Self> {
+        let bridge = Arc::new(Self {
+            edge,
+            links,
+            store,
+            metrics,
+            runtime: ArcSwap::from_pointee(runtime),
+            lanes: Lanes::new(LANE_DEPTH),
+            deliveries: Deliveries::default(),
+            pairs: Mutex::default(),
+            invites: Mutex::default(),
+            stanza_ids: AtomicU64::new(rand::random::<u32>().into()),
+            // Above every number that an earlier process used for the same Call-ID, far below the limit of 2^31.
+            cseq: AtomicU32::new(u32::try_from(now().epoch.secs() % 1_000_000_000).unwrap_or(1)),
+        });
+        tokio::spawn(timers::run(Arc::clone(&bridge)));
+        tokio::spawn(delivery::run(Arc::clone(&bridge)));
+        bridge
+    }
+
+    /// Takes a new configuration, for what arrives from now on.
+    pub fn set_runtime(&self, runtime: Runtime) {
+        self.runtime.store(Arc::new(runtime));
+    }
+
+    pub(crate) fn runtime(&self) -> Arc<Runtime> {
+        self.runtime.load_full()
+    }
+
+    fn next_stanza_id(&self) -> String {
+        format!("i{:x}", self.stanza_ids.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn next_cseq(&self) -> u32 {
+        self.cseq.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn respond(&self, tx: ServerTxId, request: &Message, answer: Result<Bytes, WriteError>) {
+        self.edge.respond(tx, request, answer);
+    }
+
+    fn remember_pair(&self, local: &BareAddress, remote: &BareAddress) {
+        let id = PairId::of(local, remote);
+        let key = (local.domain.clone(), remote.domain.clone());
+        self.pairs.lock().entry(key).or_default().insert(id, (local.clone(), remote.clone()));
+    }
+
+    fn forget_pair(&self, local: &BareAddress, remote: &BareAddress) {
+        let mut pairs = self.pairs.lock();
+        let key = (local.domain.clone(), remote.domain.clone());
+        if let Some(of_link) = pairs.get_mut(&key) {
+            of_link.remove(&PairId::of(local, remote));
+            if of_link.is_empty() {
+                pairs.remove(&key);
+            }
+        }
+    }
+
+    /// Reads a local user's list. One that cannot be read blocks nothing and allows nothing: the error goes up.
+    async fn user_list(&self, user: &BareAddress) -> Result<UserList, StoreError> {
+        let records = self.store.read(&[Key::user(user)]).await?;
+        read_list(records.first().and_then(Option::as_ref))
+    }
+
+    fn store_failed(&self, error: &StoreError) {
+        self.metrics.store_errors.get_or_create(&crate::metrics::Reason { reason: error.reason() }).inc();
+        tracing::warn!(%error, "state store");
+    }
+}
+
+/// Reads a stored policy list. A block must never be lost, so what cannot be read is an error.
+fn read_list(stored: Option<&Record>) -> Result<UserList, StoreError> {
+    let Some(stored) = stored else { return Ok(UserList::EMPTY) };
+    let corrupt = |what: String| StoreError::Corrupt { place: Kind::User.prefix().to_owned(), what };
+    let envelope =
+        record::decode_as(Kind::User, LIST_FORMAT, &stored.bytes).map_err(|error| corrupt(error.to_string()))?;
+    UserList::decode(&envelope.payload).map_err(|error| corrupt(error.to_string()))
+}
+
+/// Reads both clocks.
+pub(crate) fn now() -> Now {
+    let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now { instant: Instant::now(), epoch: EpochMillis(u64::try_from(epoch.as_millis()).unwrap_or(u64::MAX)) }
+}
+
+/// The handlers need shared ownership of the bridge to start work that outlives the call.
+#[derive(Debug, Clone)]
+pub struct BridgeHandle(pub Arc<Bridge>);
+
+impl SipHandler for BridgeHandle {
+    fn request(&self, tx: ServerTxId, flow: &Arc<Flow>, remote: SocketAddr, request: Message) {
+        self.0.handle_request(tx, flow, remote, request);
+    }
+
+    fn ack(&self, _flow: &Arc<Flow>, ack: Message) {
+        self.0.sip_ack(ack);
+    }
+
+    fn cancelled(&self, _tx: ServerTxId) {}
+
+    fn never_acknowledged(&self, call_id: String, local_tag: String) {
+        self.0.sip_never_acknowledged(call_id, local_tag);
+    }
+}
+
+impl XmppHandler for BridgeHandle {
+    fn stanza(&self, link: &LinkSpec, stanza: Stanza) {
+        self.0.handle_stanza(link, stanza);
+    }
+
+    fn delivery(&self, token: BarrierToken, delivery: Delivery) {
+        self.0.handle_delivery(token, delivery);
+    }
+
+    fn link_ready(&self, link: &LinkSpec) {
+        self.0.handle_link_ready(link);
+    }
+}

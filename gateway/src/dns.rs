@@ -134,16 +134,9 @@ impl Locator {
     pub async fn host(&self, host: &str, port: u16, transport: Transport) -> Result<Vec<Target>, LocateError> {
         let literal = host.trim_start_matches('[').trim_end_matches(']');
         if let Ok(ip) = literal.parse::<IpAddr>() {
-            return Ok(vec![Target {
-                host: literal.to_owned(),
-                addr: SocketAddr::new(ip, port),
-                transport,
-            }]);
+            return Ok(vec![Target { host: literal.to_owned(), addr: SocketAddr::new(ip, port), transport }]);
         }
-        let (v4, v6) = futures::join!(
-            self.records(host, RecordType::A),
-            self.records(host, RecordType::AAAA)
-        );
+        let (v4, v6) = futures::join!(self.records(host, RecordType::A), self.records(host, RecordType::AAAA));
         // IPv4 goes first: where a site has half an IPv6, a connection attempt hangs for its whole timeout.
         let mut targets: Vec<Target> = [&v4, &v6]
             .into_iter()
@@ -154,11 +147,7 @@ impl Locator {
                 RData::AAAA(a) => Some(IpAddr::V6(a.0)),
                 _ => None,
             })
-            .map(|ip| Target {
-                host: host.to_owned(),
-                addr: SocketAddr::new(ip, port),
-                transport,
-            })
+            .map(|ip| Target { host: host.to_owned(), addr: SocketAddr::new(ip, port), transport })
             .collect();
         targets.truncate(MAX_TARGETS);
         if targets.is_empty() {
@@ -184,9 +173,7 @@ impl Locator {
         }
         targets.truncate(MAX_TARGETS);
         if targets.is_empty() {
-            return Err(failure.unwrap_or(LocateError::NotFound {
-                name: service.to_owned(),
-            }));
+            return Err(failure.unwrap_or_else(|| LocateError::NotFound { name: service.to_owned() }));
         }
         Ok(targets)
     }
@@ -231,10 +218,7 @@ impl Locator {
         match self.resolver.lookup(name.as_str(), kind).await {
             Ok(lookup) => Ok(lookup.answers().iter().map(|record| record.data.clone()).collect()),
             Err(error) if error.is_no_records_found() || error.is_nx_domain() => Ok(Vec::new()),
-            Err(error) => Err(LocateError::ResolverFailed {
-                name,
-                cause: error.to_string(),
-            }),
+            Err(error) => Err(LocateError::ResolverFailed { name, cause: error.to_string() }),
         }
     }
 }
@@ -278,12 +262,7 @@ mod tests {
     use super::*;
 
     fn record(priority: u16, weight: u16, target: &str) -> Srv {
-        Srv {
-            priority,
-            weight,
-            port: 5061,
-            target: target.to_owned(),
-        }
+        Srv { priority, weight, port: 5061, target: target.to_owned() }
     }
 
     fn names(records: &[Srv]) -> Vec<&str> {

@@ -5,5 +5,8 @@ pub mod bridge;
 pub mod dns;
 pub mod edge;
 pub mod metrics;
+pub mod report;
+pub mod run;
+pub mod source;
 pub mod telemetry;
 pub mod tls;

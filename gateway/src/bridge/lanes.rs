@@ -36,10 +36,7 @@ impl std::fmt::Debug for Lanes {
 impl Lanes {
     /// Makes lanes that hold at most `depth` waiting jobs each.
     pub fn new(depth: usize) -> Arc<Self> {
-        Arc::new(Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            depth,
-        })
+        Arc::new(Self { shards: std::array::from_fn(|_| Mutex::default()), depth })
     }
 
     /// Appends a job to the pair's lane, starting the lane if it is idle.
@@ -63,10 +60,7 @@ impl Lanes {
             }
             shard.insert(pair, VecDeque::new());
         }
-        let lane = Lane {
-            lanes: Arc::clone(self),
-            pair,
-        };
+        let lane = Lane { lanes: Arc::clone(self), pair };
         tokio::spawn(lane.run(Box::pin(job)));
         Ok(())
     }
@@ -108,10 +102,7 @@ impl Drop for Lane {
             return;
         }
         if let Some(job) = self.next() {
-            let lane = Self {
-                lanes: Arc::clone(&self.lanes),
-                pair: self.pair,
-            };
+            let lane = Self { lanes: Arc::clone(&self.lanes), pair: self.pair };
             tokio::spawn(lane.run(job));
         }
     }
@@ -144,8 +135,8 @@ mod tests {
             })
             .unwrap();
         let second = seen.clone();
-        lanes.submit(pair("ana@partner.example"), async move { drop(second.send(2)) }).unwrap();
-        lanes.submit(pair("bob@partner.example"), async move { drop(seen.send(3)) }).unwrap();
+        lanes.submit(pair("ana@partner.example"), async move { second.send(2).unwrap() }).unwrap();
+        lanes.submit(pair("bob@partner.example"), async move { seen.send(3).unwrap() }).unwrap();
         assert_eq!(order.recv().await, Some(3));
         open.send(()).unwrap();
         assert_eq!(order.recv().await, Some(1));
@@ -164,7 +155,7 @@ mod tests {
                 panic!("a job may be wrong");
             })
             .unwrap();
-        lanes.submit(ana, async move { drop(seen.send(())) }).unwrap();
+        lanes.submit(ana, async move { seen.send(()).unwrap() }).unwrap();
         assert_eq!(lanes.submit(ana, async {}), Err(LaneFull));
         open.send(()).unwrap();
         tokio::time::timeout(Duration::from_secs(5), done).await.unwrap().unwrap();

@@ -10,12 +10,15 @@ pub mod listener;
 pub mod outbound;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use isthmus_sip::endpoint::{ClientTxId, Destination, Endpoint, EndpointConfig, Event, Origin, Outgoing, Output, SentBy, ServerTxId, Source};
+use isthmus_sip::endpoint::{
+    ClientTxId, Destination, Endpoint, EndpointConfig, Event, Origin, Outgoing, Output, SentBy, ServerTxId, Source,
+};
 use isthmus_sip::{Limits, Message, ParseError, ResponseWriter, StatusCode, Transport, WriteError};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
@@ -107,6 +110,8 @@ pub struct SipEdge {
     acceptor: ArcSwap<TlsAcceptorSlot>,
     handler: OnceLock<Arc<dyn SipHandler>>,
     timer_moved: Notify,
+    /// Requests that wait for an answer of ours.
+    waiting: AtomicUsize,
 }
 
 /// `TlsAcceptor` is no `Debug`; this is.
@@ -120,12 +125,7 @@ impl std::fmt::Debug for SipEdge {
 
 impl SipEdge {
     /// Makes an edge without listeners; [`Self::listen`] adds them.
-    pub fn new(
-        endpoint: EndpointConfig,
-        settings: EdgeSettings,
-        tls: EdgeTls,
-        metrics: Arc<Metrics>,
-    ) -> Arc<Self> {
+    pub fn new(endpoint: EndpointConfig, settings: EdgeSettings, tls: EdgeTls, metrics: Arc<Metrics>) -> Arc<Self> {
         let edge = Arc::new(Self {
             endpoint: Mutex::new(Endpoint::new(endpoint, Box::new(rand::random::<u64>))),
             flows: Flows::default(),
@@ -139,6 +139,7 @@ impl SipEdge {
             client_trust: ArcSwap::from_pointee(tls.client),
             handler: OnceLock::new(),
             timer_moved: Notify::new(),
+            waiting: AtomicUsize::new(0),
         });
         tokio::spawn(run_timers(Arc::clone(&edge)));
         edge
@@ -180,6 +181,7 @@ impl SipEdge {
 
     /// Answers a request. An answer that cannot be written becomes a plain 500, so that none stays out.
     pub fn respond(&self, tx: ServerTxId, request: &Message, response: Result<Bytes, WriteError>) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let bytes = response.or_else(|error| {
             tracing::error!(%error, "answer could not be written");
             ResponseWriter::for_request(request, StatusCode::SERVER_INTERNAL_ERROR, None, None).finish(b"")
@@ -191,7 +193,7 @@ impl SipEdge {
     }
 
     /// Sends the ACK of a 2xx to an INVITE of ours, over the way that the INVITE took.
-    pub fn acknowledge(&self, invite: Option<ClientTxId>, ack: Outgoing) {
+    pub fn acknowledge(&self, invite: Option<ClientTxId>, ack: &Outgoing) {
         if let Err(error) = self.drive(|endpoint, now| endpoint.send_ack(now, invite, ack)) {
             tracing::warn!(%error, "ACK could not be sent");
         }
@@ -235,7 +237,7 @@ impl SipEdge {
         self: &Arc<Self>,
         flow: Arc<Flow>,
         stream: S,
-        outgoing: mpsc::Receiver<bytes::Bytes>,
+        outgoing: mpsc::Receiver<Bytes>,
         direction: &'static str,
     ) where
         S: AsyncRead + AsyncWrite,
@@ -301,6 +303,7 @@ impl SipEdge {
         match event {
             Event::Request { tx, source, message } => {
                 if let Some(flow) = self.flows.find(source.flow) {
+                    self.waiting.fetch_add(1, Ordering::Relaxed);
                     handler.request(tx, &flow, source.remote, message);
                 }
             }
@@ -325,10 +328,9 @@ impl SipEdge {
         self.stop.send_replace(Stop::Draining);
     }
 
-    /// Tells how many transactions are open.
-    pub fn open_transactions(&self) -> usize {
-        let endpoint = self.endpoint.lock();
-        endpoint.server_transactions() + endpoint.client_transactions()
+    /// Tells how many requests, of either side, wait for their answer.
+    pub fn unanswered(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed) + self.exchanges.len()
     }
 
     /// Closes everything.

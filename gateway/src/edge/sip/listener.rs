@@ -232,11 +232,8 @@ async fn datagrams(edge: Arc<SipEdge>, socket: Arc<UdpSocket>, local: SocketAddr
                 continue;
             }
         };
-        let (length, remote) = match received {
-            Ok(received) => received,
-            // An ICMP error for an earlier datagram; the transaction's timers deal with it.
-            Err(_) => continue,
-        };
+        // An error is an ICMP message about an earlier datagram; the transaction's timers deal with it.
+        let Ok((length, remote)) = received else { continue };
         let Some(datagram) = buffer.get(..length) else { continue };
         // Keep-alives over UDP, and the empty datagram that some balancers send for a dead server.
         if datagram.iter().all(|b| matches!(b, b'\r' | b'\n' | 0)) {

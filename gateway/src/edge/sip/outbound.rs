@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use isthmus_model::Domain;
 use isthmus_policy::FederatedDomain;
-use bytes::Bytes;
 use isthmus_sip::endpoint::{ClientTxId, Destination, Event, Outgoing, SendError, SentBy};
 use isthmus_sip::{Message, Transport, Uri};
 use parking_lot::Mutex;
@@ -129,8 +129,35 @@ pub enum ClientEvent {
 #[derive(Debug)]
 pub struct Exchange {
     events: mpsc::UnboundedReceiver<ClientEvent>,
-    current: Arc<Mutex<Option<ClientTxId>>>,
+    control: Control,
+}
+
+/// The attempt of an exchange that is under way.
+type Current = Arc<Mutex<Option<(ClientTxId, Destination)>>>;
+
+/// A hand on an exchange that somebody else follows.
+#[derive(Debug, Clone)]
+pub struct Control {
+    current: Current,
     edge: Arc<SipEdge>,
+    sent_by: SentBy,
+}
+
+impl Control {
+    /// Cancels an INVITE; the transaction layer sends the CANCEL once a 1xx has come (RFC 3261 §9.1).
+    pub fn cancel(&self) {
+        if let Some((tx, _)) = *self.current.lock() {
+            self.edge.drive(|endpoint, now| endpoint.cancel(now, tx));
+        }
+    }
+
+    /// Acknowledges the 2xx to an INVITE over the way that the INVITE took; the next hop of the dialog is
+    /// behind the same connection, since a peer's connection serves no other peer.
+    pub fn acknowledge(&self, ack: Bytes) {
+        let Some((tx, destination)) = *self.current.lock() else { return };
+        let ack = Outgoing { request: ack, destination, sent_by: self.sent_by.clone(), alias: false, correlation: 0 };
+        self.edge.acknowledge(Some(tx), &ack);
+    }
 }
 
 impl Exchange {
@@ -150,16 +177,9 @@ impl Exchange {
         }
     }
 
-    /// Cancels an INVITE; the transaction layer sends the CANCEL once a 1xx has come (RFC 3261 §9.1).
-    pub fn cancel(&self) {
-        if let Some(tx) = *self.current.lock() {
-            self.edge.drive(|endpoint, now| endpoint.cancel(now, tx));
-        }
-    }
-
-    /// Returns the transaction of the attempt under way.
-    pub fn transaction(&self) -> Option<ClientTxId> {
-        *self.current.lock()
+    /// Returns a hand on the exchange, for whoever does not follow it.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 }
 
@@ -176,6 +196,11 @@ impl Exchanges {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.open.lock().insert(number, sender);
         (number, receiver)
+    }
+
+    /// Counts exchanges under way.
+    pub(super) fn len(&self) -> usize {
+        self.open.lock().len()
     }
 
     fn close(&self, number: u64) {
@@ -205,14 +230,17 @@ struct PoolKey {
     transport: Transport,
 }
 
+/// A place for one connection: whoever needs it first opens it, the others wait.
+type PoolSlot = Arc<tokio::sync::Mutex<Option<Arc<Flow>>>>;
+
 /// Connections that we opened, by what they may be used for.
 #[derive(Debug, Default)]
 pub struct Pool {
-    slots: Mutex<HashMap<PoolKey, Arc<tokio::sync::Mutex<Option<Arc<Flow>>>>>>,
+    slots: Mutex<HashMap<PoolKey, PoolSlot>>,
 }
 
 impl Pool {
-    fn slot(&self, key: &PoolKey) -> Arc<tokio::sync::Mutex<Option<Arc<Flow>>>> {
+    fn slot(&self, key: &PoolKey) -> PoolSlot {
         let mut slots = self.slots.lock();
         if slots.len() > 1024 {
             slots.retain(|_, slot| {
@@ -235,10 +263,19 @@ impl SipEdge {
         request: Bytes,
     ) -> Exchange {
         let (tell, events) = mpsc::unbounded_channel();
-        let current = Arc::new(Mutex::new(None));
-        let attempt = Attempt { edge: Arc::clone(self), locator, route, hop, current: Arc::clone(&current), tell, invite: request.starts_with(b"INVITE ") };
+        let current = Current::default();
+        let sent_by = route.sent_by.clone();
+        let attempt = Attempt {
+            edge: Arc::clone(self),
+            locator,
+            route,
+            hop,
+            current: Arc::clone(&current),
+            tell,
+            invite: request.starts_with(b"INVITE "),
+        };
         tokio::spawn(attempt.run(request));
-        Exchange { events, current, edge: Arc::clone(self) }
+        Exchange { events, control: Control { current, edge: Arc::clone(self), sent_by } }
     }
 
     async fn flow_to(self: &Arc<Self>, route: &PeerRoute, target: &Target) -> Result<Arc<Flow>, SendFailure> {
@@ -284,8 +321,7 @@ impl SipEdge {
         let broken = |cause: String| SendFailure::Tls { addr, cause };
         let config = self.client_tls(&route.sent_by.host).map_err(|error| broken(error.to_string()))?;
         // SNI is the name that is verified: the domain that was looked up (RFC 5922 §7.3).
-        let name =
-            ServerName::try_from(route.peer.as_str().to_owned()).map_err(|error| broken(error.to_string()))?;
+        let name = ServerName::try_from(route.peer.as_str().to_owned()).map_err(|error| broken(error.to_string()))?;
         let stream = timeout(CONNECT_TIMEOUT, TlsConnector::from(config).connect(name, stream))
             .await
             .map_err(|_| broken("no answer in 10 s".to_owned()))?
@@ -302,8 +338,7 @@ impl SipEdge {
                 accepted: route.domain.identities.names().to_vec(),
             });
         }
-        let flow =
-            self.flows.add_stream(Transport::Tls, addr, local, Peer::Certificate(Arc::new(names)), queue);
+        let flow = self.flows.add_stream(Transport::Tls, addr, local, Peer::Certificate(Arc::new(names)), queue);
         let carried = Arc::clone(&flow);
         tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, "outbound").await });
         Ok(flow)
@@ -316,7 +351,7 @@ struct Attempt {
     locator: Locator,
     route: Arc<PeerRoute>,
     hop: Option<String>,
-    current: Arc<Mutex<Option<ClientTxId>>>,
+    current: Current,
     tell: mpsc::UnboundedSender<ClientEvent>,
     invite: bool,
 }
@@ -349,8 +384,7 @@ impl Attempt {
                     continue;
                 }
             };
-            let destination =
-                Destination::Flow { flow: flow.id, transport: flow.transport, remote: target.addr };
+            let destination = Destination::Flow { flow: flow.id, transport: flow.transport, remote: target.addr };
             if let Err(error) = self.start(number, destination, &request) {
                 return self.tell(ClientEvent::Failed(error));
             }
@@ -364,7 +398,7 @@ impl Attempt {
 
     /// Opens the transaction, or repeats its request with a new branch towards another target.
     fn start(&self, number: u64, destination: Destination, request: &Bytes) -> Result<(), SendFailure> {
-        let former = *self.current.lock();
+        let former = self.current.lock().map(|(tx, _)| tx);
         let started = self.edge.drive(|endpoint, now| {
             let retried = former.map(|former| endpoint.retry_on(now, former, destination));
             match retried {
@@ -384,7 +418,7 @@ impl Attempt {
         });
         match started {
             Ok(tx) => {
-                *self.current.lock() = Some(tx);
+                *self.current.lock() = Some((tx, destination));
                 Ok(())
             }
             Err(SendError::TooMany) => Err(SendFailure::Overload),
@@ -473,10 +507,8 @@ impl Attempt {
         // Another name or a numeric hop is the peer's when the peer's own records lead to the same machine.
         let known = self.locator.locate(route.peer.as_str(), discovery).await?;
         let asked = self.locator.host(&host, port, Transport::Tls).await?;
-        let targets: Vec<Target> = asked
-            .into_iter()
-            .filter(|target| known.iter().any(|known| known.addr.ip() == target.addr.ip()))
-            .collect();
+        let targets: Vec<Target> =
+            asked.into_iter().filter(|target| known.iter().any(|known| known.addr.ip() == target.addr.ip())).collect();
         if targets.is_empty() { Err(foreign()) } else { Ok(targets) }
     }
 }

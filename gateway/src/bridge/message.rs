@@ -1,0 +1,328 @@
+//! Messages: SIP MESSAGE requests to stanzas and back, outside of sessions.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use isthmus_interwork::address::Spelling;
+use isthmus_interwork::content::ContentLimits;
+use isthmus_interwork::error_map::{self, LocalFailure, SipAnswer};
+use isthmus_interwork::pager::{self, Arrival, Envelope, FromXmpp, Mode, ToXmpp};
+use isthmus_interwork::session::OutgoingMessage;
+use isthmus_interwork::thread::call_id_for;
+use isthmus_model::{Access, Address, Direction, Feature, OfflineIm, PairId, Protocol};
+use isthmus_policy::{Question, UserList};
+use isthmus_sip::{StatusCode, Transport, WriteError};
+use isthmus_store::{Key, Record};
+use isthmus_xmpp::payload::Receipt;
+use isthmus_xmpp::stanza::{IqKind, MessageType};
+use isthmus_xmpp::{ErrorCondition, Iq, Message as MessageStanza, Stanza, StanzaError, jid};
+
+use super::Bridge;
+use super::delivery::Letter;
+use super::inbound::Incoming;
+use super::presence::PairUsers;
+use super::runtime::dialect_of;
+use crate::edge::sip::outbound::{ClientEvent, SendFailure};
+use crate::edge::xmpp::LinkSpec;
+
+impl Bridge {
+    /// Takes a MESSAGE outside of dialogs that passed the entry checks.
+    pub(super) async fn sip_message(self: Arc<Self>, incoming: Incoming) {
+        if let Some(answer) = self.refuse_message(&incoming).await {
+            return self.respond(incoming.tx, &incoming.request, answer);
+        }
+        let id = self.next_stanza_id();
+        let arrival = Arrival {
+            mode: Mode::Pager,
+            from: &incoming.remote,
+            to: &incoming.local,
+            id: &id,
+            thread: None,
+            chat_states: false,
+            now: super::now().epoch,
+        };
+        match pager::to_xmpp(&incoming.request, &arrival, &ContentLimits::default()) {
+            Ok(ToXmpp::Stanza(stanza)) => self.deliver_for(incoming, stanza),
+            // Typing outside of a session has nowhere to go.
+            Ok(ToXmpp::Typing(_) | ToXmpp::Nothing) => {
+                let answer = pager::accept(&incoming.request, true, Some(&incoming.to_tag));
+                self.respond(incoming.tx, &incoming.request, answer);
+            }
+            Err(refusal) => {
+                self.metrics.malformed("content");
+                let answer = incoming.answer(&SipAnswer::from(refusal));
+                self.respond(incoming.tx, &incoming.request, answer);
+            }
+        }
+    }
+
+    /// Hands a stanza to the local server; its fate answers the request.
+    pub(super) fn deliver_for(&self, incoming: Incoming, stanza: MessageStanza) {
+        self.deliver(Letter {
+            tx: incoming.tx,
+            to_tag: incoming.to_tag,
+            stanza,
+            local: incoming.local.bare.domain,
+            remote: incoming.remote.bare.domain,
+            reliable: incoming.flow.transport != Transport::Udp,
+            arrived: incoming.arrived,
+            request: incoming.request,
+        });
+    }
+
+    /// Asks policy about a MESSAGE, inside or outside of a session; `Some` is the answer of one that does not
+    /// go through.
+    pub(super) async fn refuse_message(&self, incoming: &Incoming) -> Option<Result<Bytes, WriteError>> {
+        let user_list = match self.user_list(&incoming.local.bare).await {
+            Ok(list) => list,
+            Err(error) => {
+                self.store_failed(&error);
+                return Some(incoming.answer(&SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE)));
+            }
+        };
+        let runtime = self.runtime();
+        let question = Question {
+            direction: Direction::Inbound,
+            feature: Feature::Message,
+            protocol: Some(Protocol::Sip),
+            remote: (&incoming.remote.bare).into(),
+            local: (&incoming.local.bare).into(),
+            user_list: &user_list,
+        };
+        let decision = runtime.snapshot.decide(&question);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let why = runtime.snapshot.explain(&question).lines.join("; ");
+            tracing::debug!(local = %incoming.local.bare, remote = %incoming.remote.bare, access = ?decision.access, why, "message");
+        }
+        let tag = &incoming.to_tag;
+        match decision.access {
+            Access::Allow | Access::Prompt => None,
+            Access::Drop => {
+                self.metrics.message("sip_to_xmpp", "dropped");
+                Some(pager::accept(&incoming.request, true, Some(tag)))
+            }
+            Access::BlockPolite => {
+                self.metrics.message("sip_to_xmpp", "blocked");
+                let offline = runtime.snapshot.local(&incoming.local.bare.domain).map(|home| home.policy.offline_im);
+                Some(match offline {
+                    Some(OfflineIm::Accept) => pager::accept(&incoming.request, true, Some(tag)),
+                    _ => incoming.answer(&SipAnswer::new(StatusCode::TEMPORARILY_UNAVAILABLE)),
+                })
+            }
+            Access::BlockReject | Access::NotPermitted => {
+                self.metrics.refused(decision.cause.label());
+                Some(incoming.answer(&SipAnswer::new(StatusCode::FORBIDDEN)))
+            }
+        }
+    }
+
+    /// Takes a stanza from a local server.
+    pub(super) fn handle_stanza(self: &Arc<Self>, link: &LinkSpec, stanza: Stanza) {
+        let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else { return };
+        let (Ok(from), Ok(to)) = (Address::from_jid(from), Address::from_jid(to)) else {
+            // Servers and services ask about the component itself.
+            return self.service_stanza(link, &stanza);
+        };
+        // Only the server's own users may speak through its link, and only to the link's domain.
+        if !link.locals.contains(&from.bare.domain) || !to.bare.domain.is_within(&link.name) {
+            self.metrics.refused("foreign_stanza");
+            tracing::warn!(component = %link.name, from = %from.bare.domain, "stanza of a foreign sender dropped");
+            return;
+        }
+        let users = PairUsers { local: from.bare.clone(), remote: to.bare.clone() };
+        match stanza {
+            Stanza::Presence(presence) => self.local_presence(users, presence),
+            Stanza::Message(message) => self.local_message(&users, &from, &message),
+            Stanza::Iq(iq) => self.refuse_iq(&users, &iq),
+        }
+    }
+
+    fn refuse_iq(&self, users: &PairUsers, iq: &Iq) {
+        if !matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_)) {
+            return;
+        }
+        let reply = if iq.is_ping() {
+            iq.result(None).map(Stanza::Iq)
+        } else {
+            let error = StanzaError::new(ErrorCondition::ServiceUnavailable);
+            Stanza::Iq(iq.clone()).error_reply(error)
+        };
+        if let Some(reply) = reply {
+            self.send_to_local(users, reply);
+        }
+    }
+
+    fn service_stanza(&self, link: &LinkSpec, stanza: &Stanza) {
+        let Stanza::Iq(iq) = stanza else { return };
+        let reply = if iq.is_ping() {
+            iq.result(None).map(Stanza::Iq)
+        } else {
+            Stanza::Iq(iq.clone()).error_reply(StanzaError::new(ErrorCondition::ServiceUnavailable))
+        };
+        let local = stanza.from().map(jid::domain).and_then(|domain| isthmus_model::Domain::parse(domain).ok());
+        if let (Some(reply), Some(local)) = (reply, local)
+            && let Err(error) = self.links.send(&local, &link.name, reply)
+        {
+            tracing::debug!(%error, "answer to a server not sent");
+        }
+    }
+
+    fn local_message(self: &Arc<Self>, users: &PairUsers, from: &Address, message: &MessageStanza) {
+        if message.kind == MessageType::Error {
+            // Bounces of what we delivered are the barrier's; others have nobody waiting.
+            return;
+        }
+        let refuse = |error: StanzaError, outcome: &'static str| {
+            self.metrics.message("xmpp_to_sip", outcome);
+            if let Some(reply) = Stanza::Message(message.clone()).error_reply(error) {
+                self.send_to_local(users, reply);
+            }
+        };
+        let runtime = self.runtime();
+        let in_session =
+            runtime.snapshot.federated(&users.remote.domain).is_some_and(|d| d.settings.messages.session_first());
+        match pager::from_xmpp(message) {
+            Err(refusal) => return refuse(refusal.stanza_error(), "refused"),
+            Ok(FromXmpp::ChatState(_)) if in_session => {}
+            Ok(FromXmpp::Nothing | FromXmpp::ChatState(_)) => return,
+            Ok(FromXmpp::Text(_)) => {}
+        }
+        let decision = runtime.snapshot.decide(&Question {
+            direction: Direction::Outbound,
+            feature: Feature::Message,
+            protocol: None,
+            remote: (&users.remote).into(),
+            local: (&users.local).into(),
+            user_list: &UserList::EMPTY,
+        });
+        match decision.access {
+            Access::Allow | Access::Prompt => {}
+            Access::Drop | Access::BlockPolite => {
+                self.metrics.message("xmpp_to_sip", "dropped");
+                return;
+            }
+            Access::BlockReject | Access::NotPermitted => {
+                let text = format!("{} is not permitted: {}", users.remote.domain, decision.cause);
+                let error = StanzaError::new(ErrorCondition::NotAllowed).with_text(text);
+                return refuse(error, "not_permitted");
+            }
+        }
+        if in_session {
+            return match OutgoingMessage::of(message) {
+                Ok(Some(outgoing)) => self.send_in_session(users.clone(), outgoing),
+                Ok(None) => {}
+                Err(refusal) => refuse(refusal.stanza_error(), "refused"),
+            };
+        }
+        // One MESSAGE at a time to a remote user (RFC 3428 §8): the lane waits for each answer.
+        let lane = PairId::of(&users.remote, &users.remote);
+        let bridge = Arc::clone(self);
+        let (sender, from, waiting) = (users.clone(), from.clone(), message.clone());
+        let submitted = self.lanes.submit(lane, async move { bridge.send_pager(sender, from, waiting).await });
+        if submitted.is_err() {
+            let error = StanzaError::new(ErrorCondition::ResourceConstraint).with_text("too many messages are waiting");
+            refuse(error, "queue_full");
+        }
+    }
+
+    async fn send_pager(self: Arc<Self>, users: PairUsers, from: Address, message: MessageStanza) {
+        let arrived = Instant::now();
+        let event = match self.pager_exchange(&users, &from, &message).await {
+            Ok(event) => event,
+            Err(error) => return self.bounce(&users, &message, error, "refused"),
+        };
+        self.metrics.message_seconds.observe(arrived.elapsed().as_secs_f64());
+        match event {
+            ClientEvent::Final(response) => {
+                let status = response.status().unwrap_or(StatusCode::SERVER_INTERNAL_ERROR);
+                if status.is_success() {
+                    self.metrics.message("xmpp_to_sip", "delivered");
+                    if status == StatusCode::OK {
+                        self.confirm(&users, &message);
+                    }
+                } else {
+                    self.bounce(&users, &message, error_map::to_xmpp(&response), "refused_by_peer");
+                }
+            }
+            ClientEvent::Timeout | ClientEvent::Provisional(_) => {
+                self.bounce(&users, &message, error_map::failure_to_xmpp(LocalFailure::Timeout), "timeout");
+            }
+            ClientEvent::Failed(failure) => {
+                tracing::info!(remote = %users.remote.domain, %failure, "message could not be sent");
+                self.bounce(&users, &message, error_map::failure_to_xmpp(local_failure(&failure)), "unreachable");
+            }
+        }
+    }
+
+    async fn pager_exchange(
+        self: &Arc<Self>,
+        users: &PairUsers,
+        from: &Address,
+        message: &MessageStanza,
+    ) -> Result<ClientEvent, StanzaError> {
+        let runtime = self.runtime();
+        let FromXmpp::Text(text) = pager::from_xmpp(message).map_err(|refusal| refusal.stanza_error())? else {
+            return Err(StanzaError::new(ErrorCondition::BadRequest));
+        };
+        let gone = || StanzaError::new(ErrorCondition::NotAllowed).with_text("the domain is no longer federated");
+        let domain = runtime.snapshot.federated(&users.remote.domain).ok_or_else(gone)?;
+        let route = runtime.route(&users.remote.domain, &users.local.domain).ok_or_else(gone)?;
+        let spelling = self.spelling(users).await;
+        let call_id = call_id_for(text.thread, |_| false, &mut rand::random::<u64>);
+        let tag = PairId::of(&users.local, &users.remote).new_tag(&mut rand::random::<u64>);
+        let dialect = dialect_of(domain);
+        let sender = if domain.settings.gr_in_from { from.clone() } else { from.bare.clone().with_resource(None) };
+        let envelope = Envelope {
+            dialect,
+            from: &sender,
+            to: &users.remote,
+            spelling: spelling.as_ref(),
+            call_id: &call_id,
+            from_tag: &tag,
+            cseq: self.next_cseq(),
+            sent_by_bytes: route.sent_by.host.len() + 6,
+            max_bytes: domain.settings.pager_max_bytes(domain.transport),
+        };
+        let request = pager::request(&text, &envelope).map_err(|refusal| refusal.stanza_error())?;
+        Ok(self.edge.exchange(runtime.locator.clone(), route, None, request).outcome().await)
+    }
+
+    async fn spelling(&self, users: &PairUsers) -> Option<Spelling> {
+        let records = self.store.read(&[Key::address(&users.remote)]).await.ok()?;
+        read_spelling(records.first()?.as_ref(), users)
+    }
+
+    fn bounce(&self, users: &PairUsers, message: &MessageStanza, error: StanzaError, outcome: &'static str) {
+        self.metrics.message("xmpp_to_sip", outcome);
+        if let Some(reply) = Stanza::Message(message.clone()).error_reply(error) {
+            self.send_to_local(users, reply);
+        }
+    }
+
+    /// Confirms a message whose sender asked for a receipt (XEP-0184).
+    fn confirm(&self, users: &PairUsers, message: &MessageStanza) {
+        let runtime = self.runtime();
+        let wanted = runtime.snapshot.federated(&users.remote.domain).is_some_and(|d| d.settings.receipt_on_200);
+        let (Some(Receipt::Request), Some(id), true) = (&message.receipt, &message.id, wanted) else { return };
+        let (Some(from), Some(to)) = (message.to(), message.from()) else { return };
+        let mut receipt = MessageStanza::new(message.kind, from, to).with_id(&self.next_stanza_id());
+        receipt.receipt = Some(Receipt::Received(id.to_string()));
+        self.send_to_local(users, Stanza::Message(receipt));
+    }
+}
+
+/// Reads a remembered spelling; one that does not fit is none.
+pub(super) fn read_spelling(stored: Option<&Record>, users: &PairUsers) -> Option<Spelling> {
+    Spelling::restore(std::str::from_utf8(&stored?.bytes).ok()?, &users.remote)
+}
+
+/// Names a failure below the transaction layer.
+pub(super) fn local_failure(failure: &SendFailure) -> LocalFailure {
+    match failure {
+        SendFailure::Locate(_) => LocalFailure::Dns,
+        SendFailure::Identity { .. } | SendFailure::ForeignHop { .. } => LocalFailure::Identity,
+        SendFailure::Connect { .. } | SendFailure::Tls { .. } | SendFailure::Lost => LocalFailure::Connect,
+        SendFailure::Unwritable(_) | SendFailure::Overload => LocalFailure::Timeout,
+    }
+}

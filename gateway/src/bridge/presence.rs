@@ -1,0 +1,485 @@
+//! Presence: the pair machine with store, edges and policy around it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use isthmus_interwork::address::Spelling;
+use isthmus_interwork::authorization::{
+    AuthRecord, Context, FromLocal, Outcome, Output, Pair, PairRecord, Purpose, ToLocal,
+};
+use isthmus_interwork::error_map::{self, SipAnswer};
+use isthmus_model::{Access, BareAddress, Direction, Feature, Now, PairId, Protocol, ResourcePresence};
+use isthmus_policy::{ListAction, Question, UserList};
+use isthmus_sip::{ResponseWriter, StatusCode, Transport, WriteError};
+use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Retry, StoreError, Timer, record};
+use isthmus_xmpp::stanza::{Presence, PresenceType};
+use isthmus_xmpp::{Stanza, jid};
+
+use super::inbound::Incoming;
+use super::message::read_spelling;
+use super::{Bridge, CONFLICT_RETRIES, timers};
+use crate::edge::sip::outbound::ClientEvent;
+use crate::edge::xmpp::LinkSpec;
+
+/// Formats of the stored payloads.
+const PAIR_FORMAT: u16 = 1;
+const AUTH_FORMAT: u16 = 1;
+/// A spelling is remembered so long after it was last seen (interworking specification §1.3).
+const SPELLING_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How long a pair's record outlives its last deadline.
+const PAIR_GRACE: Duration = Duration::from_secs(24 * 3600);
+/// The longest status text of a stanza that is kept.
+const MAX_STATUSES: usize = 16;
+
+/// What an operation on a pair gave (`None` when its domain left the configuration), and what is to be done.
+pub(super) type Done<R> = Result<(Option<R>, Vec<Output>), StoreError>;
+
+/// Who the work is about.
+#[derive(Debug, Clone)]
+pub(super) struct PairUsers {
+    pub(super) local: BareAddress,
+    pub(super) remote: BareAddress,
+}
+
+impl PairUsers {
+    pub(super) fn id(&self) -> PairId {
+        PairId::of(&self.local, &self.remote)
+    }
+}
+
+impl Bridge {
+    /// Takes a SUBSCRIBE that passed the entry checks.
+    pub(super) async fn sip_subscribe(self: Arc<Self>, incoming: Incoming) {
+        let users = PairUsers { local: incoming.local.bare.clone(), remote: incoming.remote.bare.clone() };
+        let access = match self.presence_access(&users).await {
+            Ok(access) => access,
+            Err(error) => return self.store_is_away(&incoming, &error),
+        };
+        if !incoming.in_dialog() {
+            self.observe_spelling(&incoming).await;
+        }
+        let tls = incoming.flow.transport == Transport::Tls;
+        let done = self
+            .with_pair(&users, |pair, ctx| Some(pair.handle_subscribe(ctx, access, &incoming.request, tls).finish(b"")))
+            .await;
+        self.answer_pair(&incoming, &users, done);
+    }
+
+    /// Takes a NOTIFY that passed the entry checks.
+    pub(super) async fn sip_notify(self: Arc<Self>, incoming: Incoming) {
+        let users = PairUsers { local: incoming.local.bare.clone(), remote: incoming.remote.bare.clone() };
+        let done =
+            self.with_pair(&users, |pair, ctx| Some(pair.handle_notify(ctx, &incoming.request).finish(b""))).await;
+        self.answer_pair(&incoming, &users, done);
+    }
+
+    fn answer_pair(self: &Arc<Self>, incoming: &Incoming, users: &PairUsers, done: Done<Result<Bytes, WriteError>>) {
+        match done {
+            Ok((answer, outputs)) => {
+                let answer = answer.unwrap_or_else(|| {
+                    // The domain left the configuration a moment ago.
+                    ResponseWriter::for_request(&incoming.request, StatusCode::FORBIDDEN, None, Some(&incoming.to_tag))
+                        .finish(b"")
+                });
+                // The answer goes first: what follows belongs to the dialog that it opens.
+                self.respond(incoming.tx, &incoming.request, answer);
+                self.perform(users, outputs);
+            }
+            Err(error) => self.store_is_away(incoming, &error),
+        }
+    }
+
+    pub(super) fn store_is_away(&self, incoming: &Incoming, error: &StoreError) {
+        self.store_failed(error);
+        let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE);
+        self.respond(incoming.tx, &incoming.request, incoming.answer(&answer));
+    }
+
+    /// Takes presence from the local server.
+    pub(super) fn local_presence(self: &Arc<Self>, users: PairUsers, stanza: Presence) {
+        let Some(event) = event_of(&stanza) else {
+            self.metrics.presence("xmpp_to_sip", "ignored");
+            return;
+        };
+        // Outward requests need the domain's permission (row L20); the others only concern what exists already.
+        if matches!(event, FromLocal::Subscribe | FromLocal::Probe) {
+            let snapshot = Arc::clone(&self.runtime().snapshot);
+            let decision = snapshot.decide(&Question {
+                direction: Direction::Outbound,
+                feature: Feature::Presence,
+                protocol: None,
+                remote: (&users.remote).into(),
+                local: (&users.local).into(),
+                user_list: &UserList::EMPTY,
+            });
+            if decision.access != Access::Allow {
+                self.metrics.refused(decision.cause.label());
+                if event == FromLocal::Subscribe {
+                    let error = isthmus_xmpp::StanzaError::new(isthmus_xmpp::ErrorCondition::NotAllowed);
+                    if let Some(reply) = Stanza::Presence(stanza).error_reply(error) {
+                        self.send_to_local(&users, reply);
+                    }
+                }
+                return;
+            }
+        }
+        let bridge = Arc::clone(self);
+        let lane = users.id();
+        let submitted = self.lanes.submit(lane, async move {
+            let access = match bridge.presence_access(&users).await {
+                Ok(access) => access,
+                Err(error) => return bridge.store_failed(&error),
+            };
+            let done = bridge
+                .with_pair(&users, |pair, ctx| {
+                    pair.handle_local(ctx, access, event.clone());
+                    Some(())
+                })
+                .await;
+            bridge.finish(&users, done);
+        });
+        if submitted.is_err() {
+            self.metrics.presence("xmpp_to_sip", "lane_full");
+        }
+    }
+
+    fn finish(self: &Arc<Self>, users: &PairUsers, done: Done<()>) {
+        match done {
+            Ok((_, outputs)) => self.perform(users, outputs),
+            Err(error) => self.store_failed(&error),
+        }
+    }
+
+    /// Does what is due for a pair.
+    pub(super) async fn pair_timeout(self: &Arc<Self>, users: &PairUsers) {
+        let done = self
+            .with_pair(users, |pair, ctx| {
+                pair.handle_timeout(ctx);
+                Some(())
+            })
+            .await;
+        self.finish(users, done);
+    }
+
+    /// A link is up: the server sends nothing by itself, so every user who is being watched is asked.
+    pub(super) fn handle_link_ready(self: &Arc<Self>, link: &LinkSpec) {
+        self.send_held(link);
+        let mut pairs = Vec::new();
+        {
+            let known = self.pairs.lock();
+            for local in &link.locals {
+                pairs.extend(
+                    known.get(&(local.clone(), link.name.clone())).into_iter().flat_map(|of| of.values().cloned()),
+                );
+            }
+        }
+        for (local, remote) in pairs {
+            let bridge = Arc::clone(self);
+            let users = PairUsers { local, remote };
+            let lane = users.id();
+            let submitted = self.lanes.submit(lane, async move {
+                let done = bridge
+                    .with_pair(&users, |pair, ctx| {
+                        pair.handle_link_ready(ctx);
+                        Some(())
+                    })
+                    .await;
+                bridge.finish(&users, done);
+            });
+            if submitted.is_err() {
+                self.metrics.presence("xmpp_to_sip", "lane_full");
+            }
+        }
+    }
+
+    /// Asks policy about the remote user as watcher.
+    async fn presence_access(&self, users: &PairUsers) -> Result<Access, StoreError> {
+        let user_list = self.user_list(&users.local).await?;
+        let runtime = self.runtime();
+        let question = Question {
+            direction: Direction::Inbound,
+            feature: Feature::Presence,
+            protocol: Some(Protocol::Sip),
+            remote: (&users.remote).into(),
+            local: (&users.local).into(),
+            user_list: &user_list,
+        };
+        let decision = runtime.snapshot.decide(&question);
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let why = runtime.snapshot.explain(&question).lines.join("; ");
+            tracing::debug!(local = %users.local, remote = %users.remote, access = ?decision.access, why, "presence");
+        }
+        Ok(decision.access)
+    }
+
+    /// Remembers how a peer spells its user, when that differs from how we would.
+    async fn observe_spelling(&self, incoming: &Incoming) {
+        let from = incoming.request.from_();
+        let Ok(uri) = from.uri() else { return };
+        let Some(spelling) = Spelling::observe(&uri, &incoming.remote.bare) else { return };
+        let mut batch = Batch::new();
+        let key = Key::address(&incoming.remote.bare);
+        batch.put(key, Condition::Any, spelling.as_str().to_owned().into_bytes(), Lifetime::For(SPELLING_LIFETIME));
+        if let Err(error) = self.store.commit(batch).await {
+            self.store_failed(&error);
+        }
+    }
+
+    /// Loads a pair, lets `act` change it, stores it, and returns what is to be done. `act` may run again
+    /// when another process changed the pair meanwhile.
+    async fn with_pair<R>(
+        &self,
+        users: &PairUsers,
+        mut act: impl FnMut(&mut Pair, &mut Context<'_>) -> Option<R>,
+    ) -> Done<R> {
+        let id = users.id();
+        let keys = [Key::pair(&id), Key::auth(&id), Key::address(&users.remote)];
+        let mut retries = 0;
+        loop {
+            let records = self.store.read(&keys).await?;
+            let [stored, auth, spelling] = &records[..] else { return Ok((None, Vec::new())) };
+            let spelling = read_spelling(spelling.as_ref(), users);
+            let Some(config) = self.runtime().pair_config(&users.local, &users.remote, spelling) else {
+                return Ok((None, Vec::new()));
+            };
+            let mut pair = Pair::new(
+                users.local.clone(),
+                users.remote.clone(),
+                read_record(Kind::Auth, AUTH_FORMAT, auth.as_ref(), AuthRecord::from_bytes)?,
+                read_record(Kind::Pair, PAIR_FORMAT, stored.as_ref(), PairRecord::from_bytes)?,
+            );
+            let now: Now = super::now();
+            let result = {
+                let mut entropy = rand::random::<u64>;
+                act(&mut pair, &mut Context { now, config: &config, entropy: &mut entropy })
+            };
+            let deadline = pair.next_deadline(now.epoch, &config);
+            let mut batch = Batch::new();
+            let condition = Condition::unchanged(stored.as_ref());
+            if pair.is_idle() {
+                batch.delete(keys[0].clone(), condition);
+                batch.cancel_timer(timers::PAIR, keys[0].clone());
+            } else {
+                let bytes = record::encode(Kind::Pair, PAIR_FORMAT, &pair.record().to_bytes());
+                let lifetime = deadline.map_or(PAIR_GRACE, |at| at.since(now.epoch) + PAIR_GRACE);
+                batch.put(keys[0].clone(), condition, bytes, Lifetime::For(lifetime));
+                match deadline {
+                    Some(due) => {
+                        batch.set_timer(Timer { kind: timers::PAIR, key: keys[0].clone(), due, generation: due.0 })
+                    }
+                    None => batch.cancel_timer(timers::PAIR, keys[0].clone()),
+                };
+            }
+            if pair.auth_changed() {
+                let condition = Condition::unchanged(auth.as_ref());
+                if pair.auth().is_empty() {
+                    batch.delete(keys[1].clone(), condition);
+                } else {
+                    let bytes = record::encode(Kind::Auth, AUTH_FORMAT, &pair.auth().to_bytes());
+                    batch.put(keys[1].clone(), condition, bytes, Lifetime::Durable);
+                }
+            }
+            match self.store.commit(batch).await {
+                Ok(_) => {}
+                Err(error) if error.retry() == Retry::Reload && retries < CONFLICT_RETRIES => {
+                    retries += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            if pair.is_idle() {
+                self.forget_pair(&users.local, &users.remote);
+            } else {
+                self.remember_pair(&users.local, &users.remote);
+            }
+            let outputs = std::iter::from_fn(|| pair.poll_output()).collect();
+            return Ok((result, outputs));
+        }
+    }
+
+    /// Does what the pair machine wants, in order.
+    fn perform(self: &Arc<Self>, users: &PairUsers, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Request { request, hop, purpose } => self.send_for_pair(users, request, hop, purpose),
+                Output::ToLocal(presence) => {
+                    self.metrics.presence("sip_to_xmpp", "sent");
+                    let stanza = self.stanza_of(users, presence);
+                    self.send_to_local(users, stanza);
+                }
+                Output::Decided(allow) => {
+                    let (bridge, users) = (Arc::clone(self), users.clone());
+                    tokio::spawn(async move { bridge.record_decision(&users, allow).await });
+                }
+                Output::BadDocument(why) => {
+                    self.metrics.malformed("pidf");
+                    tracing::info!(remote = %users.remote.domain, %why, "presence document cannot be used");
+                }
+                Output::Alarm(what) => tracing::warn!(remote = %users.remote.domain, what, "peer needs attention"),
+            }
+        }
+    }
+
+    fn send_for_pair(self: &Arc<Self>, users: &PairUsers, request: Bytes, hop: Option<String>, purpose: Purpose) {
+        let runtime = self.runtime();
+        if matches!(purpose, Purpose::Notify { .. }) {
+            self.metrics.presence("xmpp_to_sip", "notified");
+        }
+        let exchange = runtime
+            .route(&users.remote.domain, &users.local.domain)
+            .map(|route| self.edge.exchange(runtime.locator.clone(), route, hop, request));
+        let (bridge, users) = (Arc::clone(self), users.clone());
+        tokio::spawn(async move {
+            let event = match exchange {
+                Some(exchange) => exchange.outcome().await,
+                None => ClientEvent::Timeout,
+            };
+            let lane = users.id();
+            let next = Arc::clone(&bridge);
+            let submitted = bridge.lanes.submit(lane, async move {
+                let outcome = match &event {
+                    ClientEvent::Final(response) => Outcome::Answer(response),
+                    ClientEvent::Failed(failure) => {
+                        tracing::info!(remote = %users.remote.domain, %failure, "request could not be sent");
+                        Outcome::NoAnswer
+                    }
+                    ClientEvent::Timeout | ClientEvent::Provisional(_) => Outcome::NoAnswer,
+                };
+                let done = next
+                    .with_pair(&users, |pair, ctx| {
+                        pair.handle_outcome(ctx, &purpose, &outcome);
+                        Some(())
+                    })
+                    .await;
+                next.finish(&users, done);
+            });
+            if submitted.is_err() {
+                bridge.metrics.presence("xmpp_to_sip", "lane_full");
+            }
+        });
+    }
+
+    /// Records what a user decided in a chat client (rows L9, L10, L14).
+    async fn record_decision(&self, users: &PairUsers, allow: bool) {
+        let runtime = self.runtime();
+        let Some(home) = runtime.snapshot.local(&users.local.domain) else { return };
+        if !home.policy.record_decisions {
+            return;
+        }
+        let key = Key::user(&users.local);
+        let action = if allow { ListAction::Allow } else { ListAction::Block };
+        for _ in 0..CONFLICT_RETRIES {
+            let stored = match self.store.read(std::slice::from_ref(&key)).await {
+                Ok(records) => records.into_iter().next().flatten(),
+                Err(error) => return self.store_failed(&error),
+            };
+            let mut list = match super::read_list(stored.as_ref()) {
+                Ok(list) => list,
+                Err(error) => return self.store_failed(&error),
+            };
+            let by = users.local.to_jid();
+            match list.record(users.remote.clone(), action, by, super::now().epoch, UserList::DEFAULT_LIMIT) {
+                Ok(false) => return,
+                Ok(true) => {}
+                Err(error) => {
+                    tracing::warn!(user = %users.local, %error, "decision not recorded in the policy list");
+                    return;
+                }
+            }
+            let mut batch = Batch::new();
+            let bytes = record::encode(Kind::User, super::LIST_FORMAT, &list.encode());
+            batch.put(key.clone(), Condition::unchanged(stored.as_ref()), bytes, Lifetime::Durable);
+            match self.store.commit(batch).await {
+                Ok(_) => return,
+                Err(error) if error.retry() == Retry::Reload => {}
+                Err(error) => return self.store_failed(&error),
+            }
+        }
+    }
+
+    /// Sends a stanza to the pair's local server; one that cannot be sent is counted.
+    pub(super) fn send_to_local(&self, users: &PairUsers, stanza: Stanza) {
+        if let Err(error) = self.links.send(&users.local.domain, &users.remote.domain, stanza) {
+            self.metrics.presence("sip_to_xmpp", "no_link");
+            tracing::debug!(%error, "stanza not sent");
+        }
+    }
+
+    fn stanza_of(&self, users: &PairUsers, presence: ToLocal) -> Stanza {
+        let (from, to) = (users.remote.to_jid(), users.local.to_jid());
+        let plain = |kind| Presence::new(kind, &from, &to);
+        let stanza = match presence {
+            ToLocal::Subscribe(name) => {
+                let id = self.next_stanza_id();
+                Presence { nick: name, ..plain(PresenceType::Subscribe).with_id(&id) }
+            }
+            ToLocal::Subscribed => plain(PresenceType::Subscribed),
+            ToLocal::Unsubscribed => plain(PresenceType::Unsubscribed),
+            ToLocal::Probe => plain(PresenceType::Probe),
+            ToLocal::State(state) => state_stanza(&from, &to, state),
+            ToLocal::Failed(refusal) => {
+                let error = match refusal {
+                    Some((status, reason)) => error_map::status_to_xmpp(status, &reason, None, None),
+                    None => error_map::failure_to_xmpp(error_map::LocalFailure::Timeout),
+                };
+                Presence { error: Some(error), ..plain(PresenceType::Error) }
+            }
+        };
+        Stanza::Presence(stanza)
+    }
+}
+
+fn state_stanza(from: &str, to: &str, state: ResourcePresence) -> Presence {
+    let from = if state.resource.is_empty() { from.to_owned() } else { format!("{from}/{}", state.resource) };
+    let kind = if state.available { PresenceType::Available } else { PresenceType::Unavailable };
+    Presence { show: state.show, statuses: state.statuses, priority: state.priority, ..Presence::new(kind, &from, to) }
+}
+
+/// Reads what a presence stanza of a local user is about; errors and the like are nothing.
+fn event_of(stanza: &Presence) -> Option<FromLocal> {
+    Some(match stanza.kind {
+        PresenceType::Subscribe => FromLocal::Subscribe,
+        PresenceType::Unsubscribe => FromLocal::Unsubscribe,
+        PresenceType::Subscribed => FromLocal::Subscribed,
+        PresenceType::Unsubscribed => FromLocal::Unsubscribed,
+        PresenceType::Probe => FromLocal::Probe,
+        PresenceType::Available | PresenceType::Unavailable => {
+            let resource = stanza.from().and_then(jid::resource).unwrap_or_default();
+            let available = stanza.kind == PresenceType::Available;
+            let mut state = ResourcePresence::new(resource, available, super::now().epoch);
+            if available {
+                state.show = stanza.show;
+                state.statuses = stanza.statuses.iter().take(MAX_STATUSES).cloned().collect();
+                state.priority = stanza.priority;
+                state.stamp = stanza.delay.as_ref().map(|delay| delay.stamp.0);
+            }
+            FromLocal::State(state)
+        }
+        PresenceType::Error => return None,
+    })
+}
+
+pub(super) fn read_record<T, E: std::fmt::Display>(
+    kind: Kind,
+    format: u16,
+    stored: Option<&isthmus_store::Record>,
+    read: impl Fn(&[u8]) -> Result<T, E>,
+) -> Result<Option<T>, StoreError> {
+    let Some(stored) = stored else { return Ok(None) };
+    // What cannot be read is rebuilt from the next refresh, except decisions: those must not be guessed.
+    let read = record::decode_as(kind, format, &stored.bytes)
+        .map_err(|error| error.to_string())
+        .and_then(|envelope| read(&envelope.payload).map_err(|error| error.to_string()));
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if !kind.is_decision() => {
+            tracing::error!(%error, kind = kind.prefix(), "stored state cannot be read; it is rebuilt");
+            Ok(None)
+        }
+        Err(error) => {
+            tracing::error!(%error, "stored decision cannot be read");
+            Err(StoreError::Corrupt { place: kind.prefix().to_owned(), what: error })
+        }
+    }
+}

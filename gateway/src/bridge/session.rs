@@ -1,0 +1,305 @@
+//! Sessions of messages: the session machine with store, edges and policy around it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use isthmus_interwork::error_map::LocalFailure;
+use isthmus_interwork::session::{Answer, Context, Outcome, OutgoingMessage, Output, Purpose, Session, SessionRecord};
+use isthmus_model::{BareAddress, PairId};
+use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, Transport};
+use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Retry, StoreError, Timer, record};
+use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
+
+use super::inbound::Incoming;
+use super::message::{local_failure, read_spelling};
+use super::presence::{PairUsers, read_record};
+use super::{Bridge, CONFLICT_RETRIES, timers};
+use crate::edge::sip::outbound::ClientEvent;
+
+const SESSION_FORMAT: u16 = 1;
+/// How long a session's record outlives its last deadline (interworking specification §6.8).
+const SESSION_GRACE: Duration = Duration::from_secs(120);
+
+/// What an operation on a session gave (`None` when its domain left the configuration), and what is to be done.
+type Done<R> = Result<(Option<R>, Vec<Output>), StoreError>;
+
+impl Bridge {
+    /// Takes INVITE, BYE, INFO and other requests of a session that passed the entry checks.
+    pub(super) async fn sip_session(self: Arc<Self>, incoming: Incoming) {
+        let users = users_of(&incoming);
+        let tls = incoming.flow.transport == Transport::Tls;
+        let request = &incoming.request;
+        let done = self
+            .with_session(&users, |session, ctx| match request.method() {
+                Method::Invite => session.handle_invite(ctx, request, tls),
+                Method::Bye => session.handle_bye(ctx, request),
+                Method::Info => session.handle_info(ctx, request),
+                _ => session.handle_other(ctx, request),
+            })
+            .await;
+        self.answer_session(&incoming, &users, done);
+    }
+
+    /// Takes a MESSAGE inside a session.
+    pub(super) async fn sip_session_message(self: Arc<Self>, incoming: Incoming) {
+        if let Some(answer) = self.refuse_message(&incoming).await {
+            return self.respond(incoming.tx, &incoming.request, answer);
+        }
+        let users = users_of(&incoming);
+        let id = self.next_stanza_id();
+        let done = self.with_session(&users, |session, ctx| session.check_message(ctx, &incoming.request, &id)).await;
+        match done {
+            Ok((Some(Ok(delivery)), outputs)) => {
+                self.deliver_for(incoming, delivery.stanza);
+                self.perform_session(&users, outputs);
+            }
+            Ok((Some(Err(answer)), outputs)) => self.answer_session(&incoming, &users, Ok((Some(answer), outputs))),
+            Ok((None, outputs)) => self.answer_session(&incoming, &users, Ok((None, outputs))),
+            Err(error) => self.store_is_away(&incoming, &error),
+        }
+    }
+
+    fn answer_session(self: &Arc<Self>, incoming: &Incoming, users: &PairUsers, done: Done<Answer>) {
+        match done {
+            Ok((answer, outputs)) => {
+                let answer = answer.unwrap_or_else(|| {
+                    ResponseWriter::for_request(&incoming.request, StatusCode::FORBIDDEN, None, Some(&incoming.to_tag))
+                        .finish(b"")
+                });
+                self.respond(incoming.tx, &incoming.request, answer);
+                self.perform_session(users, outputs);
+            }
+            Err(error) => self.store_is_away(incoming, &error),
+        }
+    }
+
+    /// Takes the ACK of a 2xx. There is nobody to answer, so one that fits no session is dropped.
+    pub(super) fn sip_ack(self: &Arc<Self>, ack: Message) {
+        let Some(pair) = ack.to().tag().and_then(PairId::from_tag) else { return };
+        let bridge = Arc::clone(self);
+        let _ = self.lanes.submit(pair, async move {
+            let Some(users) = bridge.users_of_session(pair).await else { return };
+            let done = bridge.with_session(&users, |session, ctx| session.handle_ack(ctx, &ack)).await;
+            bridge.finish_session(&users, done);
+        });
+    }
+
+    /// A 2xx of ours was never acknowledged: the session is ended.
+    pub(super) fn sip_never_acknowledged(self: &Arc<Self>, call_id: String, local_tag: String) {
+        let Some(pair) = PairId::from_tag(&local_tag) else { return };
+        let bridge = Arc::clone(self);
+        let submitted = self.lanes.submit(pair, async move {
+            let Some(users) = bridge.users_of_session(pair).await else { return };
+            let done = bridge
+                .with_session(&users, |session, ctx| session.handle_never_acknowledged(ctx, &call_id, &local_tag))
+                .await;
+            bridge.finish_session(&users, done);
+        });
+        if submitted.is_err() {
+            self.metrics.refused("lane_full");
+        }
+    }
+
+    async fn users_of_session(&self, pair: PairId) -> Option<PairUsers> {
+        let records = self.store.read(&[Key::session(&pair)]).await.ok()?;
+        let stored = records.into_iter().next().flatten();
+        let session = read_record(Kind::Session, SESSION_FORMAT, stored.as_ref(), SessionRecord::from_bytes).ok()??;
+        let (local, remote): (BareAddress, BareAddress) = session.users()?;
+        Some(PairUsers { local, remote })
+    }
+
+    /// Sends a message of a local user in the pair's session, which is opened when there is none.
+    pub(super) fn send_in_session(self: &Arc<Self>, users: PairUsers, message: OutgoingMessage) {
+        let bridge = Arc::clone(self);
+        let lane = users.id();
+        let full = message.clone();
+        let busy = users.clone();
+        let submitted = self.lanes.submit(lane, async move {
+            let waiting = message.clone();
+            let done = bridge.with_session(&users, |session, ctx| session.handle_stanza(ctx, message.clone())).await;
+            if done.is_err() {
+                // Without the store no dialog can be kept (interworking specification §6.8).
+                bridge.refuse_outgoing(&users, &waiting, ErrorCondition::ResourceConstraint);
+            }
+            bridge.finish_session(&users, done);
+        });
+        if submitted.is_err() {
+            self.refuse_outgoing(&busy, &full, ErrorCondition::ResourceConstraint);
+        }
+    }
+
+    fn refuse_outgoing(&self, users: &PairUsers, message: &OutgoingMessage, condition: ErrorCondition) {
+        self.metrics.message("xmpp_to_sip", "refused");
+        if message.body.is_none() {
+            return;
+        }
+        let mut reply =
+            isthmus_xmpp::Message::new(isthmus_xmpp::stanza::MessageType::Error, &message.to, &message.from);
+        reply.id = message.id.as_deref().map(Into::into);
+        reply.error = Some(StanzaError::new(condition));
+        self.send_to_local(users, Stanza::Message(reply));
+    }
+
+    /// Does what is due for a session.
+    pub(super) async fn session_timeout(self: &Arc<Self>, users: &PairUsers) {
+        let done = self.with_session(users, Session::handle_timeout).await;
+        self.finish_session(users, done);
+    }
+
+    fn finish_session(self: &Arc<Self>, users: &PairUsers, done: Done<()>) {
+        match done {
+            Ok((_, outputs)) => self.perform_session(users, outputs),
+            Err(error) => self.store_failed(&error),
+        }
+    }
+
+    /// Loads a session, lets `act` change it, stores it, and returns what is to be done. `act` may run again
+    /// when another process changed the session meanwhile.
+    async fn with_session<R>(
+        &self,
+        users: &PairUsers,
+        mut act: impl FnMut(&mut Session, &mut Context<'_>) -> R,
+    ) -> Done<R> {
+        let id = users.id();
+        let keys = [Key::session(&id), Key::address(&users.remote)];
+        let mut retries = 0;
+        loop {
+            let records = self.store.read(&keys).await?;
+            let [stored, spelling] = &records[..] else { return Ok((None, Vec::new())) };
+            let spelling = read_spelling(spelling.as_ref(), users);
+            let Some(config) = self.runtime().session_config(&users.local, &users.remote, spelling) else {
+                return Ok((None, Vec::new()));
+            };
+            let record = read_record(Kind::Session, SESSION_FORMAT, stored.as_ref(), SessionRecord::from_bytes)?;
+            let mut session = Session::new(users.local.clone(), users.remote.clone(), record);
+            let now = super::now();
+            let result = {
+                let mut entropy = rand::random::<u64>;
+                act(&mut session, &mut Context { now, config: &config, entropy: &mut entropy })
+            };
+            let mut batch = Batch::new();
+            let condition = Condition::unchanged(stored.as_ref());
+            if session.is_idle() {
+                batch.delete(keys[0].clone(), condition);
+                batch.cancel_timer(timers::SESSION, keys[0].clone());
+            } else {
+                let deadline = session.next_deadline(&config);
+                let bytes = record::encode(Kind::Session, SESSION_FORMAT, &session.record().to_bytes());
+                let lifetime = deadline.map_or(config.idle, |at| at.since(now.epoch)) + SESSION_GRACE;
+                batch.put(keys[0].clone(), condition, bytes, Lifetime::For(lifetime));
+                match deadline {
+                    Some(due) => {
+                        batch.set_timer(Timer { kind: timers::SESSION, key: keys[0].clone(), due, generation: due.0 })
+                    }
+                    None => batch.cancel_timer(timers::SESSION, keys[0].clone()),
+                };
+            }
+            match self.store.commit(batch).await {
+                Ok(_) => {}
+                Err(error) if error.retry() == Retry::Reload && retries < CONFLICT_RETRIES => {
+                    retries += 1;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            let outputs = std::iter::from_fn(|| session.poll_output()).collect();
+            return Ok((Some(result), outputs));
+        }
+    }
+
+    /// Does what the session machine wants, in order.
+    fn perform_session(self: &Arc<Self>, users: &PairUsers, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Request { request, hop, purpose } => self.send_for_session(users, request, hop, purpose),
+                Output::Ack { request, local_tag, .. } => {
+                    let control = self.invites.lock().get(&local_tag).cloned();
+                    match control {
+                        Some(control) => control.acknowledge(request),
+                        None => tracing::warn!("a 2xx came too late to be acknowledged"),
+                    }
+                }
+                Output::CancelInvite { local_tag } => {
+                    let control = self.invites.lock().get(&local_tag).cloned();
+                    if let Some(control) = control {
+                        control.cancel();
+                    }
+                }
+                Output::ToLocal(message) => {
+                    let outcome = if message.error.is_some() { "bounced" } else { "sent" };
+                    self.metrics.message("xmpp_to_sip", outcome);
+                    self.send_to_local(users, Stanza::Message(message));
+                }
+                Output::Pager(message) => {
+                    self.refuse_outgoing(users, &message, ErrorCondition::FeatureNotImplemented);
+                }
+                Output::Alarm(what) => tracing::warn!(remote = %users.remote.domain, what, "peer needs attention"),
+            }
+        }
+    }
+
+    fn send_for_session(
+        self: &Arc<Self>,
+        users: &PairUsers,
+        request: bytes::Bytes,
+        hop: Option<String>,
+        purpose: Purpose,
+    ) {
+        let runtime = self.runtime();
+        let Some(route) = runtime.route(&users.remote.domain, &users.local.domain) else {
+            return self.session_event(users, &purpose, ClientEvent::Timeout);
+        };
+        let mut exchange = self.edge.exchange(runtime.locator.clone(), route, hop, request);
+        let invite = match &purpose {
+            Purpose::Invite { local_tag } => {
+                self.invites.lock().insert(local_tag.clone(), exchange.control());
+                Some(local_tag.clone())
+            }
+            Purpose::Message { .. } | Purpose::Bye { .. } => None,
+        };
+        let (bridge, users) = (Arc::clone(self), users.clone());
+        tokio::spawn(async move {
+            let mut answered = false;
+            while let Some(event) = exchange.next().await {
+                answered |= !matches!(event, ClientEvent::Provisional(_));
+                bridge.session_event(&users, &purpose, event);
+            }
+            if !answered {
+                bridge.session_event(&users, &purpose, ClientEvent::Timeout);
+            }
+            if let Some(local_tag) = invite {
+                bridge.invites.lock().remove(&local_tag);
+            }
+        });
+    }
+
+    /// Hands what became of a request to the session, in the pair's lane.
+    fn session_event(self: &Arc<Self>, users: &PairUsers, purpose: &Purpose, event: ClientEvent) {
+        let (bridge, users, purpose) = (Arc::clone(self), users.clone(), purpose.clone());
+        let lane = users.id();
+        let submitted = self.lanes.submit(lane, async move {
+            let done = bridge
+                .with_session(&users, |session, ctx| match &event {
+                    ClientEvent::Provisional(_) => session.handle_provisional(ctx, &purpose),
+                    ClientEvent::Final(response) => {
+                        session.handle_outcome(ctx, &purpose, &Outcome::Answer(response));
+                    }
+                    ClientEvent::Timeout => {
+                        session.handle_outcome(ctx, &purpose, &Outcome::Failed(LocalFailure::Timeout));
+                    }
+                    ClientEvent::Failed(failure) => {
+                        session.handle_outcome(ctx, &purpose, &Outcome::Failed(local_failure(failure)));
+                    }
+                })
+                .await;
+            bridge.finish_session(&users, done);
+        });
+        if submitted.is_err() {
+            self.metrics.refused("lane_full");
+        }
+    }
+}
+
+fn users_of(incoming: &Incoming) -> PairUsers {
+    PairUsers { local: incoming.local.bare.clone(), remote: incoming.remote.bare.clone() }
+}

@@ -1,0 +1,102 @@
+//! The documents of `/v1/config` and `/v1/status`.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures::FutureExt as _;
+use isthmus_model::Domain;
+use isthmus_policy::Severity;
+use isthmus_store::Store;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::admin::Report;
+use crate::edge::xmpp::{LinkState, Links};
+use crate::source::Loaded;
+
+/// The last refused configuration, `None` while the one on disk is in force.
+pub type LastError = Arc<Mutex<Option<String>>>;
+
+/// Where the documents come from.
+pub struct StatusReport {
+    /// The configuration in force.
+    pub loaded: Arc<ArcSwap<Loaded>>,
+    /// The links to local servers.
+    pub links: Arc<Links>,
+    /// The state store.
+    pub store: Arc<dyn Store>,
+    /// The last refused configuration.
+    pub last_error: LastError,
+    /// The pool of this process.
+    pub pool: String,
+}
+
+impl std::fmt::Debug for StatusReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatusReport").finish_non_exhaustive()
+    }
+}
+
+impl Report for StatusReport {
+    fn config(&self) -> Value {
+        let loaded = self.loaded.load();
+        json!({
+            "pool": self.pool,
+            "generation": loaded.generation,
+            "lastError": *self.last_error.lock(),
+            "notices": loaded.notices.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        })
+    }
+
+    fn status(&self) -> Value {
+        let loaded = self.loaded.load();
+        let problems: Vec<Value> = loaded
+            .problems
+            .iter()
+            .map(|problem| {
+                json!({
+                    "kind": problem.kind.as_str(),
+                    "name": problem.name,
+                    "type": problem.condition,
+                    "reason": problem.reason,
+                    "accepted": problem.severity != Severity::Refused,
+                    "field": problem.field,
+                    "message": problem.message(),
+                })
+            })
+            .collect();
+        let links: Vec<Value> = self
+            .links
+            .states()
+            .into_iter()
+            .map(|(link, state)| {
+                let (state, error) = match state {
+                    LinkState::Ready => ("Connected", None),
+                    LinkState::Connecting => ("Connecting", None),
+                    LinkState::Down(error) => ("Disconnected", Some(error)),
+                };
+                json!({
+                    "component": link.name.as_str(),
+                    "host": link.host,
+                    "port": link.port,
+                    "localDomains": link.locals.iter().map(Domain::as_str).collect::<Vec<_>>(),
+                    "state": state,
+                    "lastError": error,
+                })
+            })
+            .collect();
+        // The embedded store looks at itself without waiting.
+        let store = self.store.health().now_or_never().map(|health| {
+            let findings = health.findings.iter();
+            json!({
+                "durable": health.durable,
+                "records": health.records,
+                "timers": health.timers,
+                "findings": findings
+                    .map(|f| json!({"reason": f.reason, "message": f.message, "remedy": f.remedy}))
+                    .collect::<Vec<_>>(),
+            })
+        });
+        json!({"generation": loaded.generation, "problems": problems, "links": links, "stateStore": store})
+    }
+}
