@@ -65,10 +65,9 @@ pub(crate) enum Node {
 }
 
 /// An element with everything inside it.
-///
-/// The first node is always its own [`Start`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Element {
+    /// The first is always the element's own start, whose span is the whole list.
     nodes: Vec<Node>,
 }
 
