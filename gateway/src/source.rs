@@ -180,3 +180,5 @@ fn bounded(dir: &Path, mut refusals: Vec<Refusal>) -> Vec<Refusal> {
     refusals
 }
 
+#[cfg(test)]
+mod tests;

@@ -270,3 +270,6 @@ fn kernel_watch(roots: &Roots, sender: &mpsc::Sender<Told>) -> Option<Recommende
     set.inspect_err(|error| tracing::warn!(%error, "no word from the kernel: changes are found by looking every 5 s"))
         .ok()
 }
+
+#[cfg(test)]
+mod tests;
