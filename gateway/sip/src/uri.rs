@@ -28,10 +28,10 @@ pub enum UriError {
     /// Not a number up to 65535.
     #[error("bad port in URI")]
     Port,
-    /// A parameter without a name or with a character that cannot be there.
+    /// A parameter without a name or with a character that cannot be there, or more than 64.
     #[error("bad parameter in URI")]
     Param,
-    /// A header without `=`, or with a character that cannot be there.
+    /// A header without `=`, or with a character that cannot be there, or more than 64.
     #[error("bad header in URI")]
     Header,
     /// White space, a delimiter or a control character where an opaque URI goes on.
@@ -224,13 +224,16 @@ impl fmt::Display for Uri<'_> {
     }
 }
 
+/// Parameters, and headers, of one URI: ten times what is seen. Equality looks at each pair of them.
+const MAX_PARTS: usize = 64;
+
 /// Takes `;name[=value]...` and gives it back when every part is sound.
 fn check_params(text: &str) -> Result<&str, UriError> {
     let Some(list) = text.strip_prefix(';') else {
         return if text.is_empty() { Ok(text) } else { Err(UriError::Host) };
     };
-    for param in list.split(';') {
-        if !wire::all(param, wire::URI_PARAM) || param.starts_with('=') {
+    for (count, param) in list.split(';').enumerate() {
+        if count >= MAX_PARTS || !wire::all(param, wire::URI_PARAM) || param.starts_with('=') {
             return Err(UriError::Param);
         }
     }
@@ -239,10 +242,10 @@ fn check_params(text: &str) -> Result<&str, UriError> {
 
 /// Takes `name=value[&...]` and gives it back when every part is sound.
 fn check_headers(text: &str) -> Result<&str, UriError> {
-    for header in text.split('&') {
+    for (count, header) in text.split('&').enumerate() {
         let (name, value) = header.split_once('=').ok_or(UriError::Header)?;
         let sound = |part: &str| part.bytes().all(|b| wire::is(b, wire::URI_PARAM) || b == b'?');
-        if name.is_empty() || !sound(name) || !sound(value) {
+        if count >= MAX_PARTS || name.is_empty() || !sound(name) || !sound(value) {
             return Err(UriError::Header);
         }
     }

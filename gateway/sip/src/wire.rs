@@ -12,7 +12,8 @@ pub(crate) const USER: u8 = 2;
 /// Characters of a host name.
 pub(crate) const HOST: u8 = 4;
 /// Characters accepted in a parameter of a URI: all that can be seen but the delimiters. Signed
-/// parameters of Access Edges carry base64 with `=`, which the grammar does not allow.
+/// parameters of Access Edges carry base64 with `=`, which the grammar does not allow. An `@` is refused, since
+/// a reader that splits at the last one would see another host.
 pub(crate) const URI_PARAM: u8 = 8;
 /// Characters accepted in an unquoted value of a header parameter.
 pub(crate) const PARAM_VALUE: u8 = 16;
@@ -56,7 +57,7 @@ const fn classes() -> [u8; 256] {
         }
         if b > b' ' && b < 0x7f {
             class |= VISIBLE;
-            if !contains(b"<>\";?", b) {
+            if !contains(b"<>\";?@", b) {
                 class |= URI_PARAM;
             }
             if !contains(b"<>\";,", b) {

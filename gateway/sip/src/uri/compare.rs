@@ -39,11 +39,15 @@ fn same_optional(a: Option<&str>, b: Option<&str>, case: bool) -> bool {
     }
 }
 
-/// Every parameter of `a` either equals that of `b`, or is absent there and does not matter.
+/// Every parameter of `a` either has an equal in `b`, or its name is absent there and does not matter. A name that is there
+/// twice, which the grammar forbids, must find both.
 fn params_match(a: &Uri<'_>, b: &Uri<'_>) -> bool {
-    a.params().all(|(name, value)| match b.param(name) {
-        Some(other) => same_optional(value, other, false),
-        None => !SIGNIFICANT.iter().any(|s| s.eq_ignore_ascii_case(name)),
+    a.params().all(|(name, value)| {
+        let mut others = b.params().filter(|(other, _)| same_text(name, other, false)).peekable();
+        match others.peek() {
+            Some(_) => others.any(|(_, other)| same_optional(value, other, false)),
+            None => !SIGNIFICANT.iter().any(|s| same_text(s, name, false)),
+        }
     })
 }
 

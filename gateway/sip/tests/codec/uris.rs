@@ -62,6 +62,8 @@ fn what_is_no_uri_is_refused_with_the_part() {
         ("sip:a@host;=x", UriError::Param),
         ("sip:a@host;a=\"x\"", UriError::Param),
         ("sip:a@host;a=<x>", UriError::Param),
+        ("sip:a@host;a=b@evil.example", UriError::Param),
+        ("sip:a@host?a=b@evil.example", UriError::Header),
         ("sip:a@host?x", UriError::Header),
         ("sip:a@host?=x", UriError::Header),
         ("tel:1 2", UriError::Character),
@@ -69,6 +71,14 @@ fn what_is_no_uri_is_refused_with_the_part() {
     ] {
         assert_eq!(Uri::parse(text).expect_err(text), error, "{text:?}");
     }
+}
+
+#[test]
+fn parameters_and_headers_are_bounded_since_equality_looks_at_pairs() {
+    let with = |times: usize| format!("sip:a@h{}?{}x=y", ";p".repeat(times), "x=y&".repeat(times - 1));
+    assert!(Uri::parse(&with(64)).is_ok());
+    assert_eq!(Uri::parse(&format!("sip:a@h{}", ";p".repeat(65))).expect_err("65"), UriError::Param);
+    assert_eq!(Uri::parse(&format!("sip:a@h?{}x=y", "x=y&".repeat(64))).expect_err("65"), UriError::Header);
 }
 
 #[test]
@@ -118,6 +128,8 @@ fn equality_is_that_of_the_examples_of_the_standard() {
         ("sip:%61lice@atlanta.example;transport=TCP", "sip:alice@AtlanTa.example;Transport=tcp"),
         ("sip:carol@chicago.example", "sip:carol@chicago.example;newparam=5"),
         ("sip:carol@chicago.example", "sip:carol@chicago.example;security=on"),
+        ("sip:carol@chicago.example;x=1;x=2", "sip:carol@chicago.example;x=2;x=1"),
+        ("sip:carol@chicago.example;%6Cr;x=%61", "sip:carol@chicago.example;lr;x=a"),
         ("sip:carol@chicago.example;security=on", "sip:carol@chicago.example;newparam=5"),
         (
             "sip:biloxi.example;transport=tcp;method=REGISTER?to=sip:bob%40biloxi.example",
@@ -143,6 +155,7 @@ fn equality_is_that_of_the_examples_of_the_standard() {
         ("sip:a@biloxi.example;maddr=x", "sip:a@biloxi.example"),
         ("sip:a@biloxi.example;security=on", "sip:a@biloxi.example;security=off"),
         ("sip:a:b@biloxi.example", "sip:a@biloxi.example"),
+        ("sip:a@biloxi.example;x=1;x=2", "sip:a@biloxi.example;x=1"),
     ] {
         assert_ne!(uri(a), uri(b));
         assert_ne!(uri(b), uri(a));
