@@ -4,7 +4,8 @@
 //! A queue has one consumer at a time, since two could not keep the order: the one that took last, until
 //! what it took is acknowledged or was held too long. A consumer under a newer token of the same lease
 //! takes over at once. What the consumer before it took and did not acknowledge comes again, first things
-//! first, with a higher `attempt`.
+//! first, with a higher `attempt`. The end of a hold wakes nobody: who wants to take over without a newer
+//! token looks again after it.
 
 use bytes::Bytes;
 use isthmus_model::EpochMillis;

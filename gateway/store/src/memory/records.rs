@@ -1,6 +1,6 @@
 //! The records of a memory store.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use bytes::Bytes;
 use isthmus_model::EpochMillis;
@@ -41,11 +41,11 @@ pub(super) fn cost(key: &Key, len: usize) -> usize {
     key.len() + len + OVERHEAD
 }
 
-/// All records. Decisions are apart, since the journal is written from them, in a fixed order.
+/// All records. Decisions are apart, since the journal is written anew from them.
 #[derive(Debug, Default)]
 pub(super) struct Records {
     volatile: HashMap<Key, Entry>,
-    decisions: BTreeMap<Key, Entry>,
+    decisions: HashMap<Key, Entry>,
 }
 
 impl Records {
@@ -76,7 +76,7 @@ impl Records {
         self.volatile.len() + self.decisions.len()
     }
 
-    /// Lists the decisions, in the order of their keys.
+    /// Lists the decisions, in no order.
     pub(super) fn decisions(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         self.decisions.iter()
     }

@@ -112,6 +112,9 @@ async fn limits_hold_and_expiry_makes_room() {
     assert_eq!(bound(commit(&store, |b| _ = b.set_timer(timer(3)).set_timer(timer(4))).await), Bound::Timers);
     commit(&store, |b| _ = b.set_timer(timer(3))).await.unwrap();
 
+    let three =
+        |b: &mut Batch| ["a", "b", "c"].into_iter().for_each(|pod| _ = b.enqueue(QueueName::pod(pod), "", LIFE));
+    assert_eq!(bound(commit(&store, three).await), Bound::Queues);
     for pod in ["a", "b"] {
         commit(&store, |b| _ = b.enqueue(QueueName::pod(pod), "", LIFE)).await.unwrap();
     }
