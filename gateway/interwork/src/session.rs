@@ -185,6 +185,7 @@ pub enum Purpose {
 
 /// What is to be done.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "outputs are few and short-lived")]
 pub enum Output {
     /// Send a request to the peer.
     Request {
@@ -404,13 +405,9 @@ impl Session {
         self.tell(message);
     }
 
-    /// Forgets a dialog, and with the last one what belonged to the conversation.
     fn forget(&mut self, place: usize) {
         if place < self.record.calls.len() {
             self.record.calls.remove(place);
-        }
-        if self.record.calls.is_empty() {
-            self.record.end_conversation();
         }
     }
 }

@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// Makes room for one more dialog: those that are over go first, then the oldest.
-    fn make_room(&mut self, ctx: &Context<'_>) -> Result<(), RefuseInvite> {
+    pub(super) fn make_room(&mut self, ctx: &Context<'_>) -> Result<(), RefuseInvite> {
         if self.record.calls.len() < ctx.config.max_dialogs {
             return Ok(());
         }
@@ -191,10 +191,7 @@ impl Session {
         let over = |call: &Call| matches!(call.phase, Phase::Over { .. } | Phase::Cancelled { .. });
         if self.record.calls.iter().all(over) {
             self.tell_state(ctx, ChatState::Gone);
-            let device = self.record.device.take();
-            let waits = !self.record.queue.is_empty();
             self.record.end_conversation();
-            self.record.device = device.filter(|_| waits);
         }
         if forgotten {
             self.forget(place);

@@ -96,16 +96,18 @@ impl Session {
                 }
             }
         }
-        let is_open = |call: &Call| matches!(call.phase, Phase::Inviting { .. } | Phase::Up) || is_unacknowledged(call);
-        if !self.record.calls.iter().any(is_open) {
-            // Nobody to tell any more.
-            self.record.typing = None;
-            self.record.leaving = false;
+        if self.is_idle() {
+            self.record.end_conversation();
         }
     }
 
     /// Sends INVITE for the first message of the queue; false when it could not be written, and the queue failed.
     fn invite(&mut self, ctx: &mut Context<'_>) -> bool {
+        if self.make_room(ctx).is_err() {
+            self.fail_queue(&overflow());
+            return false;
+        }
+        self.record.device = self.record.queue.back().map(|waiting| waiting.from.clone());
         let thread = self.record.queue.front().and_then(|waiting| waiting.thread.clone());
         let calls = &self.record.calls;
         let in_use = |id: &str| calls.iter().any(|call| call.dialog.call_id() == id);
@@ -325,7 +327,8 @@ impl Session {
                     call.takes_typing = false;
                 }
                 // A notice of typing that was refused for its content says nothing about the session.
-                let ends = status.is_none_or(|status| ENDING.contains(&status.code()));
+                let up = self.record.calls.get(place).is_some_and(|call| call.phase == Phase::Up);
+                let ends = up && status.is_none_or(|status| ENDING.contains(&status.code()));
                 if ends && !(is_typing && status.is_some_and(|status| status != StatusCode::REQUEST_TIMEOUT)) {
                     self.end(ctx, place);
                 }
@@ -453,16 +456,12 @@ impl Session {
 
     /// Finishes a request. What cannot be written is our own mistake: it is reported and nothing is sent.
     fn send(&mut self, writer: RequestWriter, body: &[u8], hop: Option<String>, purpose: Purpose) -> bool {
-        match writer.finish(body) {
-            Ok(request) => {
-                self.outputs.push_back(Output::Request { request, hop, purpose });
-                true
-            }
-            Err(_) => {
-                self.outputs.push_back(Output::Alarm("request could not be written"));
-                false
-            }
-        }
+        let Ok(request) = writer.finish(body) else {
+            self.outputs.push_back(Output::Alarm("request could not be written"));
+            return false;
+        };
+        self.outputs.push_back(Output::Request { request, hop, purpose });
+        true
     }
 }
 

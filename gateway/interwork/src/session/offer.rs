@@ -69,10 +69,22 @@ impl RefuseInvite {
 
 /// Tells whether an INVITE is for more than two (SIPE's observations of Microsoft clients).
 pub(super) fn is_group(request: &Message) -> bool {
-    let endpoints = request.headers_named("EndPoints").map(|line| line.split(',').count()).sum::<usize>();
+    let endpoints = request.headers_named("EndPoints").map(addresses).sum::<usize>();
     let triggered = request.headers_named("TriggeredInvite").any(|value| value.trim().eq_ignore_ascii_case("TRUE"));
     let conference = request.content_type().ok().flatten().is_some_and(|kind| kind.is(CONFERENCE_TYPE));
     endpoints > 2 || triggered || conference
+}
+
+/// Counts the addresses of a list; a display name may hold commas.
+fn addresses(line: &str) -> usize {
+    let mut quoted = false;
+    1 + line
+        .chars()
+        .filter(|c| {
+            quoted ^= *c == '"';
+            *c == ',' && !quoted
+        })
+        .count()
 }
 
 /// Finds the session description of a message; `None` when it has no body.
