@@ -89,11 +89,7 @@ pub async fn serve(listener: TcpListener, readiness: Arc<Readiness>, metrics: Ar
         .route("/metrics", get(render_metrics))
         .route("/v1/config", get(config))
         .route("/v1/status", get(status))
-        .with_state(Admin {
-            readiness,
-            metrics,
-            report,
-        });
+        .with_state(Admin { readiness, metrics, report });
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!(%error, "admin port");
     }

@@ -155,9 +155,6 @@ mod tests {
         let metrics = Metrics::new();
         metrics.message("sip_to_xmpp", "delivered");
         let text = metrics.render();
-        assert!(
-            text.contains(r#"isthmus_messages_total{direction="sip_to_xmpp",outcome="delivered"} 1"#),
-            "{text}"
-        );
+        assert!(text.contains(r#"isthmus_messages_total{direction="sip_to_xmpp",outcome="delivered"} 1"#), "{text}");
     }
 }

@@ -79,11 +79,7 @@ impl Telemetry {
             LogFormat::Auto => !std::io::stderr().is_terminal(),
         };
         let lines = if json {
-            tracing_subscriber::fmt::layer()
-                .json()
-                .flatten_event(true)
-                .with_writer(std::io::stderr)
-                .boxed()
+            tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
         } else {
             tracing_subscriber::fmt::layer().with_writer(std::io::stderr).boxed()
         };
@@ -110,10 +106,9 @@ impl Telemetry {
     /// [`TelemetryError::Filter`]; the former filter stays in force.
     pub fn set_filter(&self, filter: &str) -> Result<(), TelemetryError> {
         let parsed = parse_filter(filter)?;
-        self.filter.reload(parsed).map_err(|error| TelemetryError::Filter {
-            filter: filter.to_owned(),
-            cause: error.to_string(),
-        })
+        self.filter
+            .reload(parsed)
+            .map_err(|error| TelemetryError::Filter { filter: filter.to_owned(), cause: error.to_string() })
     }
 
     /// Sends what is buffered and stops.
@@ -127,10 +122,8 @@ impl Telemetry {
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
-    EnvFilter::try_new(filter).map_err(|error| TelemetryError::Filter {
-        filter: filter.to_owned(),
-        cause: error.to_string(),
-    })
+    EnvFilter::try_new(filter)
+        .map_err(|error| TelemetryError::Filter { filter: filter.to_owned(), cause: error.to_string() })
 }
 
 fn provider(export: &SpanExport) -> Result<SdkTracerProvider, TelemetryError> {
@@ -139,10 +132,7 @@ fn provider(export: &SpanExport) -> Result<SdkTracerProvider, TelemetryError> {
         .with_http()
         .with_endpoint(endpoint)
         .build()
-        .map_err(|error| TelemetryError::Export {
-            endpoint: export.endpoint.clone(),
-            cause: error.to_string(),
-        })?;
+        .map_err(|error| TelemetryError::Export { endpoint: export.endpoint.clone(), cause: error.to_string() })?;
     let resource = Resource::builder()
         .with_service_name("isthmus-gateway")
         .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))

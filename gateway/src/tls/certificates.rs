@@ -63,9 +63,8 @@ impl CertificateSet {
     pub fn add_pem(&mut self, place: &str, chain: &[u8], key: &[u8], now: u64) -> Result<(), CertificateError> {
         let certificate_error = || CertificateError::Certificate { place: place.to_owned() };
         let key_error = || CertificateError::Key { place: place.to_owned() };
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(chain)
-            .collect::<Result<_, _>>()
-            .map_err(|_| certificate_error())?;
+        let chain: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>().map_err(|_| certificate_error())?;
         let leaf = chain.first().ok_or_else(certificate_error)?;
         let (names, not_after) = covered_names(leaf).ok_or_else(certificate_error)?;
         if i64::try_from(now).is_ok_and(|now| now > not_after) {
@@ -77,10 +76,7 @@ impl CertificateSet {
         if certified.keys_match().is_err() {
             return Err(CertificateError::Mismatch { place: place.to_owned() });
         }
-        self.entries.push(Entry {
-            names,
-            key: Arc::new(certified),
-        });
+        self.entries.push(Entry { names, key: Arc::new(certified) });
         Ok(())
     }
 
@@ -98,14 +94,9 @@ impl CertificateSet {
     fn choose(&self, name: Option<&str>, schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
         let usable = |entry: &&Entry| schemes.is_empty() || entry.key.key.choose_scheme(schemes).is_some();
         let named = name.and_then(|name| {
-            self.entries
-                .iter()
-                .filter(|entry| entry.names.iter().any(|own| covers(own, name)))
-                .find(usable)
+            self.entries.iter().filter(|entry| entry.names.iter().any(|own| covers(own, name))).find(usable)
         });
-        named
-            .or_else(|| self.entries.iter().find(usable))
-            .map(|entry| Arc::clone(&entry.key))
+        named.or_else(|| self.entries.iter().find(usable)).map(|entry| Arc::clone(&entry.key))
     }
 
     /// Makes the resolver that shows the certificate for `own_name` when we connect.
@@ -113,12 +104,7 @@ impl CertificateSet {
         if self.entries.is_empty() {
             return None;
         }
-        Some(Arc::new(ClientCertificates {
-            set: Self {
-                entries: self.entries.clone(),
-            },
-            name: own_name.to_owned(),
-        }))
+        Some(Arc::new(ClientCertificates { set: Self { entries: self.entries.clone() }, name: own_name.to_owned() }))
     }
 }
 
@@ -157,9 +143,9 @@ pub fn trust_from_pem<'a>(
         let before = store.len();
         for certificate in CertificateDer::pem_slice_iter(text) {
             let bad = |_| CertificateError::Certificate { place: place.to_owned() };
-            store.add(certificate.map_err(bad)?).map_err(|_| CertificateError::Certificate {
-                place: place.to_owned(),
-            })?;
+            store
+                .add(certificate.map_err(bad)?)
+                .map_err(|_| CertificateError::Certificate { place: place.to_owned() })?;
         }
         if store.len() == before {
             return Err(CertificateError::Certificate { place: place.to_owned() });
@@ -254,10 +240,7 @@ mod tests {
         let (chain, key) = pem("sip.corp.example", &KeyPair::generate().unwrap());
         let mut set = CertificateSet::default();
         let far = 1 << 50;
-        assert!(matches!(
-            set.add_pem("p", b"nonsense", key.as_bytes(), 0),
-            Err(CertificateError::Certificate { .. })
-        ));
+        assert!(matches!(set.add_pem("p", b"nonsense", key.as_bytes(), 0), Err(CertificateError::Certificate { .. })));
         assert!(matches!(set.add_pem("p", chain.as_bytes(), b"", 0), Err(CertificateError::Key { .. })));
         assert!(matches!(
             set.add_pem("p", chain.as_bytes(), key.as_bytes(), far),

@@ -10,12 +10,8 @@ use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, 
 use webpki::{EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeIdIter};
 
 /// id-kp-serverAuth, id-kp-clientAuth, id-kp-sipDomain (RFC 5924) and anyExtendedKeyUsage.
-const ACCEPTED_USAGES: [&[usize]; 4] = [
-    &[1, 3, 6, 1, 5, 5, 7, 3, 1],
-    &[1, 3, 6, 1, 5, 5, 7, 3, 2],
-    &[1, 3, 6, 1, 5, 5, 7, 3, 20],
-    &[2, 5, 29, 37, 0],
-];
+const ACCEPTED_USAGES: [&[usize]; 4] =
+    [&[1, 3, 6, 1, 5, 5, 7, 3, 1], &[1, 3, 6, 1, 5, 5, 7, 3, 2], &[1, 3, 6, 1, 5, 5, 7, 3, 20], &[2, 5, 29, 37, 0]];
 
 /// Verifies the chain of a peer of either role against the realm's trust anchors.
 ///
@@ -72,12 +68,10 @@ impl ExtendedKeyUsageValidator for AnyPeerUsage {
             }
         }
         if present {
-            return Err(webpki::Error::RequiredEkuNotFoundContext(
-                webpki::RequiredEkuNotFoundContext {
-                    required: webpki::KeyUsage::server_auth(),
-                    present: Vec::new(),
-                },
-            ));
+            return Err(webpki::Error::RequiredEkuNotFoundContext(webpki::RequiredEkuNotFoundContext {
+                required: webpki::KeyUsage::server_auth(),
+                present: Vec::new(),
+            }));
         }
         Ok(())
     }

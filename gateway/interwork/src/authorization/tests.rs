@@ -267,10 +267,9 @@ fn refusals_deny_retry_or_start_anew() {
 // P-22, P-23, P-32
 #[test]
 fn the_end_of_a_subscription_shows_as_its_reason_says() {
-    for (reason, told, again) in [
-        ("terminated;reason=rejected", vec![false, true], false),
-        ("terminated;reason=timeout", vec![], true),
-    ] {
+    for (reason, told, again) in
+        [("terminated;reason=rejected", vec![false, true], false), ("terminated;reason=timeout", vec![], true)]
+    {
         let mut lab = lab(Dialect::Standard);
         lab.local(FromLocal::Subscribe);
         let subscribe = lab.drain().0.remove(0);
