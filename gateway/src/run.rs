@@ -215,7 +215,7 @@ impl Process {
             tracing::error!("signals cannot be received");
             return ExitCode::FAILURE;
         };
-        let mut changes = source::watch(&self.source);
+        let mut changes = source::watch_from(&self.source, &self.loaded.load_full());
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,

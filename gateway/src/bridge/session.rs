@@ -214,9 +214,10 @@ impl Bridge {
                 Output::Request { request, hop, purpose } => self.send_for_session(users, request, hop, purpose),
                 Output::Ack { request, local_tag, .. } => {
                     let control = self.invites.lock().get(&local_tag).cloned();
-                    match control {
-                        Some(control) => control.acknowledge(request),
-                        None => tracing::warn!("a 2xx came too late to be acknowledged"),
+                    if let Some(control) = control {
+                        control.acknowledge(request);
+                    } else {
+                        tracing::warn!("a 2xx came too late to be acknowledged");
                     }
                 }
                 Output::CancelInvite { local_tag } => {
