@@ -88,14 +88,16 @@ data_path = "data"; pidfile = "prosody.pid"; admin_socket = "admin.sock"; certif
 daemonize = false; interfaces = {{ "127.0.0.1" }}
 c2s_ports = {{ {client_port} }}; component_ports = {{ {component_port} }}; component_interfaces = {{ "127.0.0.1" }}
 legacy_ssl_ports = {{}}; c2s_direct_tls_ports = {{}}; s2s_ports = {{}}; s2s_direct_tls_ports = {{}}; http_ports = {{}}; https_ports = {{}}
-modules_enabled = {{ "roster"; "saslauth"; "disco"; "ping"; "pep"; {offline}"blocklist"; "carbons"; "posix" }}
+modules_enabled = {{ "roster"; "saslauth"; "disco"; "ping"; "pep"; {offline}"blocklist"; "carbons"; "posix"; "stanza_debug" }}
 modules_disabled = {{ "s2s"; "s2s_auth_certs"; "tls"; {disabled}}}
 c2s_require_encryption = false; allow_unencrypted_plain_auth = true
 authentication = "internal_plain"; storage = "internal"
-log = {{ {{ levels = {{ min = "info" }}, to = "console" }} }}
+log = {{ {{ levels = {{ min = "info" }}, to = "console" }}, {{ levels = {{ min = "debug" }}, to = "file", filename = "{debug}" }} }}
 VirtualHost "{}"
 {components}"#,
-            plan.domain
+            plan.domain,
+            // Every stanza, for a person who looks into a failure.
+            debug = folder.join("stanzas.txt").display(),
         );
         let file = folder.join("prosody.cfg.lua");
         fs::write(&file, config)?;

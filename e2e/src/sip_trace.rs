@@ -109,6 +109,17 @@ impl SipMessage {
     }
 }
 
+/// The requests of one method that were received, each once however often it was repeated.
+pub fn requests_received<'a>(messages: &'a [SipMessage], method: &str) -> Vec<&'a SipMessage> {
+    let mut found: Vec<&SipMessage> = Vec::new();
+    for message in messages.iter().filter(|m| m.received && m.method() == Some(method)) {
+        if !found.iter().any(|f| f.header("Via") == message.header("Via") && f.cseq() == message.cseq()) {
+            found.push(message);
+        }
+    }
+    found
+}
+
 /// Cuts baresip's trace (`-s`); `own_port` is where it listens.
 pub fn parse_baresip(log: &str, own_port: u16) -> Vec<SipMessage> {
     let own = format!(":{own_port}");

@@ -84,12 +84,13 @@ impl Received {
         self.name() == "presence" && self.kind() == kind && self.from_bare() == from
     }
 
-    /// Whether this is a message with the given body from the given bare address.
+    /// Whether this is a message with the given body from the given bare address. A line end after the
+    /// body does not count: SIPp cannot leave it out.
     pub fn is_message(&self, from: &str, body: &str) -> bool {
         self.name() == "message"
             && self.kind() != "error"
             && self.from_bare() == from
-            && self.body().as_deref() == Some(body)
+            && self.body().is_some_and(|b| b.trim_end() == body)
     }
 }
 

@@ -56,7 +56,8 @@ async fn the_admin_port_shows_life_and_a_drain_ends_with_0() {
         let metrics = corp.gateway.metrics().await?;
         ensure!(metrics.contains("isthmus_"), "{metrics}");
         ensure!(!metrics.contains("ana@"), "an address in a label");
-        ensure!(corp.gateway.config().await?.to_string().contains("partner.example"), "/v1/config");
+        let config = corp.gateway.config().await?;
+        ensure!(config["generation"].is_number() && config["lastError"].is_null(), "/v1/config {config}");
         let status = corp.gateway.status().await?.to_string();
         ensure!(status.contains("partner.example") && !status.contains("s3cret"), "{status}");
         let export = otlp.wait_holding("isthmus").await?;

@@ -9,6 +9,7 @@ use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
 use isthmus_e2e::lab::scenario;
 use isthmus_e2e::manifests::Partner;
 use isthmus_e2e::ports;
+use isthmus_e2e::sip_trace::requests_received;
 use isthmus_e2e::sipp::{Sipp, SippPlan};
 
 use super::presence::phone;
@@ -52,7 +53,7 @@ async fn messages_to_one_address_wait_for_each_other_and_keep_subject_thread_and
             .await?;
         juliet.message("normal", ANA, "second").await?;
         let seen = callee.finish().await?;
-        let messages: Vec<_> = seen.iter().filter(|m| m.method() == Some("MESSAGE")).collect();
+        let messages = requests_received(&seen, "MESSAGE");
         ensure!(messages.len() == 2, "{} messages", messages.len());
         let first = messages[0];
         ensure!(first.body == "Mittag?" && messages[1].body == "second", "order");

@@ -196,7 +196,10 @@ async fn a_watcher_waits_for_the_user_and_then_gets_the_last_state_of_each_burst
                 .is_some_and(|m| m.status() == Some(200) && m.header("Expires").parse::<u32>().is_ok_and(|e| e <= 600))
         );
         ensure!(accepted.is_some_and(|m| !m.has("Record-Route")), "Record-Route");
-        ensure!(accepted.is_some_and(|m| m.header("Via").contains("rport=") || m.header("Via").contains("received=")));
+        ensure!(
+            accepted.is_some_and(|m| m.header("Via").contains(&format!("rport={port}"))
+                && m.header("Via").contains("received=127.0.0.1"))
+        );
         let notifies = requests(&seen, "NOTIFY");
         ensure!(pending.body.is_empty(), "the pending NOTIFY has a body");
         let (from, to) = (seen[0].tag("From"), accepted.map(|m| m.tag("To")).unwrap_or_default());

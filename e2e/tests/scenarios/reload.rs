@@ -64,7 +64,7 @@ async fn a_change_is_taken_whole_or_not_at_all_and_drops_no_connection() {
         fs::remove_file(corp.gateway.manifest("bad.yaml"))?;
         corp.gateway.reload()?;
         wait_for("the removal is taken", Duration::from_secs(5), || async {
-            Ok((!corp.gateway.config().await?.to_string().contains("second.example")).then_some(()))
+            Ok((!corp.gateway.status().await?.to_string().contains("second.example")).then_some(()))
         })
         .await?;
         ask(lab, &corp, port, "gone", "second.example", "403").await?;

@@ -10,7 +10,7 @@ use isthmus_e2e::lab::{Lab, scenario};
 use isthmus_e2e::manifests::Partner;
 use isthmus_e2e::pki::{Authority, Name};
 use isthmus_e2e::ports;
-use isthmus_e2e::sip_trace::SipMessage;
+use isthmus_e2e::sip_trace::{SipMessage, requests_received};
 use isthmus_e2e::sipp::{Sipp, SippPlan};
 
 const DANA: &str = "dana@blue.example";
@@ -42,10 +42,6 @@ pub(super) async fn blue(lab: &Lab, users: &[&str], names: &[Name<'_>]) -> Resul
 
 pub(super) const EDGE: [Name<'static>; 1] = [Name::Dns("sip.blue.example")];
 
-fn received<'a>(seen: &'a [SipMessage], method: &str) -> Vec<&'a SipMessage> {
-    seen.iter().filter(|m| m.received && m.method() == Some(method)).collect()
-}
-
 // I-01, I-02, I-03, I-07, A-09, S-25
 #[tokio::test]
 async fn the_first_message_opens_a_session_and_the_others_follow_in_it_one_by_one() {
@@ -61,13 +57,13 @@ async fn the_first_message_opens_a_session_and_the_others_follow_in_it_one_by_on
         juliet.chat(DANA, "four").await?;
         dana.wait("the fourth message", SOON, |m| m.received && m.body == "four").await?;
         let seen = dana.messages();
-        let invites = received(&seen, "INVITE");
+        let invites = requests_received(&seen, "INVITE");
         ensure!(invites.len() == 1, "{} INVITE", invites.len());
         ensure!(!invites[0].header("From").contains("gr="), "{}", invites[0].header("From"));
         let ack = seen.iter().position(|m| m.method() == Some("ACK")).context("no ACK")?;
         let first = seen.iter().position(|m| m.method() == Some("MESSAGE")).context("no MESSAGE")?;
         ensure!(ack < first, "a MESSAGE before the ACK");
-        let messages = received(&seen, "MESSAGE");
+        let messages = requests_received(&seen, "MESSAGE");
         let texts: Vec<&str> = messages.iter().map(|m| m.body.as_str()).collect();
         ensure!(texts == ["one", "two", "three", "four"], "{texts:?}");
         ensure!(messages.iter().all(|m| m.header("Call-ID") == invites[0].header("Call-ID")), "another dialog");
@@ -100,7 +96,7 @@ async fn a_reply_comes_back_in_the_session_and_thread() {
         ensure!(reply.kind() == "chat", "type {}", reply.kind());
         ensure!(reply.text("thread").as_deref() == Some("lunch-thread-0001"), "thread {:?}", reply.text("thread"));
         let seen = dana.finish().await?;
-        ensure!(received(&seen, "INVITE").len() == 1 && received(&seen, "MESSAGE").len() == 1);
+        ensure!(requests_received(&seen, "INVITE").len() == 1 && requests_received(&seen, "MESSAGE").len() == 1);
         let copies = juliet.received().into_iter().filter(|r| r.is_message(DANA, "Yes, at noon")).count();
         ensure!(copies == 1, "{copies} copies");
         Ok(())
@@ -125,7 +121,7 @@ async fn an_invitation_is_answered_at_once_and_both_write_in_it() {
         ensure!(stanza.kind() == "chat", "type {}", stanza.kind());
         juliet.chat(stanza.from(), "Always").await?;
         let seen = dana.finish().await?;
-        let replies: Vec<&str> = received(&seen, "MESSAGE").iter().map(|m| m.body.as_str()).collect();
+        let replies: Vec<&str> = requests_received(&seen, "MESSAGE").iter().map(|m| m.body.as_str()).collect();
         ensure!(replies == ["Always"], "{replies:?}");
         let sent = seen.iter().find(|m| m.method() == Some("INVITE")).and_then(|m| m.at).context("no INVITE")?;
         let ok = seen.iter().find(|m| m.status() == Some(200)).context("no 200")?;
@@ -152,14 +148,18 @@ async fn a_lost_session_is_opened_anew_and_the_message_sent_once_more() {
         juliet.chat(DANA, "second").await?;
         dana.wait("the second message delivered", SOON, |m| m.status() == Some(200) && m.cseq_method() == "MESSAGE")
             .await?;
-        let delivered = |seen: &[SipMessage]| received(seen, "MESSAGE").iter().filter(|m| m.body == "second").count();
+        let delivered =
+            |seen: &[SipMessage]| requests_received(seen, "MESSAGE").iter().filter(|m| m.body == "second").count();
         isthmus_e2e::lab::wait_until("the second try", SOON, || (delivered(&dana.messages()) == 2).then_some(()))
             .await?;
         let seen = dana.messages();
-        let calls: Vec<&str> = received(&seen, "INVITE").iter().map(|m| m.header("Call-ID")).collect();
+        let calls: Vec<&str> = requests_received(&seen, "INVITE").iter().map(|m| m.header("Call-ID")).collect();
         ensure!(calls.len() == 2 && calls[0] != calls[1], "{calls:?}");
-        let tries: Vec<&str> =
-            received(&seen, "MESSAGE").iter().filter(|m| m.body == "second").map(|m| m.header("Call-ID")).collect();
+        let tries: Vec<&str> = requests_received(&seen, "MESSAGE")
+            .iter()
+            .filter(|m| m.body == "second")
+            .map(|m| m.header("Call-ID"))
+            .collect();
         ensure!(tries == calls, "{tries:?} in {calls:?}");
         juliet.must_not_have("an error", |r| r.kind() == "error")
     })
