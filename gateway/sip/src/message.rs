@@ -43,6 +43,12 @@ impl Span {
         Self::new(start, start.saturating_add(part.len()))
     }
 
+    /// The text of this range, cut out of the text of a range around it: cheaper than a look at the bytes again.
+    pub(crate) fn within(self, around: Self, text: &str) -> &str {
+        let (start, end) = (self.start.wrapping_sub(around.start), self.end.wrapping_sub(around.start));
+        text.get(start as usize..end as usize).unwrap_or_default()
+    }
+
     pub(crate) fn range(self) -> Range<usize> {
         self.start as usize..self.end as usize
     }
@@ -79,6 +85,8 @@ pub(crate) struct ViaSpans {
 /// Where the parts of From or To are.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct AddrSpans {
+    /// The whole value.
+    value: Span,
     display: Span,
     uri: Span,
     params: Span,

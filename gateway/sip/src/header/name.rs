@@ -68,12 +68,14 @@ macro_rules! names {
 }
 
 /// Compares a name with one of the table. Most names of one length differ in their first or last letter, which
-/// costs less to look at than the whole; 0x20 is what the cases of a letter differ in.
+/// costs less to look at than the whole; 0x20 is what the cases of a letter differ in. Most spell it as the table does.
 #[inline]
 fn same(text: &[u8], name: &str) -> bool {
     let name = name.as_bytes();
     let alike = |a: Option<&u8>, b: Option<&u8>| matches!((a, b), (Some(a), Some(b)) if (a ^ b) & !0x20 == 0);
-    alike(text.first(), name.first()) && alike(text.last(), name.last()) && text.eq_ignore_ascii_case(name)
+    alike(text.first(), name.first())
+        && alike(text.last(), name.last())
+        && (text == name || text.eq_ignore_ascii_case(name))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

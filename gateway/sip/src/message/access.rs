@@ -122,15 +122,17 @@ impl Message {
     /// The first Via.
     pub fn top_via(&self) -> Via<'_> {
         let spans = &self.top_via;
-        let host_text = self.text(spans.host);
+        let value = self.text(spans.value);
+        let part = |part: Span| part.within(spans.value, value);
+        let host_text = part(spans.host);
         Via {
-            transport: self.text(spans.transport),
-            sent_by: self.text(spans.sent_by),
+            transport: part(spans.transport),
+            sent_by: part(spans.sent_by),
             host_text,
             // it was read once already
             host: Host::parse(host_text).unwrap_or(Host::Name(host_text)),
             port: spans.port,
-            params: Params::checked(self.text(spans.params)),
+            params: Params::checked(part(spans.params)),
         }
     }
 
@@ -145,11 +147,9 @@ impl Message {
     }
 
     fn address(&self, spans: AddrSpans) -> NameAddr<'_> {
-        NameAddr {
-            display: self.text(spans.display),
-            uri: self.text(spans.uri),
-            params: Params::checked(self.text(spans.params)),
-        }
+        let value = self.text(spans.value);
+        let part = |part: Span| part.within(spans.value, value);
+        NameAddr { display: part(spans.display), uri: part(spans.uri), params: Params::checked(part(spans.params)) }
     }
 
     /// From.

@@ -327,7 +327,12 @@ fn address(bytes: &[u8], value: &str) -> Option<AddrSpans> {
         return None;
     }
     let place = |text: &str| if text.is_empty() { Span::default() } else { Span::of(bytes, text) };
-    Some(AddrSpans { display: place(address.display), uri: place(address.uri), params: place(address.params.as_str()) })
+    Some(AddrSpans {
+        value: place(value),
+        display: place(address.display),
+        uri: place(address.uri),
+        params: place(address.params.as_str()),
+    })
 }
 
 /// Accepts any text without white space; the grammar is a little narrower, but a Call-ID is only compared.

@@ -41,30 +41,21 @@ impl<'a> Host<'a> {
             let (inner, rest) = wire::split_once(wire::after(text, 1), b']').ok_or(UriError::Host)?;
             return inner.parse().map(|ip| (Self::V6(ip), rest)).map_err(|_| UriError::Host);
         }
-        // one pass: where the label began, and whether it is all digits
-        let (mut end, mut label, mut numeric) = (0, 0, true);
-        let mut last = (0, true);
-        for &byte in bytes {
-            if byte == b'.' {
-                if end == label || end - label > 63 {
-                    return Err(UriError::Host);
-                }
-                last = (end - label, numeric);
-                (label, numeric) = (end + 1, true);
-            } else if wire::is(byte, wire::HOST) {
-                numeric &= byte.is_ascii_digit();
-            } else {
-                break;
-            }
-            end += 1;
-        }
+        let end = wire::run(text, wire::HOST);
+        let (host, rest) = wire::split(text, end);
         // a name may end with the dot of the root
-        let (length, numeric) = if label == end { last } else { (end - label, numeric) };
-        if length == 0 || length > 63 || end > 255 {
+        let name = host.as_bytes().strip_suffix(b".").unwrap_or(host.as_bytes());
+        let mut dot = true;
+        let mut gap = false;
+        for &byte in name {
+            gap |= dot & (byte == b'.');
+            dot = byte == b'.';
+        }
+        // `dot` also holds for nothing at all; only a long name can have a long label
+        if gap || dot || end > 63 && !short_labels(name) {
             return Err(UriError::Host);
         }
-        let (host, rest) = wire::split(text, end);
-        if numeric {
+        if name.last().is_some_and(u8::is_ascii_digit) && numeric_end(name) {
             return host.parse().map(|ip| (Self::V4(ip), rest)).map_err(|_| UriError::Host);
         }
         Ok((Self::Name(host), rest))
@@ -118,6 +109,16 @@ impl fmt::Display for Host<'_> {
             Self::V6(ip) => write!(f, "[{ip}]"),
         }
     }
+}
+
+/// The limits of DNS: 63 bytes a label, 255 in all.
+fn short_labels(name: &[u8]) -> bool {
+    name.len() <= 255 && name.split(|&b| b == b'.').all(|label| label.len() <= 63)
+}
+
+/// True if the last label is a number, which no top-level domain is: the text is an address then, or nothing.
+fn numeric_end(name: &[u8]) -> bool {
+    name.rsplit(|&b| b == b'.').next().is_some_and(|label| label.iter().all(u8::is_ascii_digit))
 }
 
 /// Reads `host[:port]` at the front of `text` and gives back what follows.
