@@ -48,7 +48,7 @@ impl<'a> Host<'a> {
         let mut dot = true;
         let mut gap = false;
         for &byte in name {
-            gap |= dot & (byte == b'.');
+            gap |= dot && byte == b'.';
             dot = byte == b'.';
         }
         // `dot` also holds for nothing at all; only a long name can have a long label
