@@ -47,7 +47,7 @@ impl Baresip {
         let user = &plan.user;
         let folder = lab.folder(&format!("baresip-{user}"))?;
         // It also listens for TLS, one port above.
-        let (sip_port, control_port) = (ports::free_pair()?, ports::free()?);
+        let (sip_port, control_port) = (ports::free_run(2)?, ports::free()?);
         let config = format!(
             "sip_listen 127.0.0.1:{sip_port}\nctrl_tcp_listen 127.0.0.1:{control_port}\n\
              module_path {}\nmodule g711.so\nmodule_tmp account.so\nmodule_app contact.so\n\

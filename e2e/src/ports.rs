@@ -38,20 +38,22 @@ pub fn free() -> Result<u16> {
     bail!("no free port between {FIRST} and {}", FIRST + COUNT)
 }
 
-/// Gives a port whose successor is free and claimed too: some programs take both.
+/// Gives the first of `count` ports in a row that are all free and claimed: some programs take several.
 ///
 /// # Errors
 ///
 /// As [`free`].
-pub fn free_pair() -> Result<u16> {
-    let mut port = free()?;
-    loop {
+pub fn free_run(count: u16) -> Result<u16> {
+    let mut first = free()?;
+    let mut last = first;
+    while last - first + 1 < count {
         let next = free()?;
-        if next == port + 1 {
-            return Ok(port);
+        if next != last + 1 {
+            first = next;
         }
-        port = next;
+        last = next;
     }
+    Ok(first)
 }
 
 /// Whether nothing listens on the port on loopback.

@@ -125,7 +125,8 @@ impl Sipp {
         command.arg("-sf").arg(scenario);
         command.args(["-i", &plan.local, "-bind_local", "-p", &port.to_string()]);
         command.args(["-ci", "127.0.0.1", "-cp", &ports::free()?.to_string()]);
-        command.args(["-mp", &ports::free()?.to_string()]);
+        // Sound and pictures, which no scenario has, get two ports each all the same.
+        command.args(["-mp", &ports::free_run(4)?.to_string()]);
         command.args(["-t", if plan.tcp { "t1" } else { "u1" }]);
         command.args(["-m", &plan.calls.to_string(), "-nostdin", "-timeout_error"]);
         command.args(["-timeout", &format!("{}s", plan.limit.as_secs())]);

@@ -39,6 +39,22 @@ async fn a_chat_user_reads_why_the_partner_refused() {
     .await;
 }
 
+// I-19
+#[tokio::test]
+async fn group_chat_with_a_sip_user_is_not_implemented() {
+    scenario("groupchat", async |lab| -> Result<()> {
+        let port = ports::free()?;
+        let (prosody, realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+        let corp = Corp::start(lab, prosody, realm.partner(Partner::standard("partner.example", "UDP", port))).await?;
+        let juliet = corp.online("juliet").await?;
+        let id = juliet.message("groupchat", "ana@partner.example", "hello all").await?;
+        let error = juliet.wait("the error", |r| r.kind() == "error" && r.attribute("id") == id).await?;
+        ensure!(error.error().is_some_and(|e| e.0 == "cancel" && e.1 == "feature-not-implemented"), "{error:?}");
+        Ok(())
+    })
+    .await;
+}
+
 // E-03, E-07
 #[tokio::test]
 async fn a_sip_user_is_told_that_our_server_is_away() {
