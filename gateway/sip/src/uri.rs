@@ -119,24 +119,21 @@ impl<'a> Uri<'a> {
             }
             return Ok(uri);
         }
-        let rest = match wire::split_once(rest, b'@') {
-            Some((userinfo, rest)) => {
-                let (user, password) = match wire::split_once(userinfo, b':') {
-                    Some((user, password)) => (user, Some(password)),
-                    None => (userinfo, None),
-                };
-                if user.is_empty() || !escape::valid(user) || !password.is_none_or(escape::valid) {
-                    return Err(UriError::User);
-                }
+        let (user, behind) = wire::split(rest, wire::run(rest, wire::USER));
+        let rest = match behind.strip_prefix('@') {
+            // most users have no password and no escape
+            Some(rest) if !user.is_empty() => {
                 uri.user = Some(user);
-                uri.password = password;
                 rest
             }
-            None => rest,
+            _ => uri.userinfo(rest)?,
         };
         let (host, port, rest) = host::host_port(rest)?;
         uri.host = Some(host);
         uri.port = port;
+        if rest.is_empty() {
+            return Ok(uri);
+        }
         let (params, headers) = match wire::split_once(rest, b'?') {
             Some((params, headers)) => (params, Some(headers)),
             None => (rest, None),
@@ -146,6 +143,21 @@ impl<'a> Uri<'a> {
             uri.headers = check_headers(headers)?;
         }
         Ok(uri)
+    }
+
+    /// Takes user and password, if an `@` says that they are there, and gives back what follows.
+    fn userinfo(&mut self, text: &'a str) -> Result<&'a str, UriError> {
+        let Some((userinfo, rest)) = wire::split_once(text, b'@') else { return Ok(text) };
+        let (user, password) = match wire::split_once(userinfo, b':') {
+            Some((user, password)) => (user, Some(password)),
+            None => (userinfo, None),
+        };
+        if user.is_empty() || !escape::valid(user) || !password.is_none_or(escape::valid) {
+            return Err(UriError::User);
+        }
+        self.user = Some(user);
+        self.password = password;
+        Ok(rest)
     }
 
     /// A URI none of whose parts are known.

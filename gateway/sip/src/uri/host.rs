@@ -41,18 +41,20 @@ impl<'a> Host<'a> {
             let (inner, rest) = wire::split_once(wire::after(text, 1), b']').ok_or(UriError::Host)?;
             return inner.parse().map(|ip| (Self::V6(ip), rest)).map_err(|_| UriError::Host);
         }
-        let end = wire::run(text, wire::HOST);
+        let (mut end, mut dot, mut gap) = (0, true, false);
+        for &byte in bytes {
+            if !wire::is(byte, wire::HOST) {
+                break;
+            }
+            gap |= dot && byte == b'.';
+            dot = byte == b'.';
+            end += 1;
+        }
         let (host, rest) = wire::split(text, end);
         // a name may end with the dot of the root
         let name = host.as_bytes().strip_suffix(b".").unwrap_or(host.as_bytes());
-        let mut dot = true;
-        let mut gap = false;
-        for &byte in name {
-            gap |= dot && byte == b'.';
-            dot = byte == b'.';
-        }
-        // `dot` also holds for nothing at all; only a long name can have a long label
-        if gap || dot || end > 63 && !short_labels(name) {
+        // only a long name can have a long label
+        if gap || name.is_empty() || end > 63 && !short_labels(name) {
             return Err(UriError::Host);
         }
         if name.last().is_some_and(u8::is_ascii_digit) && numeric_end(name) {
