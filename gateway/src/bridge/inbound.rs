@@ -11,6 +11,7 @@ use isthmus_model::{Address, Domain, PairId, Protocol};
 use isthmus_policy::{Gate, Proof, Sender};
 use isthmus_sip::endpoint::{ServerTxId, checks};
 use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, WriteError};
+use tracing::Instrument as _;
 
 use super::Bridge;
 use crate::dns::Discovery;
@@ -170,15 +171,28 @@ impl Bridge {
         let bridge = Arc::clone(self);
         let (tx, request, tag) = (incoming.tx, incoming.request.clone(), incoming.to_tag.clone());
         let pair = incoming.pair;
+        // One span for a transaction, across both edges. Addresses stay out of it.
+        let span = tracing::info_span!(
+            "sip_request",
+            method = request.method().as_str(),
+            local = %incoming.local.bare.domain,
+            remote = %incoming.remote.bare.domain,
+        );
         let submitted = match (request.method(), incoming.in_dialog()) {
-            (Method::Subscribe, _) => self.lanes.submit(pair, async move { bridge.sip_subscribe(incoming).await }),
-            (Method::Notify, true) => self.lanes.submit(pair, async move { bridge.sip_notify(incoming).await }),
-            (Method::Message, false) => self.lanes.submit(pair, async move { bridge.sip_message(incoming).await }),
+            (Method::Subscribe, _) => {
+                self.lanes.submit(pair, async move { bridge.sip_subscribe(incoming).await }.instrument(span))
+            }
+            (Method::Notify, true) => {
+                self.lanes.submit(pair, async move { bridge.sip_notify(incoming).await }.instrument(span))
+            }
+            (Method::Message, false) => {
+                self.lanes.submit(pair, async move { bridge.sip_message(incoming).await }.instrument(span))
+            }
             (Method::Message, true) => {
-                self.lanes.submit(pair, async move { bridge.sip_session_message(incoming).await })
+                self.lanes.submit(pair, async move { bridge.sip_session_message(incoming).await }.instrument(span))
             }
             (Method::Invite, _) | (Method::Bye | Method::Info | Method::Options, true) => {
-                self.lanes.submit(pair, async move { bridge.sip_session(incoming).await })
+                self.lanes.submit(pair, async move { bridge.sip_session(incoming).await }.instrument(span))
             }
             (Method::Notify | Method::Bye | Method::Info, false) => {
                 let answer = SipAnswer::new(StatusCode::CALL_DOES_NOT_EXIST);

@@ -18,6 +18,8 @@ use isthmus_xmpp::payload::Receipt;
 use isthmus_xmpp::stanza::{IqKind, MessageType};
 use isthmus_xmpp::{ErrorCondition, Iq, Message as MessageStanza, Stanza, StanzaError, jid};
 
+use tracing::Instrument as _;
+
 use super::Bridge;
 use super::delivery::Letter;
 use super::inbound::Incoming;
@@ -219,7 +221,10 @@ impl Bridge {
         let lane = PairId::of(&users.remote, &users.remote);
         let bridge = Arc::clone(self);
         let (sender, from, waiting) = (users.clone(), from.clone(), message.clone());
-        let submitted = self.lanes.submit(lane, async move { bridge.send_pager(sender, from, waiting).await });
+        let span =
+            tracing::info_span!("stanza", kind = "message", local = %users.local.domain, remote = %users.remote.domain);
+        let work = async move { bridge.send_pager(sender, from, waiting).await };
+        let submitted = self.lanes.submit(lane, work.instrument(span));
         if submitted.is_err() {
             let error = StanzaError::new(ErrorCondition::ResourceConstraint).with_text("too many messages are waiting");
             refuse(error, "queue_full");
