@@ -65,6 +65,7 @@ async fn two_phones_behind_kamailio_watch_and_message_each_other() {
 }
 
 #[tokio::test]
+#[ignore = "issue 3: Kamailio may send its NOTIFY before the 200, which this SIPp script does not take yet"]
 async fn sipp_watches_and_writes_to_users_of_kamailio() {
     scenario("sipp-kamailio", async |lab| -> Result<()> {
         let kamailio = Kamailio::partner(lab, &PartnerPlan::new("sip:127.0.0.1:9")).await?;
