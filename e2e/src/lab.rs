@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use tokio::sync::Semaphore;
 
 /// How often a condition is looked at while one waits for it.
 const POLL: Duration = Duration::from_millis(10);
 /// Lines of each log that a failing scenario prints.
 const TAIL_LINES: usize = 60;
+
+/// How many scenarios one test program runs at a time, however many cores there are.
+static SLOTS: Semaphore = Semaphore::const_new(4);
 
 /// The temporary folder of one scenario; every peer keeps its files and log in it.
 ///
@@ -104,6 +108,7 @@ pub async fn scenario<F>(name: &str, body: F)
 where
     F: AsyncFnOnce(&Lab) -> Result<()>,
 {
+    let _slot = SLOTS.acquire().await;
     let outcome = match Lab::new(name) {
         Ok(lab) => match body(&lab).await {
             Ok(()) => Ok(()),
