@@ -2,7 +2,7 @@
 //! (interworking specification §5.1 to §5.8).
 //!
 //! A pair has one session that both sides use. It may consist of several dialogs for a while: ours that crossed the
-//! peer's, an older one beside a newer one, one that is being closed. [`Call`](record::Call) is such a dialog.
+//! peer's, an older one beside a newer one, one that is being closed. A `Call` is such a dialog.
 //!
 //! [`Session`] is sans-io: one input, then take [`Session::poll_output`] until `None`, then store
 //! [`Session::record`] before the outputs are performed, and come back at [`Session::next_deadline`]. Who may talk to
