@@ -315,7 +315,7 @@ async fn tell_stanza(user: &XmppClient, stanza: &Received) -> Result<()> {
         }
         ("message", kind) if kind != "error" => {
             if let Some(body) = stanza.body() {
-                println!("  {from} -> {me}  \"{}\"", body.trim_end());
+                println!("  {from} -> {me}  \"{body}\"");
             }
         }
         _ => {}
