@@ -77,7 +77,17 @@ impl MemoryStore {
     ///
     /// Any [`OpenError`]. A journal that is there stays as it was then.
     pub fn open(limits: Limits, clock: Arc<dyn Clock>, dir: &Path) -> Result<Self, OpenError> {
-        let Loaded { journal, decisions } = Journal::open(dir, &limits, &*clock)?;
+        let loaded = Journal::open(dir, &limits, &*clock)?;
+        Self::start(loaded, limits, clock).map_err(|source| OpenError::Io {
+            action: "start the writer for",
+            path: dir.to_path_buf(),
+            source,
+        })
+    }
+
+    /// Takes over what a journal held, and starts its writer.
+    fn start(loaded: Loaded, limits: Limits, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
+        let Loaded { journal, decisions } = loaded;
         let mut state = State::default();
         state.pending = Some(Pending::default());
         for (key, entry) in decisions {
@@ -88,8 +98,7 @@ impl MemoryStore {
         let shared = Arc::clone(&store.shared);
         let thread = std::thread::Builder::new()
             .name("isthmus-journal".to_owned())
-            .spawn(move || journal.run(&shared, &sender))
-            .map_err(|source| OpenError::Io { action: "start the writer for", path: dir.to_path_buf(), source })?;
+            .spawn(move || journal.run(&shared, &sender))?;
         store.writer = Some(Writer { thread: Some(thread), progress });
         Ok(store)
     }

@@ -316,6 +316,23 @@ async fn a_disk_that_fails_is_reported_and_heals_without_a_restart() {
 }
 
 #[tokio::test]
+async fn after_a_failed_write_the_file_is_written_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut loaded = Journal::open(dir.path(), &Limits::default(), &clock()).unwrap();
+    // A file that refuses every write.
+    loaded.journal.file = File::open(dir.path().join(FILE)).unwrap();
+    let store = MemoryStore::start(loaded, Limits::default(), Arc::new(clock())).unwrap();
+    let error = try_put(&store, list(0), "first", Lifetime::Durable).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
+    assert_eq!(store.health().await.state, HealthState::Degraded);
+    put(&store, list(1), "second", Lifetime::Durable).await;
+    put(&store, list(2), "third", Lifetime::Durable).await;
+    assert_eq!(store.health().await.state, HealthState::Ready);
+    let crashed = open(crash(dir.path()).path()).unwrap();
+    assert_eq!(contents(&crashed, 3).await, some(&["first", "second", "third"]));
+}
+
+#[tokio::test]
 async fn files_are_for_their_owner_only() {
     use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
