@@ -177,7 +177,7 @@ impl Batch {
         self
     }
 
-    /// Puts work into a queue, behind what is there.
+    /// Puts work into a queue, behind what is there. In a durable queue it is durable when the commit returns.
     pub fn enqueue(&mut self, queue: QueueName, bytes: impl Into<Bytes>, lifetime: Duration) -> &mut Self {
         self.enqueues.push(Enqueue { queue, bytes: bytes.into(), lifetime });
         self

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use compact_str::{CompactString, format_compact};
-use isthmus_model::{BareAddress, PairId};
+use isthmus_model::{BareAddress, Domain, PairId};
 
 /// What a record is about. The codes and prefixes are written into stores: they are never given a new meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -235,7 +235,7 @@ impl Key {
     }
 
     /// What was learned about a peer domain.
-    pub fn peer(domain: &isthmus_model::Domain) -> Self {
+    pub fn peer(domain: &Domain) -> Self {
         Self::new(Kind::Peer, Slot::named(domain.as_str()), "")
     }
 
@@ -379,7 +379,35 @@ impl LeaseName {
     }
 }
 
+/// The class of the queues whose items survive the process.
+const LETTERS: &str = "letters";
+
 impl QueueName {
+    /// Messages that were accepted from a partner and are not confirmed by the local server yet. Durable.
+    ///
+    /// `component` is the name of the link that carries them. Whoever holds the link's lease consumes it.
+    pub fn letters(local: &Domain, component: &Domain) -> Self {
+        Self::new(LETTERS, Slot::named(&format_compact!("{local},{component}")), "")
+    }
+
+    /// Tells whether items survive the process where the store has a place for that, like users' decisions.
+    pub fn is_durable(&self) -> bool {
+        self.class == LETTERS
+    }
+
+    /// Puts the name of a durable queue together from its parts, for backends that stored them apart.
+    pub fn durable_from_parts(slot: &str, name: &str) -> Option<Self> {
+        if slot.is_empty() || slot.contains(['{', '}']) {
+            return None;
+        }
+        Some(Self { class: LETTERS, slot: Slot(CompactString::from(slot)), name: CompactString::from(name) })
+    }
+
+    /// Returns the part that tells apart the queues of one class and slot, often empty.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What waits to be sent for a pair.
     pub fn pair(pair: &PairId) -> Self {
         Self::new("out", Slot::pair(pair), "")
@@ -433,6 +461,17 @@ mod tests {
         for bad in ["", "pol", "pol:{", "pol:{}", "pol:{a}b", "pol:{a}:", "zzz:{a}", "pol:{a{b}"] {
             assert_eq!(Key::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn only_letters_are_durable_and_their_name_is_frozen() {
+        let domain = |name| Domain::parse(name).unwrap();
+        let letters = QueueName::letters(&domain("corp.example"), &domain("partner.example"));
+        assert_eq!(letters.to_string(), "letters:{corp.example,partner.example}");
+        assert!(letters.is_durable());
+        assert_eq!(QueueName::durable_from_parts(letters.slot().as_str(), letters.name()), Some(letters));
+        assert_eq!(QueueName::durable_from_parts("a}b", ""), None);
+        assert!(!QueueName::pod("sip-0").is_durable());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The embedded backend: one process, no server.
 //!
-//! Everything is in memory under one lock. With a state directory users' decisions are also in a journal
-//! there, and a commit that changes one returns when the change is on the disk; all else is lost with the
-//! process and comes back with the next refresh. One directory serves one process.
+//! Everything is in memory under one lock. With a state directory users' decisions and the items of durable queues
+//! are also in a journal there, and a commit that changes one returns when the change is on the disk; all else is
+//! lost with the process and comes back with the next refresh. One directory serves one process.
 
 use std::path::Path;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use isthmus_model::EpochMillis;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use self::journal::{Journal, Loaded, Pending, Progress};
+use self::journal::{Content, Journal, Loaded, Pending, Progress};
 pub use self::limits::Limits;
 use self::state::State;
 use self::wakes::Wakes;
@@ -56,7 +56,7 @@ struct Writer {
     progress: watch::Receiver<Progress>,
 }
 
-/// A store in memory, optionally with a journal of users' decisions.
+/// A store in memory, optionally with a journal of users' decisions and the items of durable queues.
 ///
 /// Dropping it waits until the journal is written.
 pub struct MemoryStore {
@@ -71,7 +71,7 @@ impl MemoryStore {
         Self::build(State::default(), limits, clock)
     }
 
-    /// Makes a store whose users' decisions are kept in `dir`. Reads the journal, so it blocks.
+    /// Makes a store whose users' decisions and durable queues are kept in `dir`. Reads the journal, so it blocks.
     ///
     /// # Errors
     ///
@@ -87,11 +87,14 @@ impl MemoryStore {
 
     /// Takes over what a journal held, and starts its writer.
     fn start(loaded: Loaded, limits: Limits, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        let Loaded { journal, decisions } = loaded;
+        let Loaded { journal, content: Content { decisions, items } } = loaded;
         let mut state = State::default();
         state.pending = Some(Pending::default());
         for (key, entry) in decisions {
             state.insert(key, entry);
+        }
+        for ((queue, id), item) in items {
+            state.insert_item(queue, id, item);
         }
         let mut store = Self::build(state, limits, clock);
         let (sender, progress) = watch::channel(Progress::default());
@@ -144,7 +147,7 @@ impl MemoryStore {
             None => {
                 findings.push(Finding {
                     reason: "StateNotDurable",
-                    message: "users' decisions are lost when the process ends".to_owned(),
+                    message: "users' decisions and accepted messages are lost when the process ends".to_owned(),
                     remedy: "give a state directory on a disk that stays, or configure a state store".to_owned(),
                 });
                 None
@@ -156,7 +159,7 @@ impl MemoryStore {
             state = HealthState::Degraded;
             findings.push(Finding {
                 reason: "JournalFailing",
-                message: format!("users' decisions cannot be written: {failure}"),
+                message: format!("users' decisions and accepted messages cannot be written: {failure}"),
                 remedy: "make room on the disk of the state directory, or repair it".to_owned(),
             });
         }

@@ -6,6 +6,10 @@
 //! takes over at once. What the consumer before it took and did not acknowledge comes again, first things
 //! first, with a higher `attempt`. The end of a hold wakes nobody: who wants to take over without a newer
 //! token looks again after it.
+//!
+//! Items of a durable queue ([`crate::QueueName::is_durable`]) are kept like users' decisions: when the commit
+//! returns they survive the process, as far as the store survives it. Items of other queues may be lost with it.
+//! `attempt` may begin again at 1 after that.
 
 use bytes::Bytes;
 use isthmus_model::EpochMillis;

@@ -33,7 +33,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
     fn read<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Vec<Option<Record>>>;
 
-    /// Makes one atomic change. When it returns, decisions in it are durable.
+    /// Makes one atomic change. When it returns, decisions and items of durable queues in it are durable.
     ///
     /// Checked in this order, and the first failure is the error: the batch against the rules and limits on
     /// one thing, the fences, the conditions in order, the limits on the whole.

@@ -1,6 +1,7 @@
-//! The journal: users' decisions in a file, so that the embedded store keeps them over a restart.
+//! The journal: users' decisions and the items of durable queues in a file, so that the embedded store keeps them
+//! over a restart.
 //!
-//! A commit that changes a decision waits until the change is on the disk. Changes that come while the disk
+//! A commit that changes one of these waits until the change is on the disk. Changes that come while the disk
 //! is busy share the next sync. The file is written anew at each start and when it has grown to four times
 //! of what lives; the new file takes the old one's place only when it is complete.
 //!
@@ -20,10 +21,12 @@ use tokio::sync::watch;
 use self::format::{FRAME_HEADER, FrameHeader, HEADER, HeaderRead, MAX_FRAME, ReadOp, Salt};
 use super::Shared;
 use super::limits::Limits;
+use super::queues::Kept;
 use super::records::Entry;
 use crate::clock::Clock;
 use crate::error::OpenError;
-use crate::key::Key;
+use crate::key::{Key, QueueName};
+use crate::queue::ItemId;
 
 mod format;
 
@@ -100,7 +103,21 @@ pub(super) struct Journal {
 /// What a journal held.
 pub(super) struct Loaded {
     pub(super) journal: Journal,
+    pub(super) content: Content,
+}
+
+/// What lives in a journal.
+#[derive(Debug, Default)]
+pub(super) struct Content {
     pub(super) decisions: BTreeMap<Key, Entry>,
+    pub(super) items: BTreeMap<(QueueName, ItemId), Kept>,
+}
+
+impl Content {
+    fn retain_live(&mut self, now: isthmus_model::EpochMillis) {
+        self.decisions.retain(|_, entry| entry.is_live(now));
+        self.items.retain(|_, item| item.expires_at > now);
+    }
 }
 
 impl Journal {
@@ -119,17 +136,15 @@ impl Journal {
             Err(TryLockError::Error(source)) => return Err(io("lock", &lock_path)(source)),
         }
         let path = dir.join(FILE);
-        let mut decisions = match File::open(&path) {
+        let mut content = match File::open(&path) {
             Ok(file) => load(&path, file, limits)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Content::default(),
             Err(error) => return Err(io("open", &path)(error)),
         };
-        let now = clock.now();
-        decisions.retain(|_, entry| entry.is_live(now));
-        let snapshot: Vec<_> = decisions.iter().map(|(key, entry)| (key.clone(), entry.clone())).collect();
-        let (file, salt, number, len) = write_anew(dir, &snapshot).map_err(io("write", &path))?;
+        content.retain_live(clock.now());
+        let (file, salt, number, len) = write_anew(dir, &content).map_err(io("write", &path))?;
         let journal = Self { dir: dir.to_path_buf(), file, salt, number, len, fresh_len: len, _lock: lock };
-        Ok(Loaded { journal, decisions })
+        Ok(Loaded { journal, content })
     }
 
     /// Writes what is committed until the store is dropped. Runs on a thread of its own, since syncing blocks.
@@ -149,12 +164,12 @@ impl Journal {
             }
             let anew = broken || self.has_outgrown(&shared.limits);
             // What lives includes what waits, so one or the other is written.
-            let snapshot: Vec<_> = if anew {
-                let now = shared.clock.now();
-                let live = state.decisions().filter(|(_, entry)| entry.is_live(now));
-                live.map(|(key, entry)| (key.clone(), entry.clone())).collect()
+            let snapshot = if anew {
+                let mut content = state.durable();
+                content.retain_live(shared.clock.now());
+                content
             } else {
-                Vec::new()
+                Content::default()
             };
             let Some(pending) = &mut state.pending else { return };
             let (payload, through) = if anew {
@@ -178,7 +193,7 @@ impl Journal {
             match result {
                 Ok(()) if broken => {
                     broken = false;
-                    tracing::info!(dir = %self.dir.display(), "journal of users' decisions works again");
+                    tracing::info!(dir = %self.dir.display(), "journal of users' decisions and accepted messages works again");
                 }
                 Ok(()) => {}
                 Err(error) => {
@@ -186,7 +201,7 @@ impl Journal {
                     tracing::error!(
                         dir = %self.dir.display(),
                         %error,
-                        "cannot write the journal of users' decisions; make room or repair the disk"
+                        "cannot write the journal of users' decisions and accepted messages; make room or repair the disk"
                     );
                 }
             }
@@ -206,7 +221,7 @@ impl Journal {
         Ok(())
     }
 
-    fn write_anew(&mut self, snapshot: &[(Key, Entry)]) -> io::Result<()> {
+    fn write_anew(&mut self, snapshot: &Content) -> io::Result<()> {
         let (file, salt, number, len) = write_anew(&self.dir, snapshot)?;
         (self.file, self.salt, self.number, self.len, self.fresh_len) = (file, salt, number, len, len);
         Ok(())
@@ -221,7 +236,7 @@ fn private() -> OpenOptions {
 }
 
 /// Writes a complete journal and puts it in the place of the old one.
-fn write_anew(dir: &Path, snapshot: &[(Key, Entry)]) -> io::Result<(File, Salt, u64, u64)> {
+fn write_anew(dir: &Path, snapshot: &Content) -> io::Result<(File, Salt, u64, u64)> {
     let salt = RandomState::new().build_hasher().finish().to_be_bytes();
     let new_path = dir.join(NEW_FILE);
     let mut file = private().create(true).truncate(true).open(&new_path)?;
@@ -229,10 +244,18 @@ fn write_anew(dir: &Path, snapshot: &[(Key, Entry)]) -> io::Result<(File, Salt, 
     file.write_all(&header)?;
     let (mut number, mut len) = (0, header.len());
     let mut payload = Vec::new();
-    for (n, (key, entry)) in snapshot.iter().enumerate() {
+    let decisions = snapshot.decisions.iter().map(|(key, entry)| {
         let Entry { version, bytes, expires_at } = entry;
-        Op::Put { key, version: *version, expires_at: *expires_at, bytes }.write(&mut payload);
-        if payload.len() >= FRAME_TARGET || n + 1 == snapshot.len() {
+        Op::Put { key, version: *version, expires_at: *expires_at, bytes }
+    });
+    let items = snapshot.items.iter().map(|((queue, id), item)| {
+        let Kept { bytes, enqueued_at, expires_at } = item;
+        Op::Enqueue { queue, id: *id, enqueued_at: *enqueued_at, expires_at: *expires_at, bytes }
+    });
+    let mut ops = decisions.chain(items).peekable();
+    while let Some(op) = ops.next() {
+        op.write(&mut payload);
+        if payload.len() >= FRAME_TARGET || ops.peek().is_none() {
             let frame = format::frame(salt, number, &payload);
             file.write_all(&frame)?;
             (number, len) = (number + 1, len + frame.len());
@@ -246,7 +269,7 @@ fn write_anew(dir: &Path, snapshot: &[(Key, Entry)]) -> io::Result<(File, Salt, 
 }
 
 /// Reads a journal. A damaged last frame is left out, since its commit was never answered.
-fn load(path: &Path, file: File, limits: &Limits) -> Result<BTreeMap<Key, Entry>, OpenError> {
+fn load(path: &Path, file: File, limits: &Limits) -> Result<Content, OpenError> {
     let io = |source| OpenError::Io { action: "read", path: path.to_path_buf(), source };
     let corrupt = |offset, what| OpenError::Corrupt { file: path.to_path_buf(), offset, what };
     let total = file.metadata().map_err(io)?.len();
@@ -263,7 +286,7 @@ fn load(path: &Path, file: File, limits: &Limits) -> Result<BTreeMap<Key, Entry>
         }
         HeaderRead::Damaged => return Err(corrupt(0, "the header is not that of a journal")),
     };
-    let mut decisions = BTreeMap::new();
+    let mut content = Content::default();
     let mut bytes = 0_usize;
     let mut number = 0;
     let mut offset = u64::try_from(HEADER).unwrap_or(u64::MAX);
@@ -300,11 +323,12 @@ fn load(path: &Path, file: File, limits: &Limits) -> Result<BTreeMap<Key, Entry>
         }
         let ops = format::read_ops(payload).ok_or_else(|| corrupt(offset, "a frame holds no changes"))?;
         for op in ops {
-            apply(&mut decisions, &mut bytes, op);
+            apply(&mut content, &mut bytes, op);
         }
-        for (bound, size, limit) in
-            [(crate::Bound::Records, decisions.len(), limits.records), (crate::Bound::Bytes, bytes, limits.bytes)]
-        {
+        for (bound, size, limit) in [
+            (crate::Bound::Records, content.decisions.len(), limits.records),
+            (crate::Bound::Bytes, bytes, limits.bytes),
+        ] {
             if size > limit {
                 return Err(OpenError::TooMuch { file: path.to_path_buf(), bound, limit });
             }
@@ -312,10 +336,11 @@ fn load(path: &Path, file: File, limits: &Limits) -> Result<BTreeMap<Key, Entry>
         number += 1;
         offset += u64::try_from(chunk.len()).unwrap_or(u64::MAX);
     }
-    Ok(decisions)
+    Ok(content)
 }
 
-fn apply(decisions: &mut BTreeMap<Key, Entry>, total: &mut usize, op: ReadOp) {
+fn apply(content: &mut Content, total: &mut usize, op: ReadOp) {
+    let Content { decisions, items } = content;
     match op {
         ReadOp::Put { key, version, expires_at, bytes } => {
             let entry = Entry { version, bytes, expires_at };
@@ -332,6 +357,18 @@ fn apply(decisions: &mut BTreeMap<Key, Entry>, total: &mut usize, op: ReadOp) {
         ReadOp::Touch { key, expires_at } => {
             if let Some(entry) = decisions.get_mut(&key) {
                 entry.expires_at = expires_at;
+            }
+        }
+        ReadOp::Enqueue { queue, id, enqueued_at, expires_at, bytes } => {
+            let item = Kept { bytes, enqueued_at, expires_at };
+            *total += item.cost(&queue);
+            if let Some(old) = items.insert((queue.clone(), id), item) {
+                *total -= old.cost(&queue);
+            }
+        }
+        ReadOp::Done { queue, id } => {
+            if let Some(old) = items.remove(&(queue.clone(), id)) {
+                *total -= old.cost(&queue);
             }
         }
     }

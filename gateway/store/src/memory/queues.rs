@@ -9,6 +9,8 @@ use isthmus_model::EpochMillis;
 use crate::key::QueueName;
 use crate::queue::{Consumer, Item, ItemId};
 
+use super::records::OVERHEAD;
+
 #[derive(Debug)]
 struct Entry {
     id: ItemId,
@@ -25,6 +27,26 @@ struct Entry {
 struct Queue {
     items: VecDeque<Entry>,
     consumer: Option<Consumer>,
+}
+
+/// An item of a durable queue as the journal keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) bytes: Bytes,
+    pub(super) enqueued_at: EpochMillis,
+    pub(super) expires_at: EpochMillis,
+}
+
+impl Kept {
+    /// Returns what the item counts for against the limit on octets.
+    pub(super) fn cost(&self, queue: &QueueName) -> usize {
+        item_cost(queue, self.bytes.len())
+    }
+}
+
+/// Returns what an item of this size counts for.
+pub(super) fn item_cost(queue: &QueueName, len: usize) -> usize {
+    queue.len() + len + OVERHEAD
 }
 
 /// An item that left its queue.
@@ -68,6 +90,17 @@ impl Queues {
         let entry = Entry { id, bytes, attempt: 0, enqueued_at, expires_at, held_until: None };
         self.queues.entry(name).or_default().items.push_back(entry);
         self.items += 1;
+    }
+
+    /// Lists the items of durable queues, in no order of queues.
+    pub(super) fn durable(&self) -> impl Iterator<Item = ((QueueName, ItemId), Kept)> {
+        self.queues.iter().filter(|(name, _)| name.is_durable()).flat_map(|(name, queue)| {
+            queue.items.iter().map(|entry| {
+                let Entry { id, bytes, enqueued_at, expires_at, .. } = entry;
+                let kept = Kept { bytes: bytes.clone(), enqueued_at: *enqueued_at, expires_at: *expires_at };
+                ((name.clone(), *id), kept)
+            })
+        })
     }
 
     /// Removes an item.

@@ -9,10 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use isthmus_model::EpochMillis;
 
-use super::journal::{Op, Pending};
+use super::journal::{Content, Op, Pending};
 use super::limits::Limits;
-use super::queues::{Gone, Queues};
-use super::records::{Entry, OVERHEAD, Records, cost};
+use super::queues::{Gone, Kept, Queues, item_cost};
+use super::records::{Entry, Records, cost};
 use super::timers::Timers;
 use crate::batch::{Batch, Change, Committed, Condition, Enqueue, Lifetime, TimerChange, Write};
 use crate::error::{Bound, Conflict, StoreError};
@@ -133,9 +133,11 @@ impl State {
             }
         }
         for (queue, id) in acks {
-            self.remove_item(&queue, id);
+            if self.remove_item(&queue, id) && self.pending.is_some() && queue.is_durable() {
+                Op::Done { queue: &queue, id }.write(&mut log);
+            }
         }
-        let items = enqueues.into_iter().map(|enqueue| self.enqueue(enqueue, now)).collect();
+        let items = enqueues.into_iter().map(|enqueue| self.enqueue(enqueue, now, &mut log)).collect();
         let records = reads.iter().map(|key| self.records.live(key, now).map(Entry::to_record)).collect();
         if let Some(pending) = self.pending.as_mut().filter(|_| !log.is_empty()) {
             after.journal = Some(pending.push(log));
@@ -290,14 +292,24 @@ impl State {
         }
     }
 
-    fn enqueue(&mut self, enqueue: Enqueue, now: EpochMillis) -> ItemId {
+    fn enqueue(&mut self, enqueue: Enqueue, now: EpochMillis, log: &mut Vec<u8>) -> ItemId {
         let Enqueue { queue, bytes, lifetime } = enqueue;
-        self.item += 1;
-        let (id, expires_at) = (ItemId(self.item), now.plus(lifetime));
+        let (id, expires_at) = (ItemId(self.item + 1), now.plus(lifetime));
+        if self.pending.is_some() && queue.is_durable() {
+            Op::Enqueue { queue: &queue, id, enqueued_at: now, expires_at, bytes: &bytes }.write(log);
+        }
+        let bytes = Bytes::copy_from_slice(&bytes);
+        self.insert_item(queue, id, Kept { bytes, enqueued_at: now, expires_at });
+        id
+    }
+
+    /// Puts an item behind what its queue holds, with all its bookkeeping. Its number is above theirs.
+    pub(super) fn insert_item(&mut self, queue: QueueName, id: ItemId, item: Kept) {
+        let Kept { bytes, enqueued_at, expires_at } = item;
+        self.item = self.item.max(id.0);
         self.bytes += item_cost(&queue, bytes.len());
         self.remember(Some(expires_at), Ends::Item(queue.clone(), id));
-        self.queues.push(queue, id, Bytes::copy_from_slice(&bytes), now, expires_at);
-        id
+        self.queues.push(queue, id, bytes, enqueued_at, expires_at);
     }
 
     fn remove_item(&mut self, queue: &QueueName, id: ItemId) -> bool {
@@ -397,9 +409,12 @@ impl State {
         self.leases.get(name).filter(|holder| holder.expires_at > now).cloned()
     }
 
-    /// Lists the decisions, in no order.
-    pub(super) fn decisions(&self) -> impl Iterator<Item = (&Key, &Entry)> {
-        self.records.decisions()
+    /// Copies everything that the journal keeps.
+    pub(super) fn durable(&self) -> Content {
+        Content {
+            decisions: self.records.decisions().map(|(key, entry)| (key.clone(), entry.clone())).collect(),
+            items: self.queues.durable().collect(),
+        }
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -425,10 +440,6 @@ fn end_of(lifetime: Lifetime, now: EpochMillis) -> Option<EpochMillis> {
         Lifetime::For(duration) => Some(now.plus(duration)),
         Lifetime::Durable => None,
     }
-}
-
-fn item_cost(queue: &QueueName, len: usize) -> usize {
-    queue.len() + len + OVERHEAD
 }
 
 fn at_most(bound: Bound, size: usize, limit: usize) -> Result<(), StoreError> {

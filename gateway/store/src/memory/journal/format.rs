@@ -6,19 +6,20 @@
 //! and the payload, a sequence of CBOR arrays, one for each change.
 //!
 //! Each frame is synced before the next is written, so a crash can only damage the last one. The salt keeps
-//! stored content from passing for a frame.
+//! stored content from passing for a frame. Format 2 added the items of durable queues; all else is as in format 1.
 
 use bytes::Bytes;
 use isthmus_model::EpochMillis;
 use minicbor::{Decoder, Encoder};
 
-use crate::key::{Key, Kind};
+use crate::key::{Key, Kind, QueueName};
+use crate::queue::ItemId;
 
 const MAGIC: &[u8; 8] = b"ISTHMUSJ";
 const MARKER: &[u8; 4] = b"IJF1";
 
 /// The format that this release writes, and the newest that it reads.
-pub(super) const FORMAT: u16 = 1;
+pub(super) const FORMAT: u16 = 2;
 /// The length of the file's header.
 pub(super) const HEADER: usize = 24;
 /// The length of a frame's header.
@@ -120,6 +121,8 @@ pub(in crate::memory) enum Op<'a> {
     Put { key: &'a Key, version: u64, expires_at: Option<EpochMillis>, bytes: &'a [u8] },
     Delete { key: &'a Key },
     Touch { key: &'a Key, expires_at: Option<EpochMillis> },
+    Enqueue { queue: &'a QueueName, id: ItemId, enqueued_at: EpochMillis, expires_at: EpochMillis, bytes: &'a [u8] },
+    Done { queue: &'a QueueName, id: ItemId },
 }
 
 /// One change, as it was read.
@@ -128,6 +131,8 @@ pub(super) enum ReadOp {
     Put { key: Key, version: u64, expires_at: Option<EpochMillis>, bytes: Bytes },
     Delete { key: Key },
     Touch { key: Key, expires_at: Option<EpochMillis> },
+    Enqueue { queue: QueueName, id: ItemId, enqueued_at: EpochMillis, expires_at: EpochMillis, bytes: Bytes },
+    Done { queue: QueueName, id: ItemId },
 }
 
 impl Op<'_> {
@@ -138,23 +143,43 @@ impl Op<'_> {
     }
 
     fn encode(&self, e: &mut Encoder<&mut Vec<u8>>) -> Result<(), minicbor::encode::Error<std::convert::Infallible>> {
-        let (code, key, parts) = match self {
-            Op::Put { key, .. } => (1, key, 7),
-            Op::Delete { key } => (2, key, 4),
-            Op::Touch { key, .. } => (3, key, 5),
-        };
-        e.array(parts)?.u8(code)?.u8(key.kind().code())?.str(key.slot().as_str())?.str(key.name())?;
         match self {
-            Op::Put { version, expires_at, bytes, .. } => {
-                e.u64(*version)?.encode(expires_at.map(|at| at.0))?.bytes(bytes)?;
+            Op::Put { key, version, expires_at, bytes } => {
+                record(e, 7, 1, key)?.u64(*version)?.encode(expires_at.map(|at| at.0))?.bytes(bytes)?;
             }
-            Op::Delete { .. } => {}
-            Op::Touch { expires_at, .. } => {
-                e.encode(expires_at.map(|at| at.0))?;
+            Op::Delete { key } => {
+                record(e, 4, 2, key)?;
+            }
+            Op::Touch { key, expires_at } => {
+                record(e, 5, 3, key)?.encode(expires_at.map(|at| at.0))?;
+            }
+            Op::Enqueue { queue, id, enqueued_at, expires_at, bytes } => {
+                item(e, 7, 4, queue, *id)?.u64(enqueued_at.0)?.u64(expires_at.0)?.bytes(bytes)?;
+            }
+            Op::Done { queue, id } => {
+                item(e, 4, 5, queue, *id)?;
             }
         }
         Ok(())
     }
+}
+
+type Encoded<'e, 'a> = Result<&'e mut Encoder<&'a mut Vec<u8>>, minicbor::encode::Error<std::convert::Infallible>>;
+
+/// Begins the change of a record.
+fn record<'e, 'a>(e: &'e mut Encoder<&'a mut Vec<u8>>, parts: u64, code: u8, key: &Key) -> Encoded<'e, 'a> {
+    e.array(parts)?.u8(code)?.u8(key.kind().code())?.str(key.slot().as_str())?.str(key.name())
+}
+
+/// Begins the change of an item.
+fn item<'e, 'a>(
+    e: &'e mut Encoder<&'a mut Vec<u8>>,
+    parts: u64,
+    code: u8,
+    queue: &QueueName,
+    id: ItemId,
+) -> Encoded<'e, 'a> {
+    e.array(parts)?.u8(code)?.str(queue.slot().as_str())?.str(queue.name())?.u64(id.0)
 }
 
 /// Reads all changes of a payload; `None` when it is not one.
@@ -170,6 +195,9 @@ pub(super) fn read_ops(payload: &[u8]) -> Option<Vec<ReadOp>> {
 fn read_op(d: &mut Decoder<'_>) -> Option<ReadOp> {
     let parts = d.array().ok()??;
     let code = d.u8().ok()?;
+    if matches!(code, 4 | 5) {
+        return read_item_op(d, code, parts);
+    }
     let kind = Kind::from_code(d.u8().ok()?)?;
     let slot = d.str().ok()?;
     let key = Key::from_parts(kind, slot, d.str().ok()?)?;
@@ -181,6 +209,20 @@ fn read_op(d: &mut Decoder<'_>) -> Option<ReadOp> {
         }
         (2, 4) => Some(ReadOp::Delete { key }),
         (3, 5) => Some(ReadOp::Touch { key, expires_at: d.decode::<Option<u64>>().ok()?.map(EpochMillis) }),
+        _ => None,
+    }
+}
+
+fn read_item_op(d: &mut Decoder<'_>, code: u8, parts: u64) -> Option<ReadOp> {
+    let slot = d.str().ok()?;
+    let queue = QueueName::durable_from_parts(slot, d.str().ok()?)?;
+    let id = ItemId(d.u64().ok()?);
+    match (code, parts) {
+        (4, 7) => {
+            let (enqueued_at, expires_at) = (EpochMillis(d.u64().ok()?), EpochMillis(d.u64().ok()?));
+            Some(ReadOp::Enqueue { queue, id, enqueued_at, expires_at, bytes: Bytes::copy_from_slice(d.bytes().ok()?) })
+        }
+        (5, 4) => Some(ReadOp::Done { queue, id }),
         _ => None,
     }
 }
@@ -250,11 +292,30 @@ mod tests {
         assert_eq!(ops, [put, ReadOp::Touch { key: key.clone(), expires_at: None }, ReadOp::Delete { key }]);
 
         let written = header(SALT);
-        assert_eq!(&written[..20], b"ISTHMUSJ\x00\x01\x00\x00saltsalt");
+        assert_eq!(&written[..20], b"ISTHMUSJ\x00\x02\x00\x00saltsalt");
         assert_eq!(read_header(written.as_slice().try_into().unwrap()), HeaderRead::Ours(SALT));
+        // What version 0.1.0 wrote stays readable.
+        let mut former = b"ISTHMUSJ\x00\x01\x00\x00saltsalt".to_vec();
+        former.extend_from_slice(&crc32(&[&former]).to_be_bytes());
+        assert_eq!(read_header(former.as_slice().try_into().unwrap()), HeaderRead::Ours(SALT));
         let whole = frame(SALT, 3, frozen);
         assert_eq!(&whole[..16], b"IJF1\x00\x00\x00\x49\x00\x00\x00\x00\x00\x00\x00\x03");
         assert_eq!(whole[16..20], 0x25e9_48c5_u32.to_be_bytes());
+    }
+
+    #[test]
+    fn frozen_octets_of_items_are_written_and_read() {
+        let queue = QueueName::durable_from_parts("c,p", "").unwrap();
+        let mut payload = Vec::new();
+        let (enqueued_at, expires_at) = (EpochMillis(10), EpochMillis(1000));
+        Op::Enqueue { queue: &queue, id: ItemId(7), enqueued_at, expires_at, bytes: b"item" }.write(&mut payload);
+        Op::Done { queue: &queue, id: ItemId(7) }.write(&mut payload);
+        let frozen = b"\x87\x04\x63c,p\x60\x07\x0a\x19\x03\xe8\x44item\x84\x05\x63c,p\x60\x07";
+        assert_eq!(payload, frozen);
+        let bytes = Bytes::from_static(b"item");
+        let enqueue = ReadOp::Enqueue { queue: queue.clone(), id: ItemId(7), enqueued_at, expires_at, bytes };
+        assert_eq!(read_ops(frozen).unwrap(), [enqueue, ReadOp::Done { queue, id: ItemId(7) }]);
+        assert_eq!(read_ops(b"\x84\x05\x61{\x60\x07"), None);
     }
 
     #[test]

@@ -176,11 +176,11 @@ async fn a_journal_of_a_newer_release_is_left_alone() {
     drop(open(dir.path()).unwrap());
     let file = dir.path().join(FILE);
     let mut bytes = fs::read(&file).unwrap();
-    bytes[9] = 2;
+    bytes[9] = 3;
     let crc = format::checksum_for_tests(&bytes[..20]).to_be_bytes();
     bytes[20..24].copy_from_slice(&crc);
     fs::write(&file, &bytes).unwrap();
-    assert!(matches!(open(dir.path()).err(), Some(OpenError::Newer { found: 2, known: 1, .. })));
+    assert!(matches!(open(dir.path()).err(), Some(OpenError::Newer { found: 3, known: 2, .. })));
     assert_eq!(fs::read(&file).unwrap(), bytes);
 }
 
@@ -341,4 +341,61 @@ async fn files_are_for_their_owner_only() {
     put(&store, list(0), "content", Lifetime::Durable).await;
     let mode = |path: PathBuf| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(state.join(FILE)), mode(state)), (0o600, 0o700));
+}
+
+fn letters(component: &str) -> QueueName {
+    let domain = |name| isthmus_model::Domain::parse(name).unwrap();
+    QueueName::letters(&domain("corp.example"), &domain(component))
+}
+
+async fn enqueue(store: &MemoryStore, queue: QueueName, item: &str, secs: u64) -> ItemId {
+    let mut batch = Batch::new();
+    batch.enqueue(queue, item.to_owned(), Duration::from_secs(secs));
+    store.commit(batch).await.unwrap().items[0]
+}
+
+async fn take(store: &MemoryStore, queue: &QueueName) -> Vec<(ItemId, String)> {
+    let consumer = crate::Consumer { name: "pod".to_owned(), fence: None };
+    let taken = store.take(queue, &consumer, 100, Duration::from_secs(1)).await.unwrap();
+    taken.into_iter().map(|item| (item.id, String::from_utf8(item.bytes.to_vec()).unwrap())).collect()
+}
+
+#[tokio::test]
+async fn items_of_durable_queues_are_there_after_a_restart_until_they_are_done_or_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let reopen = || MemoryStore::open(Limits::default(), Arc::new(clock.clone()), dir.path()).unwrap();
+    let (ana, bob, volatile) = (letters("ana.example"), letters("bob.example"), QueueName::pod("n0"));
+    let store = reopen();
+    let first = enqueue(&store, ana.clone(), "first", 100).await;
+    let done = enqueue(&store, ana.clone(), "done", 100).await;
+    enqueue(&store, bob.clone(), "brief", 10).await;
+    enqueue(&store, ana.clone(), "last", 100).await;
+    enqueue(&store, volatile.clone(), "gone", 100).await;
+    store.ack(&ana, &[done], None).await.unwrap();
+    let decision = put(&store, list(0), "kept", Lifetime::Durable).await;
+    // As after a crash, then closed and opened, so that what was written anew at the start is read too.
+    let copy = crash(dir.path());
+    let mut crashed = Some(MemoryStore::open(Limits::default(), Arc::new(clock.clone()), copy.path()).unwrap());
+    drop(store);
+    for _ in 0..3 {
+        let store = crashed.take().unwrap_or_else(reopen);
+        let texts: Vec<_> = take(&store, &ana).await;
+        assert_eq!(texts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["first", "last"]);
+        assert_eq!(texts[0].0, first);
+        assert_eq!(take(&store, &bob).await.len(), 1);
+        assert!(take(&store, &volatile).await.is_empty());
+        assert_eq!(store.read(&[list(0)]).await.unwrap()[0].as_ref().unwrap().version, decision);
+        // No number is given again while its item lives.
+        let fresh = enqueue(&store, ana.clone(), "fresh", 100).await;
+        assert!(fresh > texts[1].0, "{fresh:?}");
+        store.ack(&ana, &[fresh], None).await.unwrap();
+    }
+    clock.advance(Duration::from_secs(11));
+    let store = reopen();
+    assert!(take(&store, &bob).await.is_empty());
+    let texts = take(&store, &ana).await;
+    store.ack(&ana, &[texts[0].0, texts[1].0], None).await.unwrap();
+    drop(store);
+    assert!(take(&reopen(), &ana).await.is_empty());
 }
