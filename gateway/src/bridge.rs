@@ -11,6 +11,8 @@ mod message;
 mod presence;
 mod runtime;
 mod session;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::collections::HashMap;
@@ -26,8 +28,8 @@ use isthmus_policy::UserList;
 use isthmus_sip::endpoint::ServerTxId;
 use isthmus_sip::{Message, WriteError};
 use isthmus_store::{Key, Kind, Record, Store, StoreError, record};
-use isthmus_xmpp::Stanza;
 use isthmus_xmpp::component::{BarrierToken, Delivery};
+use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
 use parking_lot::Mutex;
 
 use crate::edge::sip::flow::Flow;
@@ -160,6 +162,17 @@ fn read_list(stored: Option<&Record>) -> Result<UserList, StoreError> {
     let envelope =
         record::decode_as(Kind::User, LIST_FORMAT, &stored.bytes).map_err(|error| corrupt(error.to_string()))?;
     UserList::decode(&envelope.payload).map_err(|error| corrupt(error.to_string()))
+}
+
+/// The error for a user whose request could not be stored; nothing of it left.
+fn not_stored() -> StanzaError {
+    StanzaError::new(ErrorCondition::ResourceConstraint)
+        .with_text("the gateway's state store is not available, so this cannot be stored: try again later")
+}
+
+/// The error for a user for whom too much is waiting.
+fn too_busy() -> StanzaError {
+    StanzaError::new(ErrorCondition::ResourceConstraint).with_text("too much is waiting for this contact")
 }
 
 /// Reads both clocks.

@@ -79,11 +79,11 @@ impl Failure {
 }
 
 /// What one configuration gives the edges.
-struct Prepared {
-    runtime: Runtime,
-    tls: EdgeTls,
-    links: Vec<LinkSpec>,
-    settings: EdgeSettings,
+pub(crate) struct Prepared {
+    pub(crate) runtime: Runtime,
+    pub(crate) tls: EdgeTls,
+    pub(crate) links: Vec<LinkSpec>,
+    pub(crate) settings: EdgeSettings,
 }
 
 /// Runs the gateway until it is told to stop.
@@ -330,7 +330,7 @@ fn admin_address(pool: &Pool) -> SocketAddr {
     SocketAddr::new(ip, pool.admin_port)
 }
 
-fn binding_of(pool: &Pool) -> Binding {
+pub(crate) fn binding_of(pool: &Pool) -> Binding {
     Binding {
         addresses: pool.bind.clone(),
         tls: (!pool.tls_secrets.is_empty()).then_some(pool.ports.sip),
@@ -345,7 +345,7 @@ fn span_export(snapshot: &Snapshot) -> Option<SpanExport> {
 }
 
 /// Derives everything that the edges need, or says what is wrong.
-fn prepare(loaded: &Loaded, pool: &str) -> Result<Prepared, Failure> {
+pub(crate) fn prepare(loaded: &Loaded, pool: &str) -> Result<Prepared, Failure> {
     let snapshot = &loaded.snapshot;
     let pool = snapshot.pool(pool).ok_or_else(|| Failure(format!("no GatewayPool {pool} in the configuration")))?;
     let resolvers = snapshot.federation().map(|federation| federation.resolver.clone()).unwrap_or_default();

@@ -14,7 +14,7 @@ use isthmus_policy::{ListAction, Question, UserList};
 use isthmus_sip::{ResponseWriter, StatusCode, Transport, WriteError};
 use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Retry, StoreError, Timer, record};
 use isthmus_xmpp::stanza::{Presence, PresenceType};
-use isthmus_xmpp::{Stanza, jid};
+use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError, jid};
 
 use super::inbound::Incoming;
 use super::message::read_spelling;
@@ -115,32 +115,44 @@ impl Bridge {
             });
             if decision.access != Access::Allow {
                 self.metrics.refused(decision.cause.label());
-                if event == FromLocal::Subscribe {
-                    let error = isthmus_xmpp::StanzaError::new(isthmus_xmpp::ErrorCondition::NotAllowed);
-                    if let Some(reply) = Stanza::Presence(stanza).error_reply(error) {
-                        self.send_to_local(&users, reply);
-                    }
-                }
-                return;
+                return self.refuse_wish(&users, stanza, StanzaError::new(ErrorCondition::NotAllowed));
             }
         }
         let bridge = Arc::clone(self);
         let lane = users.id();
+        let (busy, wish) = (users.clone(), stanza.clone());
         let submitted = self.lanes.submit(lane, async move {
-            let access = match bridge.presence_access(&users).await {
-                Ok(access) => access,
-                Err(error) => return bridge.store_failed(&error),
-            };
-            let done = bridge
-                .with_pair(&users, |pair, ctx| {
-                    pair.handle_local(ctx, access, event.clone());
-                    Some(())
-                })
-                .await;
-            bridge.finish(&users, done);
+            if let Err(error) = bridge.take_presence(&users, &event).await {
+                bridge.store_failed(&error);
+                bridge.refuse_wish(&users, stanza, super::not_stored());
+            }
         });
         if submitted.is_err() {
             self.metrics.presence("xmpp_to_sip", "lane_full");
+            self.refuse_wish(&busy, wish, super::too_busy());
+        }
+    }
+
+    async fn take_presence(self: &Arc<Self>, users: &PairUsers, event: &FromLocal) -> Result<(), StoreError> {
+        let access = self.presence_access(users).await?;
+        let done = self
+            .with_pair(users, |pair, ctx| {
+                pair.handle_local(ctx, access, event.clone());
+                Some(())
+            })
+            .await;
+        let (_, outputs) = done?;
+        self.perform(users, outputs);
+        Ok(())
+    }
+
+    /// Tells a user whose `subscribe` led to nothing. Other presence is no wish that could be refused.
+    fn refuse_wish(&self, users: &PairUsers, stanza: Presence, error: StanzaError) {
+        if stanza.kind != PresenceType::Subscribe {
+            return;
+        }
+        if let Some(reply) = Stanza::Presence(stanza).error_reply(error) {
+            self.send_to_local(users, reply);
         }
     }
 

@@ -119,16 +119,16 @@ impl Bridge {
             let done = bridge.with_session(&users, |session, ctx| session.handle_stanza(ctx, message.clone())).await;
             if done.is_err() {
                 // Without the store no dialog can be kept (interworking specification §6.8).
-                bridge.refuse_outgoing(&users, &waiting, ErrorCondition::ResourceConstraint);
+                bridge.refuse_outgoing(&users, &waiting, super::not_stored());
             }
             bridge.finish_session(&users, done);
         });
         if submitted.is_err() {
-            self.refuse_outgoing(&busy, &full, ErrorCondition::ResourceConstraint);
+            self.refuse_outgoing(&busy, &full, super::too_busy());
         }
     }
 
-    fn refuse_outgoing(&self, users: &PairUsers, message: &OutgoingMessage, condition: ErrorCondition) {
+    fn refuse_outgoing(&self, users: &PairUsers, message: &OutgoingMessage, error: StanzaError) {
         self.metrics.message("xmpp_to_sip", "refused");
         if message.body.is_none() {
             return;
@@ -136,7 +136,7 @@ impl Bridge {
         let mut reply =
             isthmus_xmpp::Message::new(isthmus_xmpp::stanza::MessageType::Error, &message.to, &message.from);
         reply.id = message.id.as_deref().map(Into::into);
-        reply.error = Some(StanzaError::new(condition));
+        reply.error = Some(error);
         self.send_to_local(users, Stanza::Message(reply));
     }
 
@@ -232,7 +232,8 @@ impl Bridge {
                     self.send_to_local(users, Stanza::Message(message));
                 }
                 Output::Pager(message) => {
-                    self.refuse_outgoing(users, &message, ErrorCondition::FeatureNotImplemented);
+                    let error = StanzaError::new(ErrorCondition::FeatureNotImplemented);
+                    self.refuse_outgoing(users, &message, error);
                 }
                 Output::Alarm(what) => tracing::warn!(remote = %users.remote.domain, what, "peer needs attention"),
             }

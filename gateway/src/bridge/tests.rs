@@ -1,0 +1,4 @@
+//! The bridge between scripted ends.
+
+mod rig;
+mod stored;

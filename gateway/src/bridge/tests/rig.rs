@@ -1,0 +1,451 @@
+//! A bridge between a scripted XMPP server, a scripted partner and a store that can be stopped.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use isthmus_model::EpochMillis;
+use isthmus_sip::endpoint::EndpointConfig;
+use isthmus_store::{
+    Acquisition, Batch, Committed, Consumer, Due, Health, Holder, Item, Key, Lease, LeaseName, Limits, MemoryStore,
+    QueueName, Record, Shard, ShardClaim, Store, StoreError, StoreFuture, SystemClock, Topic, Wake,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+use crate::bridge::{Bridge, BridgeHandle};
+use crate::edge::sip::listener::Binding;
+use crate::edge::sip::{SipEdge, SipHandler};
+use crate::edge::xmpp::{LinkState, Links, XmppHandler};
+use crate::metrics::Metrics;
+use crate::run::{binding_of, prepare};
+use crate::source::{self, SourceOptions};
+
+/// How long anything may take.
+const SOON: Duration = Duration::from_secs(10);
+
+/// What a test does with commits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commits {
+    /// They happen.
+    Pass,
+    /// They wait.
+    Wait,
+    /// They are refused.
+    Refuse,
+}
+
+/// A store whose commits can be held up and refused.
+pub(super) struct TestStore {
+    inner: Arc<dyn Store>,
+    mode: watch::Sender<Commits>,
+    /// Commits that were asked for.
+    asked: watch::Sender<u64>,
+}
+
+impl TestStore {
+    pub(super) fn over(inner: Arc<dyn Store>) -> Arc<Self> {
+        Arc::new(Self { inner, mode: watch::Sender::new(Commits::Pass), asked: watch::Sender::new(0) })
+    }
+
+    pub(super) fn set(&self, mode: Commits) {
+        self.mode.send_replace(mode);
+    }
+
+    /// Returns how many commits were asked for so far.
+    pub(super) fn asked(&self) -> u64 {
+        *self.asked.borrow()
+    }
+
+    /// Waits until more than `before` commits were asked for.
+    pub(super) async fn wait_asked(&self, before: u64) {
+        let mut asked = self.asked.subscribe();
+        timeout(SOON, asked.wait_for(|asked| *asked > before)).await.expect("no commit").unwrap();
+    }
+
+    /// Reads the record whose key is given, past all modes.
+    pub(super) async fn stored(&self, key: Key) -> Option<Record> {
+        self.inner.read(&[key]).await.unwrap().remove(0)
+    }
+}
+
+impl Store for TestStore {
+    fn commit(&self, batch: Batch) -> StoreFuture<'_, Committed> {
+        self.asked.send_modify(|asked| *asked += 1);
+        Box::pin(async move {
+            let mut mode = self.mode.subscribe();
+            let mode = *mode.wait_for(|mode| *mode != Commits::Wait).await.unwrap();
+            if mode == Commits::Refuse {
+                let retry_after = Duration::from_secs(7);
+                return Err(StoreError::Unavailable { reason: "test".to_owned(), retry_after });
+            }
+            self.inner.commit(batch).await
+        })
+    }
+
+    fn read<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Vec<Option<Record>>> {
+        self.inner.read(keys)
+    }
+
+    fn acquire<'a>(&'a self, lease: &'a LeaseName, holder: &'a str, ttl: Duration) -> StoreFuture<'a, Acquisition> {
+        self.inner.acquire(lease, holder, ttl)
+    }
+
+    fn renew<'a>(&'a self, lease: &'a Lease, ttl: Duration) -> StoreFuture<'a, Lease> {
+        self.inner.renew(lease, ttl)
+    }
+
+    fn release<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, bool> {
+        self.inner.release(lease)
+    }
+
+    fn holder<'a>(&'a self, lease: &'a LeaseName) -> StoreFuture<'a, Option<Holder>> {
+        self.inner.holder(lease)
+    }
+
+    fn next_due<'a>(&'a self, shards: &'a [Shard]) -> StoreFuture<'a, Option<EpochMillis>> {
+        self.inner.next_due(shards)
+    }
+
+    fn claim_due<'a>(&'a self, shards: &'a [ShardClaim], max: usize, hold: Duration) -> StoreFuture<'a, Vec<Due>> {
+        self.inner.claim_due(shards, max, hold)
+    }
+
+    fn take<'a>(
+        &'a self,
+        queue: &'a QueueName,
+        consumer: &'a Consumer,
+        max: usize,
+        hold: Duration,
+    ) -> StoreFuture<'a, Vec<Item>> {
+        self.inner.take(queue, consumer, max, hold)
+    }
+
+    fn wake(&self, topic: Topic) -> Wake {
+        self.inner.wake(topic)
+    }
+
+    fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>> {
+        self.inner.health()
+    }
+}
+
+/// The local server: it lets every component in, tells what they send, and answers pings.
+pub(super) struct Server {
+    port: u16,
+    stanzas: mpsc::UnboundedReceiver<String>,
+    to_component: mpsc::UnboundedSender<String>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (tell, stanzas) = mpsc::unbounded_channel();
+        let (to_component, outgoing) = mpsc::unbounded_channel();
+        tokio::spawn(AtWork { tell }.run(listener, outgoing));
+        Self { port, stanzas, to_component }
+    }
+
+    /// Sends a stanza to the component of partner.example.
+    pub(super) fn send(&self, xml: &str) {
+        self.to_component.send(xml.to_owned()).unwrap();
+    }
+
+    /// Sends a message of juliet to ana.
+    pub(super) fn message(&self, id: &str, body: &str) {
+        self.send(&format!(
+            "<message from='juliet@corp.example/home' to='ana@partner.example' type='chat' id='{id}'>\
+             <body>{body}</body></message>"
+        ));
+    }
+
+    /// Waits for the next stanza of the component.
+    pub(super) async fn stanza(&mut self) -> String {
+        timeout(SOON, self.stanzas.recv()).await.expect("no stanza").unwrap()
+    }
+
+    /// Returns what came and was not looked at.
+    pub(super) fn rest(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.stanzas.try_recv().ok()).collect()
+    }
+}
+
+struct AtWork {
+    tell: mpsc::UnboundedSender<String>,
+}
+
+impl AtWork {
+    /// Serves one link that matters, that of partner.example; others are let in and ignored.
+    async fn run(self, listener: TcpListener, mut outgoing: mpsc::UnboundedReceiver<String>) {
+        let (idle, _never) = mpsc::unbounded_channel::<String>();
+        let mut others = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut text = String::new();
+            read_until(&mut stream, &mut text, "<stream:stream").await;
+            read_until(&mut stream, &mut text, ">").await;
+            let header = "<stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
+                          xmlns='jabber:component:accept' id='rig' from='partner.example'>";
+            if stream.write_all(header.as_bytes()).await.is_err() {
+                continue;
+            }
+            read_until(&mut stream, &mut text, "</handshake>").await;
+            let _ = stream.write_all(b"<handshake/>").await;
+            if text.contains("fed.corp.example") {
+                others.push((stream, idle.clone()));
+                continue;
+            }
+            self.carry(stream, &mut outgoing).await;
+        }
+    }
+
+    async fn carry(&self, mut stream: TcpStream, outgoing: &mut mpsc::UnboundedReceiver<String>) {
+        let mut text = String::new();
+        let mut piece = vec![0; 16_384];
+        loop {
+            tokio::select! {
+                read = stream.read(&mut piece) => {
+                    let Ok(n @ 1..) = read else { return };
+                    text.push_str(std::str::from_utf8(&piece[..n]).unwrap());
+                    while let Some(stanza) = take_stanza(&mut text) {
+                        if stanza.starts_with("<iq") {
+                            let id = attribute(&stanza, "id");
+                            let pong = format!("<iq type='result' id='{id}' from='corp.example' to='partner.example'/>");
+                            if stream.write_all(pong.as_bytes()).await.is_err() {
+                                return;
+                            }
+                        } else {
+                            let _ = self.tell.send(stanza);
+                        }
+                    }
+                }
+                Some(xml) = outgoing.recv() => {
+                    if stream.write_all(xml.as_bytes()).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn read_until(stream: &mut TcpStream, text: &mut String, end: &str) {
+    let mut piece = vec![0; 4096];
+    while !text.contains(end) {
+        let Ok(n @ 1..) = stream.read(&mut piece).await else { return };
+        text.push_str(std::str::from_utf8(&piece[..n]).unwrap());
+    }
+}
+
+/// Takes a whole stanza from the front; the gateway's stanzas do not nest elements of their own name.
+fn take_stanza(text: &mut String) -> Option<String> {
+    let start = text.find('<')?;
+    let name: String = text[start + 1..].chars().take_while(char::is_ascii_alphabetic).collect();
+    let open_end = start + text[start..].find('>')?;
+    let end = if text[..open_end].ends_with('/') {
+        open_end + 1
+    } else {
+        let close = format!("</{name}>");
+        open_end + text[open_end..].find(&close)? + close.len()
+    };
+    let stanza = text[start..end].to_owned();
+    text.drain(..end);
+    Some(stanza)
+}
+
+/// Reads an attribute of the first tag.
+pub(super) fn attribute(stanza: &str, name: &str) -> String {
+    let tag = stanza.split('>').next().unwrap_or_default();
+    for quote in ['\'', '"'] {
+        if let Some((_, rest)) = tag.split_once(&format!(" {name}={quote}")) {
+            return rest.split(quote).next().unwrap_or_default().to_owned();
+        }
+    }
+    String::new()
+}
+
+/// The partner, one UDP socket.
+pub(super) struct Partner {
+    socket: UdpSocket,
+    gateway: SocketAddr,
+    sent: u32,
+}
+
+impl Partner {
+    /// Waits for the next message from the gateway.
+    pub(super) async fn receive(&self) -> String {
+        let mut buffer = vec![0; 65_536];
+        let n = timeout(SOON, self.socket.recv(&mut buffer)).await.expect("nothing came").unwrap();
+        String::from_utf8(buffer[..n].to_vec()).unwrap()
+    }
+
+    /// Waits for the next request with this method, answering nothing; repetitions of others are passed over.
+    pub(super) async fn request(&self, method: &str) -> String {
+        loop {
+            let message = self.receive().await;
+            if message.starts_with(&format!("{method} ")) {
+                return message;
+            }
+        }
+    }
+
+    pub(super) async fn send(&self, message: &str) {
+        self.socket.send_to(message.as_bytes(), self.gateway).await.unwrap();
+    }
+
+    /// Writes a request of ana to juliet; gives its Call-ID.
+    pub(super) async fn write(&mut self, method: &str, more: &str, body: &str) -> String {
+        self.sent += 1;
+        let (number, port) = (self.sent, self.socket.local_addr().unwrap().port());
+        let call = format!("call-{number}@rig");
+        let request = format!(
+            "{method} sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bKrig{number}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:ana@partner.example>;tag=rig{number}\r\nTo: <sip:juliet@corp.example>\r\n\
+             Call-ID: {call}\r\nCSeq: 1 {method}\r\n{more}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.send(&request).await;
+        call
+    }
+
+    /// Proves that the gateway has sent nothing so far: many round trips through its edge bring only their answers.
+    pub(super) async fn nothing_came(&mut self) {
+        for _ in 0..20 {
+            self.write("OPTIONS", "", "").await;
+            let answer = self.receive().await;
+            assert!(answer.starts_with("SIP/2.0 200") && answer.contains("OPTIONS"), "{answer}");
+        }
+    }
+}
+
+/// Reads a header of a SIP message.
+pub(super) fn header<'a>(message: &'a str, name: &str) -> &'a str {
+    let mut lines = message.split("\r\n");
+    lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).unwrap_or_default()
+}
+
+/// Everything around one bridge.
+pub(super) struct Rig {
+    pub(super) store: Arc<TestStore>,
+    pub(super) server: Server,
+    pub(super) partner: Partner,
+    pub(super) bridge: Arc<Bridge>,
+}
+
+impl Rig {
+    /// Starts a bridge with a store of its own; `mode` is the partner's `imMode`.
+    pub(super) async fn start(mode: &str) -> Self {
+        Self::with_store(mode, Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)))).await
+    }
+
+    /// Starts a bridge on a store.
+    pub(super) async fn with_store(mode: &str, store: Arc<dyn Store>) -> Self {
+        crate::tls::install_provider();
+        let server = Server::start().await;
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let plain = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        write_realm(folder.path(), server.port, plain, socket.local_addr().unwrap().port(), mode);
+        let options = SourceOptions {
+            dir: folder.path().to_owned(),
+            secrets: None,
+            pool: "sip".to_owned(),
+            node: 0,
+            lenient: false,
+        };
+        let loaded = source::load(&options, None).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+        let prepared = prepare(&loaded, "sip").unwrap();
+        let metrics = Arc::new(Metrics::new());
+        let endpoint = EndpointConfig {
+            timers: prepared.runtime.timers,
+            own_names: prepared.runtime.own_names(),
+            ..EndpointConfig::default()
+        };
+        let binding = Binding { tls: None, ..binding_of(&prepared.runtime.pool) };
+        let edge = SipEdge::new(endpoint, prepared.settings, prepared.tls, Arc::clone(&metrics));
+        let links = Links::new(Arc::clone(&metrics));
+        let store = TestStore::over(store);
+        let shared: Arc<dyn Store> = Arc::clone(&store) as _;
+        let bridge = Bridge::start(Arc::clone(&edge), Arc::clone(&links), shared, metrics, prepared.runtime);
+        edge.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))) as Arc<dyn SipHandler>);
+        let handler: Arc<dyn XmppHandler> = Arc::new(BridgeHandle(Arc::clone(&bridge)));
+        links.set(prepared.links, &handler);
+        edge.listen(&binding).unwrap();
+        let gateway = SocketAddr::from(([127, 0, 0, 1], plain));
+        let rig = Self { store, server, partner: Partner { socket, gateway, sent: 0 }, bridge };
+        rig.link_ready().await;
+        rig
+    }
+
+    /// Waits until the link of partner.example is up.
+    pub(super) async fn link_ready(&self) {
+        let up = || {
+            let states = self.bridge.links.states();
+            states.iter().any(|(spec, state)| spec.name.as_str() == "partner.example" && *state == LinkState::Ready)
+        };
+        self.until("the link is up", up).await;
+    }
+
+    /// Waits until a condition holds.
+    pub(super) async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
+        let wait = async {
+            while !condition() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not seen: {what}"));
+    }
+}
+
+fn write_realm(folder: &Path, component: u16, plain: u16, partner: u16, mode: &str) {
+    let text = format!(
+        r#"apiVersion: isthmus.dev/v1alpha1
+kind: Federation
+metadata: {{name: default, namespace: im-edge}}
+spec:
+  credentialsSecretRef: {{name: isthmus-credentials}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: isthmus-credentials, namespace: im-edge}}
+stringData: {{corp.example: s3cret}}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: GatewayPool
+metadata: {{name: sip, namespace: im-edge}}
+spec:
+  roles: [SIP]
+  expose:
+    hostname: "sip.{{domain}}"
+    bind: ["127.0.0.1"]
+    adminPort: 9090
+    ports: {{sip: 5061, sipPlain: {plain}}}
+  allowedRanges: ["127.0.0.0/8"]
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: LocalDomain
+metadata: {{name: corp.example, namespace: im-edge}}
+spec:
+  domain: corp.example
+  backend: {{component: {{host: 127.0.0.1, port: {component}, secretKey: corp.example}}}}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: FederatedDomain
+metadata: {{name: partner.example, namespace: im-edge}}
+spec:
+  domain: partner.example
+  protocol: SIP
+  overrides: {{imMode: {mode}}}
+  sip:
+    peerType: SimpleGeneric
+    transport: UDP
+    discovery: Static
+    nextHops: [{{host: "127.0.0.1", port: {partner}}}]
+"#
+    );
+    std::fs::write(folder.join("realm.yaml"), text).unwrap();
+}
