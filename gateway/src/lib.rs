@@ -1,6 +1,7 @@
 //! The data plane: wiring and all IO to peers.
 
 pub mod admin;
+pub mod alarm;
 pub mod bridge;
 pub mod dns;
 pub mod edge;

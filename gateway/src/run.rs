@@ -1,6 +1,7 @@
 //! The life of the process: first configuration, start, reloads, drain.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -59,12 +60,21 @@ pub struct Options {
     /// Directory where the embedded store keeps users' decisions; without it they end with the process.
     #[arg(long, value_name = "DIR", env = "ISTHMUS_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Threads that carry traffic; by default one for each two processors. More of them wake each other for single
+    /// messages, which costs processor time and saves none.
+    #[arg(long, value_name = "N", default_value_t = default_threads(), env = "ISTHMUS_THREADS")]
+    pub threads: NonZeroUsize,
     /// Takes unknown fields as warnings instead of errors.
     #[arg(long)]
     pub lenient: bool,
     /// The shape of log lines.
     #[arg(long, value_enum, default_value_t = LogFormat::Auto, env = "ISTHMUS_LOG_FORMAT")]
     pub log_format: LogFormat,
+}
+
+fn default_threads() -> NonZeroUsize {
+    let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(processors.div_ceil(2)).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Why the process cannot start or go on; printed for people.

@@ -25,7 +25,7 @@ const RELAY: &str = include_str!("../../scenarios/kamailio/relay.cfg");
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let count = number("COUNT", 20_000)?;
-    let rate = number("RATE", 1000)?;
+    let rate = number("RATE", 2000)?;
     let lab = Lab::new("bench-message")?;
     println!("{count} MESSAGE over UDP at {rate} a second (about {} s each)", count / rate);
     let ours = gateway(&lab, count, rate).await?;

@@ -11,8 +11,10 @@ mod partial;
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use smallvec::SmallVec;
 
 use crate::header::HeaderName;
@@ -62,6 +64,7 @@ pub(crate) struct Entry {
     pub(crate) value: Span,
 }
 
+/// Header lines while they are found.
 pub(crate) type Entries = SmallVec<[Entry; 20]>;
 
 #[derive(Debug, Clone, Copy)]
@@ -90,14 +93,18 @@ pub(crate) struct AddrSpans {
     display: Span,
     uri: Span,
     params: Span,
+    tag: Span,
 }
 
 /// An immutable SIP message over one buffer. Clones share the buffer.
 #[derive(Debug, Clone)]
 pub struct Message {
     bytes: Bytes,
+    /// Start line and headers, in the same buffer.
+    head: ByteString,
     start: Start,
-    entries: Entries,
+    /// Shared, since messages are moved and cloned more often than read.
+    entries: Arc<[Entry]>,
     top_via: ViaSpans,
     from: AddrSpans,
     to: AddrSpans,

@@ -6,8 +6,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use isthmus_model::PairId;
 use parking_lot::Mutex;
@@ -39,7 +41,8 @@ impl Lanes {
         Arc::new(Self { shards: std::array::from_fn(|_| Mutex::default()), depth })
     }
 
-    /// Appends a job to the pair's lane, starting the lane if it is idle.
+    /// Appends a job to the pair's lane. If the lane is idle, the job runs at once, in the caller, up to where it has to
+    /// wait: most jobs never wait, and a task of their own would cost more than they do.
     ///
     /// # Errors
     ///
@@ -61,7 +64,13 @@ impl Lanes {
             shard.insert(pair, VecDeque::new());
         }
         let lane = Lane { lanes: Arc::clone(self), pair };
-        tokio::spawn(lane.run(Box::pin(job)));
+        let mut job: Job = Box::pin(job);
+        // A job that waits is polled again by the lane's task, which then leaves its own waker.
+        let polled = catch_unwind(AssertUnwindSafe(|| job.as_mut().poll(&mut Context::from_waker(Waker::noop()))));
+        let first = if matches!(polled, Ok(Poll::Pending)) { Some(job) } else { lane.next() };
+        if let Some(first) = first {
+            tokio::spawn(lane.run(first));
+        }
         Ok(())
     }
 

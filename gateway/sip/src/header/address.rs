@@ -17,6 +17,8 @@ pub struct NameAddr<'a> {
     pub(crate) display: &'a str,
     pub(crate) uri: &'a str,
     pub(crate) params: Params<'a>,
+    /// The value of the first `tag`, empty when it has none. It is asked for more often than all others together.
+    pub(crate) tag: Option<&'a str>,
 }
 
 impl<'a> NameAddr<'a> {
@@ -40,16 +42,25 @@ impl<'a> NameAddr<'a> {
         }
         let end = text.find([';', ',', '?', ' ', '\t', '<', '>', '"']).unwrap_or(text.len());
         let (uri, params) = wire::split(text, end);
-        Uri::parse(uri)?;
-        Ok(Self { display: "", uri, params: Params::parse(params)? })
+        Self::of("", uri, params)
     }
 
     /// Reads from the opening bracket on.
     fn bracketed(display: &'a str, text: &'a str) -> Result<Self, HeaderError> {
         let text = text.strip_prefix('<').ok_or(HeaderError::Syntax)?;
         let (uri, params) = wire::split_once(text, b'>').ok_or(HeaderError::Syntax)?;
+        Self::of(display, uri, params)
+    }
+
+    fn of(display: &'a str, uri: &'a str, params: &'a str) -> Result<Self, HeaderError> {
         Uri::parse(uri)?;
-        Ok(Self { display, uri, params: Params::parse(params)? })
+        let mut tag = None;
+        let params = Params::parse_each(params, |name, value| {
+            if tag.is_none() && name.eq_ignore_ascii_case("tag") {
+                tag = Some(value.unwrap_or_default());
+            }
+        })?;
+        Ok(Self { display, uri, params, tag })
     }
 
     /// The display name as spelled, with its quotes; empty when there is none.
@@ -78,7 +89,7 @@ impl<'a> NameAddr<'a> {
 
     /// The tag of From and To; `None` when absent or empty.
     pub fn tag(&self) -> Option<&'a str> {
-        self.params.get("tag").filter(|tag| !tag.is_empty())
+        self.tag.filter(|tag| !tag.is_empty())
     }
 
     /// All header parameters, `epid` and other unknown ones too.

@@ -19,10 +19,21 @@ impl<'a> Params<'a> {
     /// [`HeaderError::Param`] for an empty or unnamed parameter, [`HeaderError::Syntax`] for an open quote
     /// and for text that is no parameter.
     pub fn parse(text: &'a str) -> Result<Self, HeaderError> {
+        Self::parse_each(text, |_, _| {})
+    }
+
+    /// Reads parameters and shows each on the way, so that one look serves both.
+    #[inline]
+    pub(crate) fn parse_each(
+        text: &'a str,
+        mut look: impl FnMut(&'a str, Option<&'a str>),
+    ) -> Result<Self, HeaderError> {
         let text = wire::trim(text);
         let mut rest = text;
         while !rest.is_empty() {
-            rest = take(rest)?.2;
+            let (name, value, tail) = take(rest)?;
+            look(name, value);
+            rest = tail;
         }
         Ok(Self { text })
     }

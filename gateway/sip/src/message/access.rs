@@ -21,8 +21,8 @@ impl Message {
     }
 
     fn text(&self, span: Span) -> &str {
-        // the header block was checked to be UTF-8 and spans lie on ASCII characters
-        self.bytes.get(span.range()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+        // spans lie on ASCII characters
+        self.head.get(span.range()).unwrap_or_default()
     }
 
     /// True for a request.
@@ -77,7 +77,7 @@ impl Message {
 
     /// All header lines in order, as bytes.
     pub(crate) fn raw_lines(&self) -> impl Iterator<Item = (HeaderName, &[u8], &[u8])> {
-        let part = |span: Span| self.bytes.get(span.range()).unwrap_or_default();
+        let part = |span: Span| self.head.as_bytes().get(span.range()).unwrap_or_default();
         self.entries.iter().map(move |e| (e.header, part(e.name), part(e.value)))
     }
 
@@ -149,7 +149,10 @@ impl Message {
     fn address(&self, spans: AddrSpans) -> NameAddr<'_> {
         let value = self.text(spans.value);
         let part = |part: Span| part.within(spans.value, value);
-        NameAddr { display: part(spans.display), uri: part(spans.uri), params: Params::checked(part(spans.params)) }
+        let params = Params::checked(part(spans.params));
+        // a tag that is there is not empty
+        let tag = Some(part(spans.tag)).filter(|tag| !tag.is_empty());
+        NameAddr { display: part(spans.display), uri: part(spans.uri), params, tag }
     }
 
     /// From.

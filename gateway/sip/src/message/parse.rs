@@ -1,8 +1,10 @@
 //! From bytes to a [`Message`].
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use memchr::{memchr, memchr_iter};
 
 use super::{AddrSpans, Entries, Entry, Message, ParseError, ParseErrorKind as Kind, Partial, Span, Start, ViaSpans};
@@ -36,10 +38,16 @@ impl Message {
     /// Reads a message whose lines were found already.
     pub(crate) fn from_lines(bytes: Bytes, mut lines: Lines, limits: &Limits) -> Result<Self, ParseError> {
         let bytes = if lines.folded { unfold(&bytes, &mut lines) } else { bytes };
-        match read(&bytes, &lines, limits) {
-            Ok((start, heads)) => Ok(Self {
+        let head = bytes.slice(..lines.end.min(bytes.len()));
+        let parsed = ByteString::try_from(head).map_err(|_| Kind::Utf8).and_then(|head| {
+            let (start, heads) = read(&bytes, &head, &lines, limits)?;
+            Ok((head, start, heads))
+        });
+        match parsed {
+            Ok((head, start, heads)) => Ok(Self {
+                head,
                 start,
-                entries: lines.entries,
+                entries: Arc::from(&lines.entries[..]),
                 top_via: heads.via,
                 from: heads.from,
                 to: heads.to,
@@ -204,9 +212,7 @@ struct Heads {
 }
 
 /// Reads the start line and the headers that every message has.
-fn read(bytes: &[u8], lines: &Lines, limits: &Limits) -> Result<(Start, Heads), Kind> {
-    let block = bytes.get(..lines.end).unwrap_or_default();
-    let block = std::str::from_utf8(block).map_err(|_| Kind::Utf8)?;
+fn read(bytes: &[u8], block: &str, lines: &Lines, limits: &Limits) -> Result<(Start, Heads), Kind> {
     let text = |span: Span| block.get(span.range()).unwrap_or_default();
 
     let start = start_line(bytes, text(lines.start), limits)?;
@@ -323,7 +329,7 @@ fn via(bytes: &[u8], value: &str) -> Option<ViaSpans> {
 
 fn address(bytes: &[u8], value: &str) -> Option<AddrSpans> {
     let address = NameAddr::parse(value).ok()?;
-    if address.params.find("tag").is_some_and(|tag| !tag.is_some_and(wire::is_token)) {
+    if address.tag.is_some_and(|tag| !wire::is_token(tag)) {
         return None;
     }
     let place = |text: &str| if text.is_empty() { Span::default() } else { Span::of(bytes, text) };
@@ -332,6 +338,7 @@ fn address(bytes: &[u8], value: &str) -> Option<AddrSpans> {
         display: place(address.display),
         uri: place(address.uri),
         params: place(address.params.as_str()),
+        tag: address.tag.map(place).unwrap_or_default(),
     })
 }
 

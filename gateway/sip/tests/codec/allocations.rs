@@ -27,7 +27,7 @@ fn a_subscribe_is_parsed_read_and_written_with_at_most_four_allocations() {
 }
 
 #[test]
-fn parsing_and_reading_alone_allocate_nothing() {
+fn parsing_allocates_the_list_of_lines_alone_and_reading_nothing() {
     let (input, limits) = (Bytes::from_static(SUBSCRIBE), Limits::default());
     let allocations = count(|| {
         let message = Message::parse(input, &limits).expect("valid");
@@ -35,5 +35,5 @@ fn parsing_and_reading_alone_allocate_nothing() {
         black_box((message.accept().count(), message.event().expect("readable"), message.body()));
         black_box(message.expires().expect("readable"));
     });
-    assert_eq!(allocations, 0);
+    assert_eq!(allocations, 1);
 }

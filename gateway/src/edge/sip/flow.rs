@@ -1,7 +1,8 @@
 //! Open ways to a peer: a stream connection, or one of our UDP sockets.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,7 +10,8 @@ use bytes::Bytes;
 use isthmus_sip::Transport;
 use isthmus_sip::endpoint::FlowId;
 use parking_lot::RwLock;
-use tokio::net::UdpSocket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use crate::tls::CertificateNames;
@@ -41,8 +43,52 @@ pub struct Flow {
 
 #[derive(Debug)]
 enum Out {
-    Datagrams(Arc<UdpSocket>),
+    Datagrams(Arc<Datagrams>),
     Stream(mpsc::Sender<Bytes>),
+}
+
+/// A UDP socket that wakes its reader for datagrams alone. One that also waits to be writable, as the runtime's own
+/// does, wakes a thread for each datagram sent, and nobody here waits to send one.
+#[derive(Debug)]
+pub struct Datagrams {
+    socket: AsyncFd<UdpSocket>,
+}
+
+impl Datagrams {
+    /// Takes a socket that does not block.
+    ///
+    /// # Errors
+    ///
+    /// When the runtime cannot watch it.
+    #[expect(
+        deprecated,
+        reason = "its unsafe successor demands that the descriptor stays the same while it is watched, which a UdpSocket of ours does"
+    )]
+    pub fn new(socket: UdpSocket) -> io::Result<Self> {
+        Ok(Self { socket: AsyncFd::with_interest(socket, Interest::READABLE)? })
+    }
+
+    /// The address it is bound to.
+    ///
+    /// # Errors
+    ///
+    /// As [`UdpSocket::local_addr`].
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.get_ref().local_addr()
+    }
+
+    /// Waits for a datagram; what does not fit into `buffer` is cut off. Dropping the wait loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`UdpSocket::recv_from`].
+    pub async fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+        self.socket.async_io(Interest::READABLE, |socket| socket.recv_from(buffer)).await
+    }
+
+    fn send_to(&self, bytes: &[u8], to: SocketAddr) -> io::Result<usize> {
+        self.socket.get_ref().send_to(bytes, to)
+    }
 }
 
 /// Why bytes could not be handed to a flow.
@@ -64,10 +110,10 @@ impl Flow {
     /// [`FlowError`].
     pub fn send(&self, to: SocketAddr, bytes: Bytes) -> Result<(), FlowError> {
         match &self.out {
-            Out::Datagrams(socket) => match socket.try_send_to(&bytes, to) {
+            Out::Datagrams(socket) => match socket.send_to(&bytes, to) {
                 Ok(_) => Ok(()),
                 // A full socket buffer loses the datagram, as the network may: the timers repeat it.
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
                 Err(_) => Err(FlowError::Closed),
             },
             Out::Stream(queue) => queue.try_send(bytes).map_err(|error| match error {
@@ -95,7 +141,7 @@ pub struct Flows {
 
 impl Flows {
     /// Adds a UDP socket.
-    pub fn add_socket(&self, socket: Arc<UdpSocket>, local: SocketAddr) -> Arc<Flow> {
+    pub fn add_socket(&self, socket: Arc<Datagrams>, local: SocketAddr) -> Arc<Flow> {
         let unspecified = SocketAddr::new(local.ip(), 0);
         self.add(Transport::Udp, unspecified, local, Peer::Address, Out::Datagrams(socket))
     }

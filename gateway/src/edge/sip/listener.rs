@@ -9,11 +9,11 @@ use bytes::Bytes;
 use isthmus_sip::{Message, Transport};
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::flow::Peer;
+use super::flow::{Datagrams, Peer};
 use super::{SipEdge, Stop};
 use crate::tls::CertificateNames;
 
@@ -157,8 +157,8 @@ fn bind_stream(addr: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-fn bind_datagrams(addr: SocketAddr) -> std::io::Result<UdpSocket> {
-    UdpSocket::from_std(bind_socket(addr, Type::DGRAM)?.into())
+fn bind_datagrams(addr: SocketAddr) -> std::io::Result<Datagrams> {
+    Datagrams::new(bind_socket(addr, Type::DGRAM)?.into())
 }
 
 async fn accept(edge: Arc<SipEdge>, listener: TcpListener, transport: Transport, mut stop: watch::Receiver<Stop>) {
@@ -218,7 +218,7 @@ async fn serve(edge: Arc<SipEdge>, stream: TcpStream, remote: SocketAddr, transp
     edge.carry(stream, transport, remote, local, Peer::Certificate(Arc::new(names)), "inbound").await;
 }
 
-async fn datagrams(edge: Arc<SipEdge>, socket: Arc<UdpSocket>, local: SocketAddr, mut stop: watch::Receiver<Stop>) {
+async fn datagrams(edge: Arc<SipEdge>, socket: Arc<Datagrams>, local: SocketAddr, mut stop: watch::Receiver<Stop>) {
     let flow = edge.flows.add_socket(Arc::clone(&socket), local);
     let mut buffer = vec![0; DATAGRAM];
     loop {

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use crate::alarm::Alarm;
 use crate::metrics::{Metrics, State};
 
 const QUEUE: usize = 4096;
@@ -258,6 +259,7 @@ impl Task {
         link.handle_connected(Instant::now());
         let mut bytes = Vec::new();
         let mut was_ready = false;
+        let mut alarm = Alarm::new();
         loop {
             bytes.clear();
             let mut disconnect = false;
@@ -290,7 +292,7 @@ impl Task {
             if disconnect {
                 let _ = writer.shutdown().await;
             }
-            let deadline = link.poll_timeout().map(|(at, _)| at);
+            alarm.set(link.poll_timeout().map(|(at, _)| at));
             let accepting = link.is_ready();
             was_ready |= accepting;
             tokio::select! {
@@ -309,7 +311,7 @@ impl Task {
                         next = if taken < 256 { commands.try_recv().ok() } else { None };
                     }
                 }
-                () = sleep_until(deadline) => link.handle_timeout(Instant::now()),
+                () = alarm.wait() => link.handle_timeout(Instant::now()),
                 _ = stopped.changed() => link.drain(Instant::now()),
             }
         }
@@ -353,12 +355,5 @@ impl Task {
             }
         }
         None
-    }
-}
-
-async fn sleep_until(deadline: Option<Instant>) {
-    match deadline {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
     }
 }
