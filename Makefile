@@ -48,8 +48,9 @@ check: tools ## The fast part: format, lints, tests without servers, generated f
 
 bench: ## Measures codec, policy and one MESSAGE against Kamailio, and prints ratios. 15 min cold, 3 min warm.
 	@./e2e/install
-	@echo "bench: codec";   $(CARGO) bench --quiet -p isthmus-sip
-	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy
+	@echo "bench: codec";   $(CARGO) bench --quiet -p isthmus-sip --bench codec
+	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy --bench snapshot
+	@echo "bench: load";    $(CARGO) bench --quiet -p isthmus-gateway --bench load
 	@echo "bench: one MESSAGE over UDP to a stanza, against t_relay of Kamailio"
 	@$(MAKE) build
 	@$(CARGO) build --release -p isthmus-gateway
