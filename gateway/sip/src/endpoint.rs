@@ -17,7 +17,7 @@ mod output;
 mod receive;
 mod respond;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -67,6 +67,8 @@ pub struct Endpoint {
     ack_keys: Table<Key>,
     clients: Slab<ClientTx>,
     client_keys: Table<Key>,
+    /// Requests of ours that wait for an answer, by the stream connection that carried them.
+    client_flows: BTreeMap<FlowId, BTreeSet<Key>>,
     timers: Timers<TxRef>,
     outputs: VecDeque<Output>,
     stats: EndpointStats,
@@ -81,6 +83,7 @@ impl std::fmt::Debug for Endpoint {
             .field("merge_keys", &self.merge_keys.len())
             .field("ack_keys", &self.ack_keys.len())
             .field("client_keys", &self.client_keys.len())
+            .field("client_flows", &self.client_flows.len())
             .field("stats", &self.stats)
             .finish_non_exhaustive()
     }
@@ -104,6 +107,7 @@ impl Endpoint {
             ack_keys: Table::default(),
             clients: Slab::new(),
             client_keys: Table::default(),
+            client_flows: BTreeMap::new(),
             timers: Timers::new(),
             outputs: VecDeque::new(),
             stats: EndpointStats::default(),
@@ -163,11 +167,14 @@ impl Endpoint {
     }
 
     /// Takes that a connection was closed. Answers to requests that came by it go to their source
-    /// address on a new connection (RFC 3261 §18.2.2). Our own requests go on waiting: a peer whose connection
-    /// broke answers by a new one (§18.1.1).
+    /// address on a new connection (RFC 3261 §18.2.2). Our own requests to which nobody has said anything wait
+    /// for T4 more: a peer that lives may answer by a new connection (§18.1.1), and one that died never will.
     pub fn handle_flow_closed(&mut self, now: Instant, flow: FlowId) {
-        self.advance(now);
+        let now = self.advance(now);
         self.flows.remove(&flow);
+        for id in self.client_flows.remove(&flow).unwrap_or_default() {
+            self.client_flow_closed(now, id);
+        }
     }
 
     /// Takes that a transmission could not be sent, as far as the sender knows.

@@ -93,6 +93,8 @@ pub enum TimerReason {
     Abandoned,
     /// Ends a cancelled INVITE whose peer never answered it (RFC 3261 §9.1).
     Cancelled,
+    /// Ends a request whose connection broke, when no answer came by another one.
+    Broken,
 }
 
 /// Names one start of one timer; the owner keeps it to tell live from dead.

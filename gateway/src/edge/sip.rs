@@ -28,7 +28,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::{Metrics, State};
 use crate::tls::{self, CertificateSet, TlsConfigError};
-use flow::{Flow, Flows, Peer};
+use flow::{Flow, Flows, Peer, Queued};
 use listener::Admission;
 use outbound::{Exchanges, Pool};
 
@@ -232,12 +232,13 @@ impl SipEdge {
         self.carry_flow(flow, stream, outgoing, direction).await;
     }
 
-    /// As [`Self::carry`], for a flow that exists already.
+    /// As [`Self::carry`], for a flow that exists already. Messages that the connection did not take before its
+    /// end are reported as not sent.
     pub(crate) async fn carry_flow<S>(
         self: &Arc<Self>,
         flow: Arc<Flow>,
         stream: S,
-        outgoing: mpsc::Receiver<Bytes>,
+        mut outgoing: mpsc::Receiver<Queued>,
         direction: &'static str,
     ) where
         S: AsyncRead + AsyncWrite,
@@ -247,10 +248,16 @@ impl SipEdge {
         let settings = self.settings.load_full();
         let (limits, idle) = (settings.limits, settings.connections.idle);
         let stop = self.stop.subscribe();
-        let ended = connection::run(Arc::clone(self), Arc::clone(&flow), stream, outgoing, stop, limits, idle).await;
+        let ended =
+            connection::run(Arc::clone(self), Arc::clone(&flow), stream, &mut outgoing, stop, limits, idle).await;
         open.dec();
         self.flows.remove(flow.id);
         tracing::debug!(peer = %flow.remote, transport = %flow.transport, ?ended, "SIP connection ended");
+        // Nothing enters a closed queue any more, so that nothing stays behind in it unnoticed.
+        outgoing.close();
+        while let Ok(unsent) = outgoing.try_recv() {
+            self.drive(|endpoint, now| endpoint.handle_send_failed(now, unsent.origin));
+        }
         self.drive(|endpoint, now| endpoint.handle_flow_closed(now, flow.id));
     }
 
@@ -291,7 +298,7 @@ impl SipEdge {
             Destination::Address { transport: Transport::Udp, remote } => self.flows.socket_for(remote),
             Destination::Address { transport, remote } => self.flows.stream_to(transport, remote),
         };
-        let sent = flow.is_some_and(|flow| flow.send(destination.remote(), bytes).is_ok());
+        let sent = flow.is_some_and(|flow| flow.send(destination.remote(), bytes, origin).is_ok());
         if !sent {
             tracing::debug!(to = %destination.remote(), "message could not be sent");
             self.drive(|endpoint, now| endpoint.handle_send_failed(now, origin));
@@ -363,3 +370,6 @@ async fn run_timers(edge: Arc<SipEdge>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,9 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::config::is_sent_by;
-use super::{CancelOutcome, ClientTxId, Destination, Endpoint, Event, INVITE_CAP, Origin, Outgoing, SendError, Source};
+use super::{
+    CancelOutcome, ClientTxId, Destination, Endpoint, Event, FlowId, INVITE_CAP, Origin, Outgoing, SendError, Source,
+};
 use crate::header::HeaderName;
 use crate::message::Message;
 use crate::method::Method;
@@ -154,6 +156,9 @@ impl Endpoint {
             tx.long = Some(long);
         }
         self.client_keys.insert(key, id);
+        if let Some(flow) = stream_of(destination) {
+            self.client_flows.entry(flow).or_default().insert(id);
+        }
         self.transmit(destination, bytes, Origin::Client(ClientTxId(id)));
         Ok(id)
     }
@@ -335,7 +340,7 @@ impl Endpoint {
                 self.stats.retransmissions += 1;
                 self.transmit(destination, bytes, Origin::Client(ClientTxId(id)));
             }
-            TimerReason::B | TimerReason::F | TimerReason::Abandoned | TimerReason::Cancelled => {
+            TimerReason::B | TimerReason::F | TimerReason::Abandoned | TimerReason::Cancelled | TimerReason::Broken => {
                 self.client_timed_out(now, id);
             }
             _ => self.forget_client(id),
@@ -356,6 +361,14 @@ impl Endpoint {
         self.stats.timeouts += 1;
         self.end_client(now, id);
         self.event(Event::Timeout { tx: ClientTxId(id), correlation, provisional_seen });
+    }
+
+    /// The connection that carried the request is gone.
+    pub(super) fn client_flow_closed(&mut self, now: Instant, id: Key) {
+        let t4 = self.config.timers.t4;
+        if let Some(tx) = self.clients.get_mut(id).filter(|tx| tx.state == ClientState::Calling) {
+            tx.long = Some(self.timers.start(now, t4, TxRef::Client(id), TimerReason::Broken));
+        }
     }
 
     pub(super) fn client_send_failed(&mut self, now: Instant, id: Key) {
@@ -389,16 +402,38 @@ impl Endpoint {
         tx.state = ClientState::Over;
         tx.short = None;
         tx.long = Some(self.timers.start(now, t4, TxRef::Client(id), TimerReason::Forget));
-        let key = tx.key;
+        let (key, destination) = (tx.key, tx.outgoing.destination);
         self.client_keys.remove(&key);
+        self.leave_flow(id, destination);
     }
 
     fn forget_client(&mut self, id: Key) {
-        if let Some(tx) = self.clients.remove(id)
-            && self.client_keys.get(&tx.key) == Some(&id)
-        {
+        let Some(tx) = self.clients.remove(id) else {
+            return;
+        };
+        if self.client_keys.get(&tx.key) == Some(&id) {
             self.client_keys.remove(&tx.key);
         }
+        self.leave_flow(id, tx.outgoing.destination);
+    }
+
+    fn leave_flow(&mut self, id: Key, destination: Destination) {
+        if let Some(flow) = stream_of(destination)
+            && let Some(waiting) = self.client_flows.get_mut(&flow)
+        {
+            waiting.remove(&id);
+            if waiting.is_empty() {
+                self.client_flows.remove(&flow);
+            }
+        }
+    }
+}
+
+/// The stream connection that a destination names, if it does.
+fn stream_of(destination: Destination) -> Option<FlowId> {
+    match destination {
+        Destination::Flow { flow, transport, .. } if transport.is_reliable() => Some(flow),
+        _ => None,
     }
 }
 

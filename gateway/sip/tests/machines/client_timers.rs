@@ -1,7 +1,7 @@
 //! Timers of client transactions (RFC 3261 §17.1, RFC 6026 §7.2), each on a datagram and on a stream.
 
 use isthmus_sip::Transport::{Tcp, Tls, Udp};
-use isthmus_sip::endpoint::{Destination, Event, Origin, SendError};
+use isthmus_sip::endpoint::{Destination, Event, FlowId, Origin, SendError};
 use isthmus_sip::timer::TimerReason;
 
 use crate::side::{Side, address, outgoing, reply, source};
@@ -245,4 +245,31 @@ fn a_closed_connection_does_not_end_a_request_that_was_sent() {
     let ok = reply(&side.sent[0], 200, "t");
     side.receive(other, &ok);
     assert_eq!(side.client_log(), "200@1000");
+}
+
+#[test]
+fn a_request_whose_connection_broke_waits_t4_for_an_answer_by_another() {
+    for (method, heard, expected) in [
+        ("MESSAGE", false, "timeout(false)@5200"),
+        ("INVITE", false, "timeout(false)@5200"),
+        ("MESSAGE", true, "100@100 timeout(true)@32000"),
+    ] {
+        let mut side = Side::new();
+        side.send(outgoing(method, Tls));
+        side.run_to(100);
+        if heard {
+            // somebody works on it: the connection may break meanwhile
+            let trying = reply(&side.sent[0], 100, "t");
+            side.receive(source(Tls), &trying);
+        }
+        side.run_to(200);
+        // another connection, and the same one twice: nothing changes
+        side.endpoint.handle_flow_closed(side.now(), FlowId(source(Tls).flow.0 + 1));
+        side.endpoint.handle_flow_closed(side.now(), source(Tls).flow);
+        side.run_to(1000);
+        side.endpoint.handle_flow_closed(side.now(), source(Tls).flow);
+        side.run_to(34_000);
+        assert_eq!(side.client_log(), expected, "{method}");
+        assert!(format!("{:?}", side.endpoint).contains("client_flows: 0"), "{method}");
+    }
 }

@@ -139,7 +139,7 @@ proptest! {
         side.drain();
         prop_assert_eq!(side.endpoint.poll_timeout(), None);
         let left = format!("{:?}", side.endpoint);
-        let nothing = "Endpoint { servers: 0, clients: 0, server_keys: 0, merge_keys: 0, ack_keys: 0, client_keys: 0,";
+        let nothing = "Endpoint { servers: 0, clients: 0, server_keys: 0, merge_keys: 0, ack_keys: 0, client_keys: 0, client_flows: 0,";
         prop_assert!(left.starts_with(nothing), "{}", left);
     }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use isthmus_sip::{Frame, Framer, Limits};
 use rand::Rng as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
-use super::flow::Flow;
+use super::flow::{Flow, Queued};
 use super::{SipEdge, Stop};
 
 /// How long a peer may take to read what we wrote.
@@ -38,12 +38,12 @@ pub enum Ended {
     Stopping,
 }
 
-/// Carries one connection until it ends.
+/// Carries one connection until it ends. What is then left in `queue` was not written.
 pub async fn run<S: AsyncRead + AsyncWrite>(
     edge: Arc<SipEdge>,
     flow: Arc<Flow>,
     stream: S,
-    mut queue: mpsc::Receiver<Bytes>,
+    queue: &mut mpsc::Receiver<Queued>,
     mut stop: watch::Receiver<Stop>,
     limits: Limits,
     idle: Duration,
@@ -83,20 +83,20 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                         Err(error) => {
                             if let Some(error) = error.parse_error() {
                                 edge.receive_malformed(&flow, flow.remote, error);
-                                flush(&mut writer, &mut queue).await;
+                                flush(&mut writer, queue).await;
                             }
                             return Ended::Malformed;
                         }
                     }
                 }
             }
-            bytes = queue.recv() => {
-                let Some(bytes) = bytes else { return Ended::Stopping };
+            first = queue.recv() => {
+                let Some(first) = first else { return Ended::Stopping };
                 pings.used();
-                let mut batch = BytesMut::from(&bytes[..]);
+                let mut batch = BytesMut::from(&first.bytes[..]);
                 while batch.len() < WRITE_BATCH {
                     match queue.try_recv() {
-                        Ok(more) => batch.extend_from_slice(&more),
+                        Ok(more) => batch.extend_from_slice(&more.bytes),
                         Err(_) => break,
                     }
                 }
@@ -120,7 +120,7 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
             },
             changed = stop.changed() => {
                 if changed.is_err() || *stop.borrow() == Stop::Now {
-                    flush(&mut writer, &mut queue).await;
+                    flush(&mut writer, queue).await;
                     let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
                     return Ended::Stopping;
                 }
@@ -137,9 +137,9 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> bool {
     matches!(timeout(WRITE_TIMEOUT, written).await, Ok(Ok(())))
 }
 
-async fn flush<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut mpsc::Receiver<Bytes>) {
-    while let Ok(bytes) = queue.try_recv() {
-        if !write(writer, &bytes).await {
+async fn flush<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut mpsc::Receiver<Queued>) {
+    while let Ok(queued) = queue.try_recv() {
+        if !write(writer, &queued.bytes).await {
             return;
         }
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use isthmus_sip::Transport;
-use isthmus_sip::endpoint::FlowId;
+use isthmus_sip::endpoint::{FlowId, Origin};
 use parking_lot::RwLock;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -44,7 +44,16 @@ pub struct Flow {
 #[derive(Debug)]
 enum Out {
     Datagrams(Arc<Datagrams>),
-    Stream(mpsc::Sender<Bytes>),
+    Stream(mpsc::Sender<Queued>),
+}
+
+/// A message that waits for its connection's socket.
+#[derive(Debug)]
+pub struct Queued {
+    /// The message.
+    pub bytes: Bytes,
+    /// Whose it is: told when the connection ends before the message was written.
+    pub origin: Origin,
 }
 
 /// A UDP socket that wakes its reader for datagrams alone. One that also waits to be writable, as the runtime's own
@@ -108,7 +117,7 @@ impl Flow {
     /// # Errors
     ///
     /// [`FlowError`].
-    pub fn send(&self, to: SocketAddr, bytes: Bytes) -> Result<(), FlowError> {
+    pub fn send(&self, to: SocketAddr, bytes: Bytes, origin: Origin) -> Result<(), FlowError> {
         match &self.out {
             Out::Datagrams(socket) => match socket.send_to(&bytes, to) {
                 Ok(_) => Ok(()),
@@ -116,7 +125,7 @@ impl Flow {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
                 Err(_) => Err(FlowError::Closed),
             },
-            Out::Stream(queue) => queue.try_send(bytes).map_err(|error| match error {
+            Out::Stream(queue) => queue.try_send(Queued { bytes, origin }).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => FlowError::Full,
                 mpsc::error::TrySendError::Closed(_) => FlowError::Closed,
             }),
@@ -153,7 +162,7 @@ impl Flows {
         remote: SocketAddr,
         local: SocketAddr,
         peer: Peer,
-        queue: mpsc::Sender<Bytes>,
+        queue: mpsc::Sender<Queued>,
     ) -> Arc<Flow> {
         self.add(transport, remote, local, peer, Out::Stream(queue))
     }

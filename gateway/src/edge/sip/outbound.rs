@@ -191,7 +191,7 @@ pub struct Exchanges {
 }
 
 impl Exchanges {
-    fn open(&self) -> (u64, mpsc::UnboundedReceiver<Event>) {
+    pub(super) fn open(&self) -> (u64, mpsc::UnboundedReceiver<Event>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, receiver) = mpsc::unbounded_channel();
         self.open.lock().insert(number, sender);
