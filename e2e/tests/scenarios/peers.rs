@@ -14,6 +14,7 @@ use isthmus_e2e::prosody::{Prosody, ProsodyPlan};
 use isthmus_e2e::sink::SipSink;
 use isthmus_e2e::sip_trace::SipMessage;
 use isthmus_e2e::sipp::{Sipp, SippPlan};
+use tokio::net::UdpSocket;
 
 #[tokio::test]
 async fn two_prosody_users_subscribe_and_chat() {
@@ -65,7 +66,6 @@ async fn two_phones_behind_kamailio_watch_and_message_each_other() {
 }
 
 #[tokio::test]
-#[ignore = "issue 3: Kamailio may send its NOTIFY before the 200, which this SIPp script does not take yet"]
 async fn sipp_watches_and_writes_to_users_of_kamailio() {
     scenario("sipp-kamailio", async |lab| -> Result<()> {
         let kamailio = Kamailio::partner(lab, &PartnerPlan::new("sip:127.0.0.1:9")).await?;
@@ -91,6 +91,66 @@ async fn sipp_watches_and_writes_to_users_of_kamailio() {
         let states: Vec<&str> =
             seen.iter().filter(|m| m.method() == Some("NOTIFY")).map(SipMessage::subscription_state).collect();
         assert_eq!(states, ["active", "terminated"]);
+        Ok(())
+    })
+    .await;
+}
+
+/// Answers a request and notifies its sender, the notification first.
+async fn notify_first(socket: &UdpSocket, state: &str) -> Result<()> {
+    let mut buffer = [0_u8; 4096];
+    let (subscribe, watcher) = loop {
+        let (n, from) = tokio::time::timeout(Duration::from_secs(10), socket.recv_from(&mut buffer)).await??;
+        let text = String::from_utf8_lossy(buffer.get(..n).unwrap_or_default()).into_owned();
+        if text.starts_with("SUBSCRIBE ") {
+            break (text, from);
+        }
+    };
+    let line = |name: &str| subscribe.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    let value = |name: &str| line(name).split_once(": ").map(|(_, value)| value.to_owned()).unwrap_or_default();
+    let to = if value("To").contains("tag=") { value("To") } else { format!("{};tag=early", value("To")) };
+    let local = socket.local_addr()?;
+    let notify = format!(
+        "NOTIFY sip:watcher@{watcher} SIP/2.0\r\nVia: SIP/2.0/UDP {local};branch=z9hG4bK{state}\r\nMax-Forwards: 70\r\n\
+         From: {to}\r\nTo: {}\r\n{}\r\nCSeq: 1 NOTIFY\r\nContact: <sip:ana@{local}>\r\nEvent: presence\r\n\
+         Subscription-State: {state}\r\nContent-Length: 0\r\n\r\n",
+        value("From"),
+        line("Call-ID")
+    );
+    let answer = format!(
+        "SIP/2.0 200 OK\r\n{}\r\n{}\r\nTo: {to}\r\n{}\r\n{}\r\nContact: <sip:ana@{local}>\r\nExpires: 600\r\n\
+         Content-Length: 0\r\n\r\n",
+        line("Via"),
+        line("From"),
+        line("Call-ID"),
+        line("CSeq")
+    );
+    for text in [notify, answer] {
+        socket.send_to(text.as_bytes(), watcher).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn sipp_takes_a_notification_that_overtakes_its_answer() {
+    scenario("sipp-overtaken", async |lab| -> Result<()> {
+        for (first, last) in [("active", "terminated"), ("terminated", "")] {
+            let socket = UdpSocket::bind(("127.0.0.1", ports::free()?)).await?;
+            let watch = SippPlan::new("watch")
+                .named(first)
+                .to(socket.local_addr()?.port())
+                .key("FROM", "bob@partner.example")
+                .key("TO", "ana@partner.example")
+                .key("QUIET", "300");
+            let watcher = Sipp::start(lab, &watch).await?;
+            notify_first(&socket, first).await?;
+            if !last.is_empty() {
+                notify_first(&socket, last).await?;
+            }
+            let seen = watcher.finish().await?;
+            let answers = seen.iter().filter(|m| !m.received && m.status() == Some(200)).count();
+            assert_eq!(answers, if last.is_empty() { 1 } else { 2 });
+        }
         Ok(())
     })
     .await;

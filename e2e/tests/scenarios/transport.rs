@@ -205,7 +205,8 @@ async fn a_stream_is_kept_alive_and_read_message_by_message() {
         let mut answers = String::new();
         let mut piece = [0_u8; 4096];
         while answers.matches("SIP/2.0 200").count() < 2 {
-            let n = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut piece)).await??;
+            let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut piece)).await;
+            let n = read.with_context(|| format!("only answered: {answers}"))??;
             ensure!(n > 0, "closed after {answers}");
             answers.push_str(&String::from_utf8_lossy(&piece[..n]));
         }
