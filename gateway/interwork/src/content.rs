@@ -12,9 +12,9 @@ mod tests;
 
 use std::borrow::Cow;
 
-use isthmus_model::EpochMillis;
+use isthmus_model::{EpochMillis, timestamp};
+use isthmus_sip::pidf::XmlLimits;
 use isthmus_sip::pidf::xml::{is_xml_char, language};
-use isthmus_sip::pidf::{XmlLimits, timestamp};
 use isthmus_sip::{HeaderName, MediaType, Message, StatusCode};
 
 use crate::chat_state::{self, Typing};

@@ -10,6 +10,7 @@ pub mod domain;
 pub mod pair;
 pub mod presence;
 pub mod time;
+pub mod timestamp;
 
 pub use address::{Address, AddressError, BareAddress, Localpart, Resource};
 pub use decision::{Access, DenyMode, Direction, Feature, OfflineIm, Protocol};

@@ -8,7 +8,6 @@ mod activity;
 mod read;
 #[cfg(test)]
 mod tests;
-pub mod timestamp;
 mod write;
 pub mod xml;
 

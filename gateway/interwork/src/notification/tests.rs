@@ -1,5 +1,5 @@
-use isthmus_model::{LangText, Show};
-use isthmus_sip::pidf::{PidfLimits, timestamp};
+use isthmus_model::{LangText, Show, timestamp};
+use isthmus_sip::pidf::PidfLimits;
 use proptest::prelude::*;
 
 use super::*;

@@ -1,11 +1,11 @@
 //! Reading presence documents in the shapes that peers send.
 
-use isthmus_model::{LangText, Show};
+use isthmus_model::{LangText, Show, timestamp};
 
 use super::xml::Element;
 use super::{
     Activity, Basic, Contact, NS_CIPID, NS_DATA_MODEL, NS_JABBER_CLIENT, NS_PIDF, NS_RPID, NS_RPID_STATUS, Person,
-    Pidf, PidfError, PidfLimits, Tuple, timestamp,
+    Pidf, PidfError, PidfLimits, Tuple,
 };
 
 /// Namespaces in which activities and idleness were seen; the last three are no standard's.

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use isthmus_model::{EpochMillis, LangText, Show};
+use isthmus_model::{EpochMillis, LangText, Show, timestamp};
 use proptest::prelude::*;
 
 use super::*;
@@ -271,7 +271,7 @@ prop_compose! {
         idle in any::<bool>(),
         contact in prop::option::of(("[a-z:@&<]{0,9}", prop::option::of(0_u16..=1000))),
         notes in notes(),
-        timestamp in prop::option::of(0..253_402_300_800_000_u64),
+        timestamp in prop::option::of(0..253_402_207_200_000_u64),
     ) -> Tuple {
         Tuple {
             id, basic, show, activities, idle, notes,

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
-use isthmus_model::LangText;
+use isthmus_model::{LangText, timestamp};
 
 use super::xml::{push_attribute, push_text};
 use super::{
     Activity, Basic, NS_CIPID, NS_DATA_MODEL, NS_JABBER_CLIENT, NS_PIDF, NS_RPID, NS_RPID_STATUS, Person, Pidf, Tuple,
-    timestamp,
 };
 
 impl Pidf {
