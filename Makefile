@@ -31,6 +31,7 @@ test: ## Runs all that CI runs: install, check, every test with real servers, do
 	@echo "[2/4] format, lints, licenses (make check)";     $(MAKE) check
 	@echo "[3/4] all tests, real servers on loopback";      $(MAKE) build
 	@$(CARGO) test $(ALL) -- --skip live::
+	@$(CARGO) test $(ALL) --test contract -- live::
 	@$(CARGO) test $(ALL) --test scenarios || { \
 		echo "a live scenario failed; all of them run once more, since a busy machine can miss a deadline"; \
 		$(CARGO) test $(ALL) --test scenarios; }

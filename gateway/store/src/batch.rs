@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::key::{Key, QueueName};
+use crate::error::StoreError;
+use crate::key::{Key, LeaseName, QueueName, Shard};
 use crate::lease::Fence;
 use crate::queue::ItemId;
 use crate::record::Record;
@@ -98,8 +99,8 @@ pub struct Enqueue {
 
 /// One atomic change: all of it happens, or none.
 ///
-/// The records of a batch share one slot, and none occurs twice; timers, queues and leases may have other
-/// slots. Order within the batch has no meaning but for items of one queue.
+/// The records of a batch share one slot, and none occurs twice. Timers and queues are of the shard of that
+/// slot, and so are leases unless they are good everywhere ([`crate::key`]). Order within the batch has no meaning but for items of one queue.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[must_use]
 pub struct Batch {
@@ -187,6 +188,33 @@ impl Batch {
     pub fn ack(&mut self, queue: QueueName, item: ItemId) -> &mut Self {
         self.acks.push((queue, item));
         self
+    }
+
+    /// Returns the one shard that the batch is about; `None` when it names no place.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Misuse`] when there are several.
+    pub fn shard(&self) -> Result<Option<Shard>, StoreError> {
+        let Self { fences, writes, reads, timers, enqueues, acks } = self;
+        let timers = timers.iter().map(|change| match change {
+            TimerChange::Set(timer) => timer.shard(),
+            TimerChange::Cancel { key, .. } => key.shard(),
+            TimerChange::Complete(due) => due.timer.shard(),
+        });
+        // The records share a slot, so one of them speaks for all.
+        let record = writes.first().map(|write| &write.key).or_else(|| reads.first()).map(Key::shard);
+        let queues = enqueues.iter().map(|enqueue| &enqueue.queue).chain(acks.iter().map(|(queue, _)| queue));
+        let leases = fences.iter().map(|fence| &fence.lease).filter(|lease| !lease.everywhere());
+        let mut shards =
+            record.into_iter().chain(timers).chain(queues.map(QueueName::place)).chain(leases.map(LeaseName::place));
+        let first = shards.next();
+        if shards.any(|shard| Some(shard) != first) {
+            return Err(StoreError::Misuse {
+                rule: "records, timers, queues and leases of a batch share one shard; QueueName::at names the part of a queue there",
+            });
+        }
+        Ok(first)
     }
 
     /// Tells whether the batch would do nothing.

@@ -1,9 +1,16 @@
-//! Names of records, leases, queues and shards, and the slot that each belongs to.
+//! Names of records, leases, queues and shards, and the place that each belongs to.
 //!
 //! What changes together shares a slot: a pair's presence record, its session, its authorisation, its
-//! dialogs and its transactions all carry the pair's slot, so a Redis Cluster keeps them on one node
-//! (`{…}` is its hash tag) and one script can change them. A [`crate::Batch`] whose records have different
-//! slots is refused by every backend, so that what works on one works on all.
+//! dialogs and its transactions all carry the pair's slot. A slot belongs to one of [`SHARDS`] shards, and so
+//! does every timer, queue and lease. A shard is what a backend keeps in one place: in Redis its number is
+//! the hash tag of every key in it, so a Cluster has it on one node and one script can change a record
+//! together with its timer, its queue and the lease that guards it. A [`crate::Batch`] that reaches beyond
+//! one shard is refused by every backend, so that what works on one works on all.
+//!
+//! Two things are needed from every shard. The lease of a link is good everywhere
+//! ([`LeaseName::everywhere`]): a backend with several nodes keeps a copy of it in each shard. Work for a
+//! link or a process goes into the part of its queue that lies beside the record ([`QueueName::at`]); who
+//! serves the queue takes from all parts. So the work of one pair keeps its order.
 
 use std::fmt;
 
@@ -98,10 +105,10 @@ impl Kind {
     }
 }
 
-/// How many shards the due times are spread over. All processes must agree, so it is no setting.
+/// How many shards there are. All processes must agree, and stored names depend on it: it is fixed for ever.
 pub const SHARDS: u16 = 64;
 
-/// One part of the due times; a process serves the shards whose lease it holds.
+/// One part of everything that is stored. A process serves the due times of the shards whose lease it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Shard(u16);
 
@@ -122,7 +129,7 @@ impl Shard {
     }
 }
 
-/// The unit of atomic change: names with equal slots live on one node.
+/// What the records of one change share: a pair, a user, or a name of the caller's.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(CompactString);
 
@@ -163,7 +170,7 @@ impl Slot {
         &self.0
     }
 
-    /// Returns the shard that the timers of this slot are in (FNV-1a, fixed for ever).
+    /// Returns the shard that the slot is in (FNV-1a, fixed for ever).
     pub fn shard(&self) -> Shard {
         let hash = self
             .0
@@ -280,6 +287,11 @@ impl Key {
         &self.slot
     }
 
+    /// Returns the shard that it is in.
+    pub fn shard(&self) -> Shard {
+        self.slot.shard()
+    }
+
     /// Returns the part that tells apart the records of one kind and slot, often empty.
     pub fn name(&self) -> &str {
         &self.name
@@ -307,6 +319,9 @@ impl fmt::Debug for Key {
     }
 }
 
+/// The class of what belongs to a link.
+const LINK: &str = "link";
+
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -315,22 +330,29 @@ macro_rules! name {
             class: &'static str,
             slot: Slot,
             name: CompactString,
+            /// Where it is, if not where its slot is.
+            part: Option<Shard>,
         }
 
         impl $name {
             /// A name of the caller's; `class` keeps such names apart and holds no brace or colon.
             pub fn new(class: &'static str, slot: Slot, name: &str) -> Self {
-                Self { class, slot, name: CompactString::from(name) }
+                Self { class, slot, name: CompactString::from(name), part: None }
             }
 
             /// The name for the link to an XMPP server under one component name.
             pub fn link(server: &str, component: &str) -> Self {
-                Self::new("link", Slot::named(&format_compact!("{server},{component}")), "")
+                Self::new(LINK, Slot::named(&format_compact!("{server},{component}")), "")
             }
 
             /// Returns the slot.
             pub fn slot(&self) -> &Slot {
                 &self.slot
+            }
+
+            /// Returns the shard that it is in.
+            pub fn place(&self) -> Shard {
+                self.part.unwrap_or_else(|| self.slot.shard())
             }
 
             /// Returns the length of the text in octets.
@@ -344,6 +366,9 @@ macro_rules! name {
                 write!(f, "{}:{{{}}}", self.class, self.slot.0)?;
                 if !self.name.is_empty() {
                     write!(f, ":{}", self.name)?;
+                }
+                if let Some(part) = self.part {
+                    write!(f, "@{}", part.0)?;
                 }
                 Ok(())
             }
@@ -375,7 +400,13 @@ impl LeaseName {
 
     /// The right to serve a shard of the due times.
     pub fn shard(shard: Shard) -> Self {
-        Self::new("shard", Slot::named(&format_compact!("t{}", shard.number())), "")
+        Self { part: Some(shard), ..Self::new("shard", Slot::named(&format_compact!("t{}", shard.number())), "") }
+    }
+
+    /// Tells whether the lease is good as a fence in every shard, and not only in its own. Backends with
+    /// several nodes pay for that with a copy in each shard at every grant and renewal.
+    pub fn everywhere(&self) -> bool {
+        self.class == LINK
     }
 }
 
@@ -385,7 +416,8 @@ const LETTERS: &str = "letters";
 impl QueueName {
     /// Messages that were accepted from a partner and are not confirmed by the local server yet. Durable.
     ///
-    /// `component` is the name of the link that carries them. Whoever holds the link's lease consumes it.
+    /// `component` is the name of the link that carries them. Whoever holds the link's lease consumes it, in all
+    /// its parts ([`Self::at`]).
     pub fn letters(local: &Domain, component: &Domain) -> Self {
         Self::new(LETTERS, Slot::named(&format_compact!("{local},{component}")), "")
     }
@@ -400,12 +432,20 @@ impl QueueName {
         if slot.is_empty() || slot.contains(['{', '}']) {
             return None;
         }
-        Some(Self { class: LETTERS, slot: Slot(CompactString::from(slot)), name: CompactString::from(name) })
+        let part = |text: &str| Shard::new(text.parse().ok()?);
+        let (name, part) = match name.rsplit_once('@') {
+            Some((name, text)) => (name, Some(part(text)?)),
+            None => (name, None),
+        };
+        Some(Self { class: LETTERS, slot: Slot(CompactString::from(slot)), name: CompactString::from(name), part })
     }
 
-    /// Returns the part that tells apart the queues of one class and slot, often empty.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Returns what tells apart the queues of one class and slot, often empty.
+    pub fn name(&self) -> CompactString {
+        match self.part {
+            Some(part) => format_compact!("{}@{}", self.name, part.0),
+            None => self.name.clone(),
+        }
     }
 
     /// What waits to be sent for a pair.
@@ -416,6 +456,12 @@ impl QueueName {
     /// What waits for one process.
     pub fn pod(pod: &str) -> Self {
         Self::new("pod", Slot::named(pod), "")
+    }
+
+    /// The part of the queue that lies in a shard: a queue of its own, with its own order.
+    #[must_use]
+    pub fn at(self, shard: Shard) -> Self {
+        Self { part: Some(shard), ..self }
     }
 }
 
@@ -447,6 +493,16 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_has_a_part_in_every_shard_and_a_shard_its_own_lease() {
+        let queue = QueueName::link("127.0.0.1:5347", "partner.example");
+        let parts: Vec<_> = Shard::all().map(|shard| queue.clone().at(shard)).collect();
+        assert!(parts.iter().zip(Shard::all()).all(|(part, shard)| part.place() == shard && *part != queue));
+        assert_eq!(parts[7].to_string(), "link:{127.0.0.1:5347,partner.example}@7");
+        assert!(Shard::all().all(|shard| LeaseName::shard(shard).place() == shard));
+        assert!(LeaseName::link("s", "c").everywhere() && !LeaseName::shard(Shard(3)).everywhere());
+    }
+
+    #[test]
     fn texts_are_frozen_and_lead_back_to_their_keys() {
         let keys = [
             (Key::user(&user("lee@corp.example")), "pol:{lee@corp.example}"),
@@ -469,7 +525,11 @@ mod tests {
         let letters = QueueName::letters(&domain("corp.example"), &domain("partner.example"));
         assert_eq!(letters.to_string(), "letters:{corp.example,partner.example}");
         assert!(letters.is_durable());
-        assert_eq!(QueueName::durable_from_parts(letters.slot().as_str(), letters.name()), Some(letters));
+        assert_eq!(QueueName::durable_from_parts(letters.slot().as_str(), &letters.name()), Some(letters.clone()));
+        let part = letters.at(Shard(7));
+        assert!(part.is_durable());
+        assert_eq!(QueueName::durable_from_parts(part.slot().as_str(), &part.name()), Some(part));
+        assert_eq!(QueueName::durable_from_parts("a", "@64"), None);
         assert_eq!(QueueName::durable_from_parts("a}b", ""), None);
         assert!(!QueueName::pod("sip-0").is_durable());
     }

@@ -11,6 +11,7 @@
 //!   [`Store::commit`], and each is one round trip.
 //! - [`MemoryStore`] is the embedded backend. It serves one process; with a state directory users' decisions
 //!   survive it.
+//! - [`RedisStore`] keeps everything in Redis or Valkey, for as many processes as one likes.
 //!
 //! It refuses to keep anything but users' decisions without a lifetime, and it never holds more than its
 //! configured limits.
@@ -21,20 +22,25 @@ pub mod error;
 pub mod health;
 pub mod key;
 pub mod lease;
+mod limits;
 pub mod memory;
 pub mod queue;
 pub mod record;
+pub mod redis;
 mod store;
 pub mod timer;
 pub mod wake;
+mod wakes;
 
+pub use self::redis::{RedisConfig, RedisStore};
 pub use batch::{Batch, Committed, Condition, Lifetime};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Bound, Conflict, Fault, OpenError, Retry, StoreError};
 pub use health::{Finding, Health, HealthState};
 pub use key::{Key, Kind, LeaseName, QueueName, SHARDS, Shard, Slot};
 pub use lease::{Acquisition, Fence, Holder, Lease};
-pub use memory::{Limits, MemoryStore};
+pub use limits::Limits;
+pub use memory::MemoryStore;
 pub use queue::{Consumer, Item, ItemId};
 pub use record::{Envelope, EnvelopeError, Record};
 pub use store::{Store, StoreFuture};

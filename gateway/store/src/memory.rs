@@ -15,28 +15,26 @@ use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use self::journal::{Content, Journal, Loaded, Pending, Progress};
-pub use self::limits::Limits;
 use self::state::State;
-use self::wakes::Wakes;
 use crate::batch::{Batch, Committed};
 use crate::clock::Clock;
 use crate::error::{OpenError, StoreError};
 use crate::health::{Finding, Health, HealthState};
 use crate::key::{Key, LeaseName, QueueName, Shard};
 use crate::lease::{Acquisition, Holder, Lease};
+pub use crate::limits::Limits;
 use crate::queue::{Consumer, Item};
 use crate::record::Record;
 use crate::store::{Store, StoreFuture};
 use crate::timer::{Due, ShardClaim};
 use crate::wake::{Topic, Wake};
+use crate::wakes::Wakes;
 
 mod journal;
-mod limits;
 mod queues;
 mod records;
 mod state;
 mod timers;
-mod wakes;
 
 /// When to try again after the journal could not be written.
 const JOURNAL_RETRY: Duration = Duration::from_secs(5);
@@ -61,7 +59,7 @@ struct Writer {
 /// Dropping it waits until the journal is written.
 pub struct MemoryStore {
     shared: Arc<Shared>,
-    wakes: Wakes,
+    wakes: Wakes<Topic>,
     writer: Option<Writer>,
 }
 

@@ -20,12 +20,12 @@ use tokio::sync::watch;
 
 use self::format::{FRAME_HEADER, FrameHeader, HEADER, HeaderRead, MAX_FRAME, ReadOp, Salt};
 use super::Shared;
-use super::limits::Limits;
 use super::queues::Kept;
 use super::records::Entry;
 use crate::clock::Clock;
 use crate::error::OpenError;
 use crate::key::{Key, QueueName};
+use crate::limits::Limits;
 use crate::queue::ItemId;
 
 mod format;

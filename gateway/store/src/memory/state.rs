@@ -10,7 +10,6 @@ use bytes::Bytes;
 use isthmus_model::EpochMillis;
 
 use super::journal::{Content, Op, Pending};
-use super::limits::Limits;
 use super::queues::{Gone, Kept, Queues, item_cost};
 use super::records::{Entry, Records, cost};
 use super::timers::Timers;
@@ -18,6 +17,7 @@ use crate::batch::{Batch, Change, Committed, Condition, Enqueue, Lifetime, Timer
 use crate::error::{Bound, Conflict, StoreError};
 use crate::key::{Key, LeaseName, QueueName};
 use crate::lease::{Acquisition, Fence, Holder, Lease};
+use crate::limits::Limits;
 use crate::queue::{Consumer, Item, ItemId};
 use crate::record::Record;
 use crate::timer::{Due, ShardClaim};

@@ -55,12 +55,13 @@ async fn nothing_is_left_of_what_ended_was_deleted_or_done() {
                 put(b, key.clone());
                 put(b, Key::session(&pair(n)));
                 b.touch(Key::auth(&pair(n)), Condition::Any, Lifetime::Durable).set_timer(timer);
-                b.enqueue(queue.clone(), "work", LIFE).enqueue(queue.clone(), "late", LIFE / 2);
+                let part = queue.clone().at(key.shard());
+                b.enqueue(part.clone(), "work", LIFE).enqueue(part, "late", LIFE / 2);
             })
             .await
             .unwrap();
             commit(&store, |b| _ = b.touch(key.clone(), Condition::Any, Lifetime::For(LIFE * 2))).await.unwrap();
-            store.ack(&queue, &done.items[..1], None).await.unwrap();
+            store.ack(&queue.clone().at(key.shard()), &done.items[..1], None).await.unwrap();
             let _ = store.acquire(&lease, &format!("h{round}"), LIFE / 2).await.unwrap();
             if n % 2 == 0 {
                 commit(&store, |b| _ = b.delete(key.clone(), Condition::Any)).await.unwrap();
@@ -112,8 +113,12 @@ async fn limits_hold_and_expiry_makes_room() {
     assert_eq!(bound(commit(&store, |b| _ = b.set_timer(timer(3)).set_timer(timer(4))).await), Bound::Timers);
     commit(&store, |b| _ = b.set_timer(timer(3))).await.unwrap();
 
-    let three =
-        |b: &mut Batch| ["a", "b", "c"].into_iter().for_each(|pod| _ = b.enqueue(QueueName::pod(pod), "", LIFE));
+    let part = Key::pair(&pair(0)).shard();
+    let three = |b: &mut Batch| {
+        for pod in ["a", "b", "c"] {
+            b.enqueue(QueueName::pod(pod).at(part), "", LIFE);
+        }
+    };
     assert_eq!(bound(commit(&store, three).await), Bound::Queues);
     for pod in ["a", "b"] {
         commit(&store, |b| _ = b.enqueue(QueueName::pod(pod), "", LIFE)).await.unwrap();

@@ -10,8 +10,8 @@ use isthmus_store::{
     Batch, Clock, Committed, Conflict, Key, Lifetime, Limits, ManualClock, MemoryStore, Record, Store, StoreError,
 };
 
-/// The unit in which time passes.
-pub(crate) const STEP: Duration = Duration::from_millis(200);
+/// The unit in which time passes: so long that the real time of a test is nothing beside it.
+pub(crate) const STEP: Duration = Duration::from_secs(600);
 
 /// How many items a queue takes in the backends under test.
 pub(crate) const QUEUE_ITEMS: usize = 8;
@@ -22,7 +22,7 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// How long to see that nothing happens, where no event could tell.
 pub(crate) const QUIET: Duration = Duration::from_millis(50);
 
-type Advance = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+pub(crate) type Advance = Box<dyn Fn(Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 
 /// Makes a fresh backend.
 pub(crate) type New = fn() -> Harness;
@@ -30,11 +30,11 @@ pub(crate) type New = fn() -> Harness;
 /// A fresh, empty store.
 pub(crate) struct Harness {
     pub(crate) store: Arc<dyn Store>,
-    clock: Arc<dyn Clock>,
-    advance: Advance,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) advance: Advance,
     /// How many random cases the backend's speed allows.
     pub(crate) cases: u32,
-    _keep: Box<dyn Any + Send + Sync>,
+    pub(crate) _keep: Box<dyn Any + Send + Sync>,
 }
 
 impl Harness {
@@ -76,7 +76,7 @@ pub(crate) fn lives(steps: u32) -> Lifetime {
 }
 
 /// A lifetime beyond the test's end.
-pub(crate) const LONG: Lifetime = Lifetime::For(Duration::from_secs(3600));
+pub(crate) const LONG: Lifetime = Lifetime::For(Duration::from_secs(400 * 86_400));
 
 pub(crate) fn user(jid: &str) -> BareAddress {
     BareAddress::from_jid(jid).unwrap()
@@ -99,7 +99,7 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.unwrap_or_else(|_| panic!("{what} did not happen"))
 }
 
-fn limits() -> Limits {
+pub(crate) fn limits() -> Limits {
     Limits { queue_items: QUEUE_ITEMS, ..Limits::default() }
 }
 

@@ -140,7 +140,7 @@ impl Run {
             reference: Reference::new(QUEUE_ITEMS),
             keys: [Key::pair(&pair), Key::session(&pair), Key::auth(&pair)],
             leases: [LeaseName::send(&pair, "a"), LeaseName::link("server", "partner.example")],
-            queues: [QueueName::pair(&pair), QueueName::link("server", "partner.example")],
+            queues: [QueueName::pair(&pair), QueueName::link("server", "partner.example").at(Key::pair(&pair).shard())],
             start: h.now(),
             granted: Default::default(),
             claims: Vec::new(),

@@ -189,12 +189,21 @@ pub(crate) async fn rules_of_a_batch_are_kept(new: New) {
     let h = new();
     let (one, other) = (Key::pair(&pair("ana")), Key::pair(&pair("bob")));
     let timer = Timer { kind: TimerKind(1), key: one.clone(), due: h.now(), generation: 1 };
+    let mut others = (0..).map(|n| pair(&format!("user{n}")));
+    let away = others.find(|pair| Key::pair(pair).shard() != one.shard()).unwrap();
+    let far = Key::pair(&away);
+    let fence = isthmus_store::Fence { lease: LeaseName::send(&away, "t"), token: 1 };
     let refused = [
         h.commit(|b| _ = b.put(one.clone(), Condition::Any, "", LONG).put(other.clone(), Condition::Any, "", LONG))
             .await,
         h.commit(|b| _ = b.put(one.clone(), Condition::Any, "", LONG).read(other.clone())).await,
         h.commit(|b| _ = b.put(one.clone(), Condition::Any, "", LONG).delete(one.clone(), Condition::Any)).await,
         h.commit(|b| _ = b.set_timer(timer.clone()).cancel_timer(TimerKind(1), one.clone())).await,
+        // What is beyond the shard could not change in one step everywhere.
+        h.commit(|b| _ = b.put(one.clone(), Condition::Any, "", LONG).cancel_timer(TimerKind(1), far.clone())).await,
+        h.commit(|b| _ = b.put(one.clone(), Condition::Any, "", LONG).enqueue(QueueName::pair(&away), "", span(1)))
+            .await,
+        h.commit(|b| _ = b.put(one.clone(), Condition::Any, "", LONG).fence(fence)).await,
     ];
     for result in refused {
         assert!(matches!(result, Err(StoreError::Misuse { .. })), "{result:?}");

@@ -179,7 +179,7 @@ fn item<'e, 'a>(
     queue: &QueueName,
     id: ItemId,
 ) -> Encoded<'e, 'a> {
-    e.array(parts)?.u8(code)?.str(queue.slot().as_str())?.str(queue.name())?.u64(id.0)
+    e.array(parts)?.u8(code)?.str(queue.slot().as_str())?.str(&queue.name())?.u64(id.0)
 }
 
 /// Reads all changes of a payload; `None` when it is not one.

@@ -1,11 +1,14 @@
-//! How much a memory store may hold.
+//! How much a store may hold, and what a batch may be.
 
 use crate::batch::{Batch, Change, Lifetime, TimerChange};
 use crate::error::{Bound, StoreError};
 use crate::key::Key;
 use crate::timer::TimerKind;
 
-/// How much a memory store may hold. Reaching a limit is [`StoreError::Full`] or [`StoreError::TooLarge`].
+/// How much a store may hold. Reaching a limit is [`StoreError::Full`] or [`StoreError::TooLarge`].
+///
+/// Limits on the whole (`records`, `bytes`, `queues`, `timers`, `leases`) and on the journal are the memory
+/// store's; a server has a memory limit of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Records. Default 1,000,000: 160,000 pairs with six records each.
@@ -56,18 +59,19 @@ const BATCH_BYTES_CAP: usize = 4 << 20;
 
 impl Limits {
     /// Checks a name.
-    pub(super) fn check_name(&self, size: usize) -> Result<(), StoreError> {
+    pub(crate) fn check_name(&self, size: usize) -> Result<(), StoreError> {
         at_most(Bound::NameBytes, size, self.name_bytes)
     }
 
     /// Checks everything about a batch that needs no look at the state.
-    pub(super) fn check_batch(&self, batch: &Batch) -> Result<(), StoreError> {
+    pub(crate) fn check_batch(&self, batch: &Batch) -> Result<(), StoreError> {
         at_most(Bound::BatchParts, batch.len(), self.batch_parts)?;
         let mut total = 0_usize;
         let mut slots = batch.writes.iter().map(|write| &write.key).chain(&batch.reads).map(Key::slot);
         if slots.next().is_some_and(|first| slots.any(|slot| slot != first)) {
             return Err(StoreError::Misuse { rule: "the records of a batch share one slot" });
         }
+        batch.shard()?;
         for (n, write) in batch.writes.iter().enumerate() {
             self.check_name(write.key.len())?;
             if batch.writes.iter().take(n).any(|other| other.key == write.key) {

@@ -1,0 +1,212 @@
+//! Names of keys, and the form of a record in Redis.
+//!
+//! Every key is `<prefix>{<shard>}<rest>`, the same in all modes. The number of the shard in braces is the hash tag, so a
+//! Cluster keeps all of a shard in one of its slots. The rest is:
+//!
+//! | rest | type | what |
+//! |---|---|---|
+//! | the key's own text (`pair:{…}`) | string | a record, see [`value`] |
+//! | `m` | hash | `v` the last number given out, `x` how many items ended untaken |
+//! | `due` | sorted set | timers by when they can be claimed; a member is `<kind>:<key>` |
+//! | `tmr` | hash | member to generation, and once claimed due time, claim and attempt |
+//! | `ls:<lease>` | string | `token:end:holder` of a lease, or its copy in a shard that is not its own |
+//! | `lr` | sorted set | leases of the shard by their end |
+//! | `ql:<queue>` | list | ids of items in order |
+//! | `qi:<queue>` | hash | content and state of items, see `common.lua` |
+//! | `qs` | sorted set | queues of the shard by when the next item ends |
+//!
+//! `m`, `due`, `tmr`, `qs` and `lr` have no expiry: the first two of a timer go when it is done, the registers hold
+//! what has an expiry of its own, and `m` is one small hash a shard.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use isthmus_model::EpochMillis;
+
+use crate::error::StoreError;
+use crate::key::{Key, LeaseName, QueueName, Shard};
+use crate::record::Record;
+use crate::timer::TimerKind;
+
+/// Makes names of keys.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    prefix: String,
+}
+
+impl Names {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned() }
+    }
+
+    fn at(&self, shard: Shard, rest: impl std::fmt::Display) -> String {
+        let mut text = String::with_capacity(self.prefix.len() + 48);
+        text.push_str(&self.prefix);
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{{{}}}{rest}", shard.number());
+        text
+    }
+
+    pub(super) fn record(&self, key: &Key) -> String {
+        self.at(key.shard(), key)
+    }
+
+    pub(super) fn counters(&self, shard: Shard) -> String {
+        self.at(shard, "m")
+    }
+
+    pub(super) fn due_times(&self, shard: Shard) -> String {
+        self.at(shard, "due")
+    }
+
+    pub(super) fn timers(&self, shard: Shard) -> String {
+        self.at(shard, "tmr")
+    }
+
+    pub(super) fn queues(&self, shard: Shard) -> String {
+        self.at(shard, "qs")
+    }
+
+    pub(super) fn leases(&self, shard: Shard) -> String {
+        self.at(shard, "lr")
+    }
+
+    /// The lease as it is seen from a shard.
+    pub(super) fn lease(&self, lease: &LeaseName, from: Shard) -> String {
+        let shard = if lease.everywhere() { from } else { lease.place() };
+        self.at(shard, format_args!("ls:{lease}"))
+    }
+
+    pub(super) fn list(&self, queue: &QueueName) -> String {
+        self.at(queue.place(), format_args!("ql:{queue}"))
+    }
+
+    pub(super) fn items(&self, queue: &QueueName) -> String {
+        self.at(queue.place(), format_args!("qi:{queue}"))
+    }
+
+    /// How the names of lists and of items begin.
+    pub(super) fn queue_starts(&self, shard: Shard) -> [String; 2] {
+        [self.at(shard, "ql:"), self.at(shard, "qi:")]
+    }
+
+    /// The channel of wake-ups.
+    pub(super) fn channel(&self) -> String {
+        format!("{}wake", self.prefix)
+    }
+
+    /// A pattern of all keys.
+    pub(super) fn pattern(&self) -> String {
+        let mut text = String::new();
+        for c in self.prefix.chars() {
+            if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^') {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        text + "{*"
+    }
+
+    /// Tells whether a key is that of a record.
+    pub(super) fn is_record(&self, name: &str) -> bool {
+        name.strip_prefix(&self.prefix)
+            .and_then(|rest| rest.strip_prefix('{'))
+            .and_then(|rest| rest.split_once('}'))
+            .is_some_and(|(_, rest)| Key::parse(rest).is_some())
+    }
+}
+
+/// The name of a timer within its shard.
+pub(super) fn timer(kind: TimerKind, key: &Key) -> String {
+    format!("{}:{key}", kind.0)
+}
+
+/// Reads [`timer`].
+pub(super) fn parse_timer(name: &[u8]) -> Option<(TimerKind, Key)> {
+    let (kind, key) = std::str::from_utf8(name).ok()?.split_once(':')?;
+    Some((TimerKind(kind.parse().ok()?), Key::parse(key)?))
+}
+
+/// The version of the form of a record.
+const FORM: u8 = 1;
+/// Form (1 octet), version (7, big-endian), end in milliseconds since 1970 (6, big-endian; 0 for none).
+const HEADER: usize = 14;
+
+/// Reads a record as the scripts write it: a header, then what the owner stored.
+pub(super) fn value(place: &Key, bytes: Vec<u8>) -> Result<Record, StoreError> {
+    let number = |part: &[u8]| part.iter().fold(0_u64, |number, octet| number << 8 | u64::from(*octet));
+    let Some((header, _)) = bytes.split_first_chunk::<HEADER>() else {
+        return Err(corrupt(place, "a record without a header"));
+    };
+    let [form, rest @ ..] = header;
+    if *form != FORM {
+        return Err(corrupt(place, &format!("a record of form {form}, this release knows {FORM}")));
+    }
+    let (version, end) = rest.split_at(7);
+    let (version, end) = (number(version), number(end));
+    let expires_at = (end != 0).then_some(EpochMillis(end));
+    Ok(Record { version, bytes: Bytes::from(bytes).slice(HEADER..), expires_at })
+}
+
+pub(super) fn corrupt(place: impl std::fmt::Display, what: &str) -> StoreError {
+    StoreError::Corrupt { place: place.to_string(), what: what.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Slot;
+
+    #[test]
+    fn a_shard_is_the_hash_tag_of_all_its_keys() {
+        let names = Names::new("isthmus:im-edge:");
+        let key = Key::thread("call@host");
+        let shard = key.shard();
+        let tag = format!("isthmus:im-edge:{{{}}}", shard.number());
+        assert_eq!(names.record(&key), format!("{tag}thr:{{call@host}}"));
+        let link = LeaseName::link("127.0.0.1:5347", "partner.example");
+        let queue = QueueName::link("127.0.0.1:5347", "partner.example").at(shard);
+        let all = [
+            names.counters(shard),
+            names.due_times(shard),
+            names.timers(shard),
+            names.queues(shard),
+            names.leases(shard),
+            names.lease(&link, shard),
+            names.list(&queue),
+            names.items(&queue),
+        ];
+        assert!(all.iter().all(|name| name.starts_with(&tag) && !names.is_record(name)), "{all:?}");
+        assert_eq!(names.list(&queue), format!("{}{queue}", names.queue_starts(shard)[0]));
+        assert!(names.is_record(&names.record(&key)));
+        let own = LeaseName::new("send", Slot::named("call@host"), "t");
+        assert!(names.lease(&own, Shard::new(0).unwrap()).starts_with(&tag));
+        assert_eq!(Names::new("a*b:").pattern(), "a\\*b:{*");
+    }
+
+    #[test]
+    fn names_of_timers_lead_back_to_them() {
+        let key = Key::thread("1:2}3");
+        assert_eq!(parse_timer(timer(TimerKind(7), &key).as_bytes()), Some((TimerKind(7), key)));
+        for bad in [&b"7"[..], b"x:thr:{a}", b"7:zzz:{a}", b"70000:thr:{a}", b"\xff:thr:{a}"] {
+            assert_eq!(parse_timer(bad), None);
+        }
+    }
+
+    /// Written by version 0.1.0; must be readable for ever.
+    const FROZEN: &[u8] = b"\x01\x06\x5b\x73\x27\x6d\xce\x80\x01\x99\xc5\x0b\xad\x00I\x01\x01\x00\x01payload";
+
+    #[test]
+    fn frozen_bytes_decode() {
+        let key = Key::thread("c");
+        let record = value(&key, FROZEN.to_vec()).unwrap();
+        assert_eq!((record.version, record.expires_at), (1_789_400_001_138_304, Some(EpochMillis(1_759_947_500_800))));
+        let envelope = crate::record::decode(&record.bytes).unwrap();
+        assert_eq!((envelope.format, &envelope.payload[..]), (1, &b"payload"[..]));
+        let durable = value(&key, [&FROZEN[..8], &[0; 6]].concat()).unwrap();
+        assert_eq!((durable.expires_at, durable.bytes.len()), (None, 0));
+        for bad in [&b""[..], &FROZEN[..13], &[&[2], &FROZEN[1..]].concat()] {
+            assert!(matches!(value(&key, bad.to_vec()), Err(StoreError::Corrupt { .. })));
+        }
+    }
+}
