@@ -12,6 +12,7 @@ use crate::harness::{Advance, Harness, limits};
 use servers::{Offset, Server};
 
 mod servers;
+mod single;
 
 /// Servers that no test uses at the moment. They are stopped with the process.
 static IDLE: Mutex<Vec<Server>> = Mutex::new(Vec::new());

@@ -65,7 +65,7 @@ pub(crate) struct Server {
     _alive: ChildStdin,
     pid: String,
     pub(crate) port: u16,
-    _dir: Arc<TempDir>,
+    dir: Arc<TempDir>,
     offset: Arc<Offset>,
 }
 
@@ -116,7 +116,7 @@ impl Server {
         let mut pid = String::new();
         out.read_line(&mut pid).ok()?;
         let (dir, offset) = (Arc::clone(dir), Arc::clone(offset));
-        let server = Self { shell, _alive: alive, pid: pid.trim().to_owned(), port, _dir: dir, offset };
+        let server = Self { shell, _alive: alive, pid: pid.trim().to_owned(), port, dir, offset };
         let started = Instant::now();
         while started.elapsed() < START {
             if server.try_say(&["PING"]).is_some() {
@@ -128,6 +128,19 @@ impl Server {
             std::thread::sleep(Duration::from_millis(10));
         }
         None
+    }
+
+    /// Kills the server, and starts it again on its port with the files that it left.
+    pub(crate) fn restart(self, args: &[&str]) -> Self {
+        let (port, dir, offset) = (self.port, Arc::clone(&self.dir), Arc::clone(&self.offset));
+        drop(self);
+        let started = Instant::now();
+        while started.elapsed() < START {
+            if let Some(server) = Self::try_start("redis-server", args, port, &dir, &offset) {
+                return server;
+            }
+        }
+        panic!("redis-server does not start again")
     }
 
     pub(crate) fn address(&self) -> String {

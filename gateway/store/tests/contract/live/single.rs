@@ -1,0 +1,330 @@
+//! One server: away, back, emptied, full, with access lists and with TLS.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use isthmus_store::redis::{Credentials, Mode, Tls};
+use isthmus_store::{
+    Bound, Condition, Consumer, HealthState, Key, LeaseName, Lifetime, QueueName, RedisConfig, RedisStore, Store,
+    StoreError, Topic,
+};
+use parking_lot::Mutex;
+
+use super::connected;
+use super::servers::{Server, free_port};
+use crate::harness::{DEADLINE, LONG, commit, pair, soon};
+
+const DURABLE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
+const PLAIN: [&str; 4] = ["--save", "", "--appendonly", "no"];
+/// How long an operation may take in these tests.
+const LIMIT: Duration = Duration::from_millis(500);
+
+fn config(server: &Server) -> RedisConfig {
+    RedisConfig { timeout: LIMIT, ..RedisConfig::new(Mode::Standalone, vec![server.address()], "single:") }
+}
+
+async fn put(store: &dyn Store, key: &Key, lifetime: Lifetime) -> Result<u64, StoreError> {
+    commit(store, |b| _ = b.put(key.clone(), Condition::Any, "x", lifetime)).await.map(|done| done.versions[0])
+}
+
+/// Waits until a record can be written again.
+async fn recovered(store: &dyn Store, key: &Key) -> u64 {
+    soon("recovery", async {
+        loop {
+            match put(store, key, LONG).await {
+                Ok(version) => return version,
+                Err(StoreError::Unavailable { .. }) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    })
+    .await
+}
+
+/// Waits until health has a finding.
+async fn reason(store: &dyn Store, reason: &str) -> HealthState {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        let health = store.health().await;
+        if let Some(finding) = health.findings.iter().find(|finding| finding.reason == reason) {
+            assert!(!finding.remedy.is_empty());
+            return health.state;
+        }
+        assert!(Instant::now() < end, "no {reason} in {health:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+    match result {
+        Err(error @ StoreError::Unavailable { .. }) if error.retryable() => error.to_string(),
+        other => panic!("expected the store to be away, got {other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_hangs_gives_errors_in_time_and_is_used_again() {
+    let server = Server::start(&PLAIN);
+    let store = Arc::new(connected(config(&server)));
+    let key = Key::pair(&pair("ana"));
+    put(&*store, &key, LONG).await.unwrap();
+    server.signal("STOP");
+    let started = Instant::now();
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let (store, key) = (Arc::clone(&store), key.clone());
+            tokio::spawn(async move { put(&*store, &key, LONG).await })
+        })
+        .collect();
+    for one in waiting {
+        unavailable(soon("an answer", one).await.unwrap());
+    }
+    assert!(started.elapsed() < LIMIT * 4, "{:?}", started.elapsed());
+    assert_eq!(reason(&*store, "Unreachable").await, HealthState::Down);
+    // Once it is known, nobody waits.
+    soon("an immediate answer", async {
+        loop {
+            let started = Instant::now();
+            unavailable(put(&*store, &key, LONG).await);
+            if started.elapsed() < Duration::from_millis(100) {
+                return;
+            }
+        }
+    })
+    .await;
+    server.signal("CONT");
+    recovered(&*store, &key).await;
+    assert_ne!(store.health().await.state, HealthState::Down);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_comes_back_with_all_that_was_committed() {
+    let server = Server::start(&DURABLE);
+    let store = connected(config(&server));
+    let (key, decision, queue) = (Key::pair(&pair("ana")), Key::auth(&pair("ana")), QueueName::pair(&pair("ana")));
+    let before = put(&store, &key, LONG).await.unwrap();
+    put(&store, &decision, Lifetime::Durable).await.unwrap();
+    commit(&store, |b| _ = b.enqueue(queue.clone(), "work", Duration::from_secs(600))).await.unwrap();
+    assert_eq!(store.health().await.state, HealthState::Ready);
+    assert!(store.health().await.durable);
+    let mut wake = store.wake(Topic::Queue(queue.clone()));
+    let server = server.restart(&DURABLE);
+    // The server knows none of the scripts now.
+    assert!(recovered(&store, &key).await > before);
+    assert!(store.read(&[decision]).await.unwrap()[0].is_some());
+    let me = Consumer { name: "me".to_owned(), fence: None };
+    assert_eq!(store.take(&queue, &me, 9, Duration::from_secs(9)).await.unwrap().len(), 1);
+    // What happened meanwhile may have been missed, so who waits is woken.
+    soon("the wake-up after the loss", wake.changed()).await;
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_loss_of_all_data_no_version_and_no_token_comes_again() {
+    let server = Server::start(&PLAIN);
+    let store = connected(config(&server));
+    let (key, name) = (Key::pair(&pair("ana")), LeaseName::send(&pair("ana"), "t"));
+    let before = put(&store, &key, LONG).await.unwrap();
+    let lease = store.acquire(&name, "a", Duration::from_secs(60)).await.unwrap().granted().unwrap();
+    server.say(&["FLUSHALL"]);
+    let stale = commit(&store, |b| _ = b.put(key.clone(), Condition::Version(before), "x", LONG)).await;
+    assert!(matches!(stale, Err(StoreError::Conflict(_))), "{stale:?}");
+    assert!(put(&store, &key, LONG).await.unwrap() > before);
+    let again = store.acquire(&name, "b", Duration::from_secs(60)).await.unwrap().granted().unwrap();
+    assert!(again.fence.token > lease.fence.token);
+    let late = commit(&store, |b| _ = b.delete(key.clone(), Condition::Any).fence(lease.fence.clone())).await;
+    assert_eq!(late, Err(StoreError::FenceLost { lease: name }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_process_commits_another_sees_and_is_woken_for() {
+    let server = Server::start(&PLAIN);
+    let (a, b) = (connected(config(&server)), connected(config(&server)));
+    let (pair, queue) = (pair("ana"), QueueName::pair(&pair("ana")));
+    let key = Key::pair(&pair);
+    let version = put(&a, &key, LONG).await.unwrap();
+    assert_eq!(b.read(std::slice::from_ref(&key)).await.unwrap()[0].as_ref().unwrap().version, version);
+    let mut wake = b.wake(Topic::Queue(queue.clone()));
+    commit(&a, |b| _ = b.enqueue(queue.clone(), "work", Duration::from_secs(60))).await.unwrap();
+    soon("the wake-up of the other", wake.changed()).await;
+    let name = LeaseName::link("127.0.0.1:5347", "partner.example");
+    let lease = a.acquire(&name, "a", Duration::from_secs(60)).await.unwrap().granted().unwrap();
+    let mut wake = b.wake(Topic::Lease(name.clone()));
+    assert!(b.acquire(&name, "b", Duration::from_secs(60)).await.unwrap().granted().is_none());
+    assert!(a.release(&lease).await.unwrap());
+    soon("the wake-up for the lease", wake.changed()).await;
+    assert!(b.acquire(&name, "b", Duration::from_secs(60)).await.unwrap().granted().is_some());
+    // The former holder writes nothing, in whatever shard.
+    let late = commit(&a, |b| _ = b.put(key.clone(), Condition::Any, "late", LONG).fence(lease.fence.clone())).await;
+    assert_eq!(late, Err(StoreError::FenceLost { lease: name }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_is_one_command_and_so_is_a_read() {
+    let server = Server::start(&PLAIN);
+    let store = connected(config(&server));
+    let pair = pair("ana");
+    let lease = LeaseName::link("127.0.0.1:5347", "partner.example");
+    let fence = store.acquire(&lease, "a", Duration::from_secs(60)).await.unwrap().granted().unwrap().fence;
+    put(&store, &Key::pair(&pair), LONG).await.unwrap();
+    server.say(&["CONFIG", "RESETSTAT"]);
+    commit(&store, |b| {
+        b.put(Key::pair(&pair), Condition::Any, "presence", LONG).put(
+            Key::dialog(&pair, "t"),
+            Condition::Any,
+            "d",
+            LONG,
+        );
+        b.read(Key::session(&pair)).fence(fence);
+        b.enqueue(QueueName::link("s", "c").at(Key::pair(&pair).shard()), "work", Duration::from_secs(60));
+    })
+    .await
+    .unwrap();
+    store.read(&[Key::pair(&pair), Key::session(&pair), Key::thread("elsewhere")]).await.unwrap();
+    let stats = server.say(&["INFO", "commandstats"]);
+    assert!(stats.contains("cmdstat_evalsha:calls=1,") && stats.contains("cmdstat_mget:calls=1,"), "{stats}");
+    assert!(!stats.contains("cmdstat_eval:"), "{stats}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rotated_password_needs_no_restart() {
+    const RIGHTS: [&str; 9] =
+        ["~single:*", "&single:*", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+info", "+time"];
+    let server = Server::start(&PLAIN);
+    let user = |words: &[&str]| server.say(&[&["ACL", "SETUSER", "isthmus"][..], words].concat());
+    user(&[&["on", ">old"][..], &RIGHTS].concat());
+    let secret = Arc::new(Mutex::new("old"));
+    let read = Arc::clone(&secret);
+    let credentials =
+        move || Some(Credentials { user: Some("isthmus".to_owned()), password: (*read.lock()).to_owned() });
+    let store = connected(RedisConfig { credentials: Arc::new(credentials), ..config(&server) });
+    let key = Key::pair(&pair("ana"));
+    put(&store, &key, LONG).await.unwrap();
+    // All that the store does is within these rights.
+    let health = store.health().await;
+    assert_eq!((health.state, health.records), (HealthState::Degraded, 1), "{health:?}");
+    user(&["resetpass", ">new"]);
+    server.say(&["CLIENT", "KILL", "USER", "isthmus"]);
+    assert_eq!(reason(&store, "AuthenticationFailed").await, HealthState::Down);
+    let refused = unavailable(put(&store, &key, LONG).await);
+    assert!(!refused.contains("old") && !refused.contains("new"), "{refused}");
+    *secret.lock() = "new";
+    recovered(&store, &key).await;
+    // Rights that were taken away are named.
+    user(&["-@scripting"]);
+    assert!(unavailable(put(&store, &key, LONG).await).contains("NOPERM"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn full_memory_refuses_what_needs_more_and_nothing_else() {
+    let server = Server::start(&PLAIN);
+    let store = connected(config(&server));
+    let (queue, name) = (QueueName::pair(&pair("ana")), LeaseName::link("s", "c"));
+    let key = Key::pair(&pair("ana"));
+    let lease = store.acquire(&name, "a", Duration::from_secs(600)).await.unwrap().granted().unwrap();
+    let version = put(&store, &key, LONG).await.unwrap();
+    commit(&store, |b| _ = b.enqueue(queue.clone(), "work", Duration::from_secs(600))).await.unwrap();
+    server.say(&["CONFIG", "SET", "maxmemory", "1000000"]);
+    let full = put(&store, &Key::pair(&pair("bob")), LONG).await.unwrap_err();
+    assert!(matches!(full, StoreError::Full { bound: Bound::Bytes, .. }) && full.retryable(), "{full:?}");
+    assert_eq!(store.read(std::slice::from_ref(&key)).await.unwrap()[0].as_ref().unwrap().version, version);
+    store.renew(&lease, Duration::from_secs(600)).await.unwrap();
+    let me = Consumer { name: "me".to_owned(), fence: None };
+    let items = store.take(&queue, &me, 9, Duration::from_secs(9)).await.unwrap();
+    store.ack(&queue, &[items[0].id], None).await.unwrap();
+    commit(&store, |b| _ = b.delete(key.clone(), Condition::Any)).await.unwrap();
+    assert_eq!(reason(&store, "NearlyFull").await, HealthState::Degraded);
+    server.say(&["CONFIG", "SET", "maxmemory", "0"]);
+    put(&store, &key, LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_settings_are_found_with_their_reasons() {
+    let server = Server::start(&PLAIN);
+    let store = connected(config(&server));
+    assert_eq!(reason(&store, "StateNotDurable").await, HealthState::Degraded);
+    server.say(&["CONFIG", "SET", "appendonly", "yes"]);
+    assert_eq!(store.health().await.findings, []);
+    server.say(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    assert_eq!(reason(&store, "EvictionPolicyUnsafe").await, HealthState::Degraded);
+    server.offset().advance(Duration::from_secs(5));
+    assert_eq!(reason(&store, "ClockDifference").await, HealthState::Degraded);
+
+    let sentinel = Mode::Sentinel { master: "isthmus".to_owned() };
+    let not_ready = async |config: RedisConfig| {
+        let store = RedisStore::start(config).unwrap();
+        assert_eq!(reason(&store, "WrongMode").await, HealthState::Down);
+        unavailable(put(&store, &Key::pair(&pair("ana")), LONG).await)
+    };
+    not_ready(RedisConfig { mode: sentinel, ..config(&server) }).await;
+    not_ready(RedisConfig { mode: Mode::Cluster, ..config(&server) }).await;
+    let replica = Server::start(&[&PLAIN[..], &["--replicaof", "127.0.0.1", &server.port.to_string()]].concat());
+    assert!(not_ready(config(&replica)).await.contains("replica"));
+    // With the primary in the list too, it is found.
+    let both = RedisConfig { addresses: vec![replica.address(), server.address()], ..config(&server) };
+    put(&connected(both), &Key::pair(&pair("ana")), LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_operations_than_may_be_in_flight_are_refused() {
+    let server = Server::start(&PLAIN);
+    let store = Arc::new(connected(RedisConfig { in_flight: 1, ..config(&server) }));
+    let key = Key::pair(&pair("ana"));
+    // The first is in flight for as long as it may be.
+    server.signal("STOP");
+    let (one, other) = tokio::join!(put(&*store, &key, LONG), put(&*store, &key, LONG));
+    assert!(!unavailable(one).contains("in flight"));
+    assert!(unavailable(other).contains("in flight"));
+    server.signal("CONT");
+    recovered(&*store, &key).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_tls_the_name_and_the_issuer_are_verified() {
+    let issuer = |name: &str| {
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        (certificate, rcgen::Issuer::new(params, key))
+    };
+    let (ours, signer) = issuer("ours");
+    let (foreign, _) = issuer("foreign");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["redis.example".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &signer).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (certificate, key) = (file("cert", certificate.pem()), file("key", key.serialize_pem()));
+    let (authority, port) = (file("ca", ours.pem()), free_port().to_string());
+    let tls = ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
+    let _server =
+        Server::start(&[&PLAIN[..], &tls, &["--tls-ca-cert-file", &authority, "--tls-auth-clients", "no"]].concat());
+
+    let trusting = |root: &rcgen::Certificate, name: Option<&str>| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(root.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client =
+            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let client = Arc::new(client.with_root_certificates(roots).with_no_client_auth());
+        let tls = Tls { config: Arc::new(move || Arc::clone(&client)), server_name: name.map(str::to_owned) };
+        let config = RedisConfig::new(Mode::Standalone, vec![format!("127.0.0.1:{port}")], "tls:");
+        RedisConfig { tls: Some(tls), timeout: LIMIT, ..config }
+    };
+    let good = connected(trusting(&ours, Some("redis.example")));
+    put(&good, &Key::pair(&pair("ana")), LONG).await.unwrap();
+    for bad in
+        [trusting(&foreign, Some("redis.example")), trusting(&ours, Some("other.example")), trusting(&ours, None)]
+    {
+        let store = RedisStore::start(bad).unwrap();
+        let refused = unavailable(put(&store, &Key::pair(&pair("ana")), LONG).await);
+        assert!(refused.contains("TLS"), "{refused}");
+        assert_eq!(reason(&store, "Unreachable").await, HealthState::Down);
+    }
+}
