@@ -1,5 +1,7 @@
 //! What each side is told when something does not work.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
 use isthmus_e2e::corp::Corp;
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
@@ -7,6 +9,8 @@ use isthmus_e2e::lab::scenario;
 use isthmus_e2e::manifests::Partner;
 use isthmus_e2e::ports;
 use isthmus_e2e::sipp::{Sipp, SippPlan};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, UdpSocket};
 
 // E-01, E-08
 #[tokio::test]
@@ -34,6 +38,65 @@ async fn a_chat_user_reads_why_the_partner_refused() {
         let error = juliet.wait("the error", |r| r.kind() == "error" && r.attribute("id") == id).await?;
         let (_, condition, _) = error.error().context("no error element")?;
         ensure!(matches!(condition.as_str(), "remote-server-timeout" | "remote-server-not-found"), "{condition}");
+        Ok(())
+    })
+    .await;
+}
+
+// E-01, S-19
+#[tokio::test]
+async fn a_partner_that_does_not_answer_is_given_up_with_one_error_that_says_so() {
+    scenario("silence", async |lab| -> Result<()> {
+        let names = ["silent.example", "mute.example", "rude.example", "closed.example"];
+        let silent = UdpSocket::bind(("127.0.0.1", ports::free()?)).await?;
+        let mute = TcpListener::bind(("127.0.0.1", ports::free()?)).await?;
+        let rude = TcpListener::bind(("127.0.0.1", ports::free()?)).await?;
+        let (prosody, mut realm) = Corp::prepare(lab, &["juliet"], &names).await?;
+        let at = [silent.local_addr()?.port(), mute.local_addr()?.port(), rude.local_addr()?.port(), ports::free()?];
+        for (name, port) in names.into_iter().zip(at) {
+            let transport = if name == "silent.example" { "UDP" } else { "TCP" };
+            realm = realm.partner(Partner::standard(name, transport, port).switch("imMode", "Pager"));
+        }
+        let corp = Corp::start(lab, prosody, realm).await?;
+        let juliet = corp.online("juliet").await?;
+        let sent = Instant::now();
+        let mut ids = Vec::new();
+        for name in names {
+            ids.push(juliet.message("normal", &format!("ana@{name}"), "anybody?").await?);
+        }
+        // One takes the connection and the request and says nothing, the other hangs up after it.
+        let (mut listens, _) = mute.accept().await?;
+        let (mut hangs_up, _) = rude.accept().await?;
+        let mut buffer = [0_u8; 4096];
+        for stream in [&mut listens, &mut hangs_up] {
+            ensure!(stream.read(&mut buffer).await? > 0, "no request on the connection");
+        }
+        drop(hangs_up);
+        // Timer F is 64 times T1; a broken connection is waited for T4 only, a refused one not at all.
+        let none = Duration::ZERO;
+        let expected = [
+            ("silent.example", Duration::from_secs(32), Duration::from_secs(45), "did not answer"),
+            ("mute.example", Duration::from_secs(32), Duration::from_secs(45), "did not answer"),
+            ("rude.example", Duration::from_secs(5), Duration::from_secs(20), "did not answer"),
+            ("closed.example", none, Duration::from_secs(10), "cannot be reached"),
+        ];
+        for ((name, least, most, text), id) in expected.into_iter().zip(&ids).rev() {
+            let error = juliet.wait_within(name, most, |r| r.kind() == "error" && r.attribute("id") == id).await?;
+            let took = error.at.saturating_duration_since(sent);
+            ensure!((least..most).contains(&took), "{name} was given up after {took:?}");
+            let (kind, condition, told) = error.error().context("no error element")?;
+            ensure!((kind.as_str(), condition.as_str()) == ("wait", "remote-server-timeout"), "{name}: {condition}");
+            ensure!(told.contains(text), "{name}: {told}");
+        }
+        let errors = juliet.received().into_iter().filter(|r| r.kind() == "error").count();
+        ensure!(errors == names.len(), "{errors} errors");
+        // Timer E repeats a datagram after 0.5 s, 1, 2 and then every 4 s: 11 in all. A late timer may cost the last.
+        let mut requests = Vec::new();
+        while let Ok(n) = silent.try_recv(&mut buffer) {
+            requests.push(buffer[..n].to_vec());
+        }
+        ensure!((10..=11).contains(&requests.len()), "asked {} times", requests.len());
+        ensure!(requests.iter().all(|request| *request == requests[0]), "the repeats differ");
         Ok(())
     })
     .await;
