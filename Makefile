@@ -3,9 +3,11 @@ SHELL := /bin/sh
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test check bench crds coverage doc tools build
+.PHONY: help quickstart install test check bench fuzz crds coverage transcripts doc tools build
 
 CARGO ?= cargo
+# Seconds for each target of `make fuzz`.
+SECS ?= 60
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/isthmus
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
@@ -44,6 +46,7 @@ check: tools ## The fast part: format, lints, tests without servers, generated f
 	@echo "check: generated files are fresh";       $(CARGO) build --quiet $(ALL) --bins
 	@$(TARGET)/debug/crdgen --check
 	@$(TARGET)/debug/coverage --check
+	@$(CARGO) metadata --quiet --locked --format-version 1 --manifest-path gateway/fuzz/Cargo.toml >/dev/null
 	@echo "check: bans, licenses, sources";         $(CARGO) fetch --quiet
 	@$(DENY) --offline --log-level error check --hide-inclusion-graph bans licenses sources
 
@@ -62,6 +65,15 @@ crds: build ## Writes crds/*.yaml from the types. 2 s when built.
 
 coverage: build ## Writes e2e/coverage.md from e2e/items.txt and the ids that tests name. 2 s when built.
 	@$(TARGET)/debug/coverage
+
+transcripts: ## Writes the SIP transcripts that tests compare with anew; read the difference before you commit it. 5 s when built.
+	@ISTHMUS_UPDATE_TRANSCRIPTS=1 $(CARGO) test --quiet -p isthmus-sip --test machines
+	@git status --short -- gateway/sip/tests/transcripts
+
+fuzz: ## Fuzzes each parser for SECS seconds (60). What it finds stays in gateway/fuzz/target/artifacts. 10 min.
+	@for file in gateway/fuzz/fuzz_targets/*.rs; do \
+		target=$$(basename $$file .rs); \
+		echo "fuzz: $$target for $(SECS) s"; gateway/fuzz/run $$target $(SECS); done
 
 doc: ## Builds the documentation with warnings denied. 2 min.
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet $(ALL) --no-deps
