@@ -5,6 +5,7 @@
 //! what the chat clients and the phones received. With `ONCE=1` it ends with 0 or 1 after the last step.
 #![expect(clippy::print_stdout, reason = "a program that tells a person what happens")]
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -283,6 +284,7 @@ async fn watch_on(stage: &Stage) -> Result<()> {
     let phones = [&stage.ana, &stage.bob];
     let mut stanzas = users.map(|user| user.received().len());
     let mut packets = phones.map(|phone| phone.trace().len());
+    let mut requests = HashSet::new();
     loop {
         for (user, seen) in users.iter().zip(&mut stanzas) {
             let received = user.received();
@@ -294,7 +296,10 @@ async fn watch_on(stage: &Stage) -> Result<()> {
         for (phone, seen) in phones.iter().zip(&mut packets) {
             let trace = phone.trace();
             for message in trace.iter().skip(*seen).filter(|m| m.received) {
-                tell_packet(phone, message);
+                // Over UDP a request comes again when the phone was slow to answer; it is told once.
+                if requests.insert(message.header("Via").to_owned()) {
+                    tell_packet(phone, message);
+                }
             }
             *seen = trace.len();
         }
