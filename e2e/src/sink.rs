@@ -1,8 +1,8 @@
 //! Ends of the line for benchmarks: an XMPP server that only counts, a SIP server that only says 200.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -16,8 +16,18 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 pub struct ComponentSink {
     /// Components connect here on 127.0.0.1.
     pub port: u16,
-    messages: Arc<AtomicU64>,
+    seen: Arc<Seen>,
     task: tokio::task::JoinHandle<()>,
+}
+
+/// What has come, and how it is dealt with.
+#[derive(Debug, Default)]
+struct Seen {
+    messages: AtomicU64,
+    /// Pings are not answered.
+    silent: AtomicBool,
+    /// The ids of messages, where they are kept.
+    ids: Option<Mutex<Vec<String>>>,
 }
 
 impl ComponentSink {
@@ -27,24 +37,47 @@ impl ComponentSink {
     ///
     /// When no port can be bound.
     pub async fn start() -> Result<Self> {
+        Self::with(Seen::default()).await
+    }
+
+    /// As [`Self::start`], but it answers no ping until [`Self::speak`], and keeps the ids of messages.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start_silent() -> Result<Self> {
+        Self::with(Seen { silent: AtomicBool::new(true), ids: Some(Mutex::default()), ..Seen::default() }).await
+    }
+
+    async fn with(seen: Seen) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
-        let messages = Arc::new(AtomicU64::new(0));
-        let counter = Arc::clone(&messages);
+        let seen = Arc::new(seen);
+        let shared = Arc::clone(&seen);
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let counter = Arc::clone(&counter);
+                let seen = Arc::clone(&shared);
                 tokio::spawn(async move {
-                    let _ = serve_component(stream, &counter).await;
+                    let _ = serve_component(stream, &seen).await;
                 });
             }
         });
-        Ok(Self { port, messages, task })
+        Ok(Self { port, seen, task })
     }
 
     /// How many message stanzas have come.
     pub fn messages(&self) -> u64 {
-        self.messages.load(Ordering::Relaxed)
+        self.seen.messages.load(Ordering::Relaxed)
+    }
+
+    /// The ids of the messages, in order, if they are kept.
+    pub fn ids(&self) -> Vec<String> {
+        self.seen.ids.as_ref().and_then(|ids| Some(ids.lock().ok()?.clone())).unwrap_or_default()
+    }
+
+    /// Answers pings from now on.
+    pub fn speak(&self) {
+        self.seen.silent.store(false, Ordering::SeqCst);
     }
 }
 
@@ -54,7 +87,7 @@ impl Drop for ComponentSink {
     }
 }
 
-async fn serve_component(mut stream: TcpStream, messages: &AtomicU64) -> Result<()> {
+async fn serve_component(mut stream: TcpStream, seen: &Seen) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut text = String::new();
     let mut raw = Vec::new();
@@ -72,13 +105,13 @@ async fn serve_component(mut stream: TcpStream, messages: &AtomicU64) -> Result<
         };
         text.push_str(&String::from_utf8_lossy(raw.get(..whole).unwrap_or_default()));
         raw.drain(..whole);
-        let answer = answer_tags(&mut text, messages);
+        let answer = answer_tags(&mut text, seen);
         stream.write_all(answer.as_bytes()).await?;
     }
 }
 
 /// Looks at every complete tag, takes it out of the text and gives what is to be answered.
-fn answer_tags(text: &mut String, messages: &AtomicU64) -> String {
+fn answer_tags(text: &mut String, seen: &Seen) -> String {
     let mut answer = String::new();
     let mut used = 0;
     while let Some(open) = text[used..].find('<').map(|at| at + used) {
@@ -95,9 +128,12 @@ fn answer_tags(text: &mut String, messages: &AtomicU64) -> String {
             )),
             "/handshake" => answer.push_str("<handshake/>"),
             "message" => {
-                messages.fetch_add(1, Ordering::Relaxed);
+                seen.messages.fetch_add(1, Ordering::Relaxed);
+                if let Some(mut ids) = seen.ids.as_ref().and_then(|ids| ids.lock().ok()) {
+                    ids.push(of("id").to_owned());
+                }
             }
-            "iq" if of("type") == "get" => answer.push_str(&format!(
+            "iq" if of("type") == "get" && !seen.silent.load(Ordering::SeqCst) => answer.push_str(&format!(
                 "<iq type='result' id='{}' from='{}' to='{}'/>",
                 of("id"),
                 of("to"),
@@ -178,11 +214,11 @@ mod tests {
 
     #[test]
     fn tags_are_answered_even_when_cut_in_two() {
-        let messages = AtomicU64::new(0);
+        let seen = Seen::default();
         let mut text = "<handshake>abc</handshake><message to='a'><body>1 &gt; 0</body></message><iq ty".to_owned();
-        assert_eq!(answer_tags(&mut text, &messages), "<handshake/>");
+        assert_eq!(answer_tags(&mut text, &seen), "<handshake/>");
         text.push_str("pe=\"get\" id='7' from='c' to=\"s\"><ping xmlns='urn:xmpp:ping'/></iq>");
-        assert_eq!(answer_tags(&mut text, &messages), "<iq type='result' id='7' from='s' to='c'/>");
-        assert_eq!(messages.load(Ordering::Relaxed), 1);
+        assert_eq!(answer_tags(&mut text, &seen), "<iq type='result' id='7' from='s' to='c'/>");
+        assert_eq!(seen.messages.load(Ordering::Relaxed), 1);
     }
 }

@@ -7,6 +7,7 @@
 mod delivery;
 mod inbound;
 pub mod lanes;
+mod letters;
 mod message;
 mod presence;
 mod runtime;
@@ -39,6 +40,7 @@ use crate::edge::xmpp::{LinkSpec, Links, XmppHandler};
 use crate::metrics::Metrics;
 use delivery::Deliveries;
 use lanes::Lanes;
+use letters::Letters;
 
 pub use runtime::Runtime;
 
@@ -63,6 +65,9 @@ pub struct Bridge {
     runtime: ArcSwap<Runtime>,
     lanes: Arc<Lanes>,
     deliveries: Deliveries,
+    letters: Letters,
+    /// Names this life of the process among the holders of leases.
+    life: String,
     /// Pairs with presence, by the link that carries it; to ask again when a link comes back.
     pairs: Mutex<HashMap<DomainPair, HashMap<PairId, Users>>>,
     /// INVITEs of ours whose exchange is under way, by our tag.
@@ -94,6 +99,8 @@ impl Bridge {
             runtime: ArcSwap::from_pointee(runtime),
             lanes: Lanes::new(LANE_DEPTH),
             deliveries: Deliveries::default(),
+            letters: Letters::default(),
+            life: format!("{:016x}", rand::random::<u64>()),
             pairs: Mutex::default(),
             invites: Mutex::default(),
             stanza_ids: AtomicU64::new(rand::random::<u32>().into()),

@@ -92,6 +92,8 @@ impl Report for StatusReport {
                 "durable": health.durable,
                 "records": health.records,
                 "timers": health.timers,
+                "queued": health.queued,
+                "expiredItems": health.expired_items,
                 "findings": findings
                     .map(|f| json!({"reason": f.reason, "message": f.message, "remedy": f.remedy}))
                     .collect::<Vec<_>>(),

@@ -57,7 +57,8 @@ pub struct Options {
     /// Directory with Secrets as mounted: `DIR/<secret>/<key>`.
     #[arg(long, value_name = "DIR", env = "ISTHMUS_SECRETS")]
     pub secrets: Option<PathBuf>,
-    /// Directory where the embedded store keeps users' decisions; without it they end with the process.
+    /// Directory where the embedded store keeps users' decisions and accepted messages; without it they end with the
+    /// process.
     #[arg(long, value_name = "DIR", env = "ISTHMUS_STATE_DIR")]
     pub state_dir: Option<PathBuf>,
     /// Threads that carry traffic; by default one for each two processors. More of them wake each other for single

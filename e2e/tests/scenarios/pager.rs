@@ -5,16 +5,19 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use isthmus_e2e::baresip::Baresip;
 use isthmus_e2e::corp::Corp;
+use isthmus_e2e::gateway::Gateway;
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
-use isthmus_e2e::lab::scenario;
-use isthmus_e2e::manifests::Partner;
+use isthmus_e2e::lab::{scenario, wait_for, wait_until};
+use isthmus_e2e::manifests::{Partner, Realm};
 use isthmus_e2e::ports;
+use isthmus_e2e::sink::ComponentSink;
 use isthmus_e2e::sip_trace::requests_received;
 use isthmus_e2e::sipp::{Sipp, SippPlan};
 
 use super::presence::phone;
 
 const ANA: &str = "ana@partner.example";
+const SOON: Duration = Duration::from_secs(10);
 
 // I-06, I-27
 #[tokio::test]
@@ -116,6 +119,60 @@ async fn a_message_from_sip_is_delivered_or_answered_with_the_bounce() {
         Ok(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_was_answered_202_survives_a_kill_and_arrives_once_with_its_id() {
+    scenario("pager-202", async |lab| -> Result<()> {
+        let port = ports::free()?;
+        // A local server that has stopped dealing with what it reads.
+        let server = ComponentSink::start_silent().await?;
+        let realm = Realm::new(server.port)?.partner(Partner::standard("partner.example", "UDP", port));
+        let gateway = Gateway::start(lab, &realm).await?;
+        wait_links(&gateway).await?;
+        let message = |name: &str, status: &str| {
+            SippPlan::new("request")
+                .named(name)
+                .at(port)
+                .to(realm.plain_port)
+                .key("METHOD", "MESSAGE")
+                .key("FROM", ANA)
+                .key("TO", "juliet@corp.example")
+                .key("EXTRA", "Content-Type: text/plain")
+                .key("BODY", "Lunch?")
+                .key("STATUS", status)
+        };
+        Sipp::run(lab, &message("first", "202")).await?;
+        let first = server.ids();
+        ensure!(first.len() == 1 && !first[0].is_empty(), "{first:?}");
+        // Twice killed: after the first time the server confirms, after the second nothing is left to send.
+        let folder = gateway.folder().to_owned();
+        gateway.kill();
+        server.speak();
+        let gateway = Gateway::resume(&folder, realm.admin_port).await?;
+        wait_until("the message again", SOON, || (server.ids().len() == 2).then_some(())).await?;
+        ensure!(server.ids()[1] == first[0], "{:?}", server.ids());
+        let late = "isthmus_messages_total{direction=\"sip_to_xmpp\",outcome=\"delivered_late\"} 1";
+        wait_for("its confirmation", SOON, || async { Ok(gateway.metrics().await?.contains(late).then_some(())) })
+            .await?;
+        wait_for("an empty store", SOON, || async {
+            let queued = gateway.status().await?["stateStore"]["queued"].as_u64();
+            Ok((queued == Some(0)).then_some(()))
+        })
+        .await?;
+        gateway.kill();
+        let gateway = Gateway::resume(&folder, realm.admin_port).await?;
+        wait_links(&gateway).await?;
+        Sipp::run(lab, &message("next", "200")).await?;
+        ensure!(server.ids().len() == 3 && server.ids()[2] != first[0], "{:?}", server.ids());
+        Ok(())
+    })
+    .await;
+}
+
+async fn wait_links(gateway: &Gateway) -> Result<()> {
+    let ready = "isthmus_component_links{state=\"ready\"} 2";
+    wait_for("both links", SOON, || async { Ok(gateway.metrics().await?.contains(ready).then_some(())) }).await
 }
 
 // I-28

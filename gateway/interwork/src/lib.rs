@@ -9,6 +9,7 @@ pub mod availability;
 pub mod chat_state;
 pub mod content;
 pub mod error_map;
+pub mod letter;
 pub mod notification;
 pub mod pager;
 pub mod session;

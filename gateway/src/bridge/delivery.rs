@@ -1,25 +1,25 @@
 //! Messages on their way to a local user, and the answers that wait for them.
 //!
 //! A MESSAGE is answered 200 when the local server has dealt with the stanza and returned no error, with the
-//! mapped error when it did, and with 202 when that takes too long (interworking specification §5.3). What was
-//! answered 202 is kept until the server has confirmed it; after a broken link it is sent again.
+//! mapped error when it did, and with 202 when that takes too long (interworking specification §5.3). Before the
+//! 202 leaves, the message is in the store, and from then on [`super::letters`] has it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use isthmus_interwork::error_map::{self, RequestKind};
+use isthmus_interwork::error_map::{self, RequestKind, SipAnswer};
 use isthmus_interwork::pager;
 use isthmus_model::Domain;
-use isthmus_sip::Message;
 use isthmus_sip::endpoint::ServerTxId;
+use isthmus_sip::{Message, StatusCode};
+use isthmus_store::{Retry, StoreError};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Bridge;
-use crate::edge::xmpp::LinkSpec;
 
 /// How long an answer over UDP waits; beyond it the peer repeats its request.
 const CEILING_UDP: Duration = Duration::from_millis(400);
@@ -27,23 +27,24 @@ const CEILING_UDP: Duration = Duration::from_millis(400);
 const CEILING_STREAM: Duration = Duration::from_secs(1);
 /// The deadlines are looked at no more often than this.
 const TICK: Duration = Duration::from_millis(10);
-/// Messages that wait for a link to come back, in all.
-const MAX_HELD: usize = 10_000;
 
-/// One message under way.
-struct Pending {
+/// One message under way that was not answered.
+pub(super) struct Pending {
     tx: ServerTxId,
     request: Message,
     to_tag: String,
-    stanza: Arc<isthmus_xmpp::Message>,
-    local: Domain,
-    remote: Domain,
+    pub(super) stanza: Arc<isthmus_xmpp::Message>,
+    pub(super) local: Domain,
+    pub(super) remote: Domain,
+    pub(super) in_session: bool,
     arrived: Instant,
-    /// 202 was sent: the message is ours to deliver now.
-    accepted: bool,
+    /// It took too long and is being stored.
+    late: bool,
+    /// What the server said while it was being stored.
+    fate: Option<Delivery>,
 }
 
-/// All messages under way.
+/// All messages under way that were not answered.
 #[derive(Default)]
 pub(super) struct Deliveries {
     next: AtomicU64,
@@ -51,16 +52,22 @@ pub(super) struct Deliveries {
     /// Deadlines of the answers; within one ceiling they come in order.
     deadlines: Mutex<[VecDeque<(Instant, u64)>; 2]>,
     added: Notify,
-    /// Accepted messages whose link broke.
-    held: Mutex<VecDeque<Pending>>,
+}
+
+impl Deliveries {
+    /// Names one more delivery.
+    pub(super) fn next_token(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 /// What is to be delivered for a request.
-pub(super) struct Letter {
+pub(super) struct Parcel {
     pub(super) tx: ServerTxId,
     pub(super) request: Message,
     pub(super) to_tag: String,
     pub(super) stanza: isthmus_xmpp::Message,
+    pub(super) in_session: bool,
     pub(super) local: Domain,
     pub(super) remote: Domain,
     pub(super) reliable: bool,
@@ -69,9 +76,9 @@ pub(super) struct Letter {
 
 impl Bridge {
     /// Hands a message to the local server and answers its request when the fate is known.
-    pub(super) fn deliver(&self, letter: Letter) {
-        let token = self.deliveries.next.fetch_add(1, Ordering::Relaxed);
-        let Letter { tx, request, to_tag, stanza, local, remote, reliable, arrived } = letter;
+    pub(super) fn deliver(&self, parcel: Parcel) {
+        let token = self.deliveries.next_token();
+        let Parcel { tx, request, to_tag, stanza, in_session, local, remote, reliable, arrived } = parcel;
         let stanza = Arc::new(stanza);
         let pending = Pending {
             tx,
@@ -80,8 +87,10 @@ impl Bridge {
             stanza: Arc::clone(&stanza),
             local: local.clone(),
             remote: remote.clone(),
+            in_session,
             arrived,
-            accepted: false,
+            late: false,
+            fate: None,
         };
         self.deliveries.pending.lock().insert(token, pending);
         if self.links.deliver(&local, &remote, stanza, BarrierToken(token)).is_err() {
@@ -104,22 +113,25 @@ impl Bridge {
     }
 
     /// Takes the fate of a message.
-    pub(super) fn handle_delivery(&self, token: BarrierToken, delivery: Delivery) {
-        let Some(pending) = self.deliveries.pending.lock().remove(&token.0) else { return };
-        let Pending { tx, request, to_tag, accepted, .. } = &pending;
-        if *accepted {
-            match delivery {
-                Delivery::Delivered => self.metrics.message("sip_to_xmpp", "delivered_late"),
-                Delivery::Bounced(error) => {
-                    // The sender was told 202; nothing in pager mode can take that back.
-                    self.metrics.message("sip_to_xmpp", "bounced_after_202");
-                    tracing::warn!(condition = error.condition.as_str(), "message bounced after it was accepted");
-                }
-                Delivery::Unknown => self.hold(pending),
+    pub(super) fn handle_delivery(self: &Arc<Self>, token: BarrierToken, delivery: Delivery) {
+        let pending = {
+            let mut open = self.deliveries.pending.lock();
+            match open.get_mut(&token.0) {
+                // Whether it is stored already nobody knows; its answer waits for that.
+                Some(pending) if pending.late => return pending.fate = Some(delivery),
+                Some(_) => open.remove(&token.0),
+                None => None,
             }
-            return;
+        };
+        match pending {
+            Some(pending) => self.answer_fate(&pending, &delivery),
+            None => self.letter_fate(token.0, delivery),
         }
-        let answer = match &delivery {
+    }
+
+    fn answer_fate(&self, pending: &Pending, delivery: &Delivery) {
+        let Pending { tx, request, to_tag, .. } = pending;
+        let answer = match delivery {
             Delivery::Delivered => {
                 self.metrics.message("sip_to_xmpp", "delivered");
                 pager::accept(request, true, Some(to_tag))
@@ -138,51 +150,60 @@ impl Bridge {
         self.respond(*tx, request, answer);
     }
 
-    fn hold(&self, pending: Pending) {
-        let mut held = self.deliveries.held.lock();
-        if held.len() >= MAX_HELD {
-            self.metrics.message("sip_to_xmpp", "lost_overflow");
-            tracing::error!("too many accepted messages wait for the local server; one is lost");
-            return;
+    /// Stores what took too long, then answers it.
+    async fn answer_late(self: &Arc<Self>, tokens: Vec<u64>) {
+        let mut letters = Vec::new();
+        {
+            let mut open = self.deliveries.pending.lock();
+            for token in tokens {
+                let Some(pending) = open.get_mut(&token) else { continue };
+                pending.late = true;
+                letters.push((token, super::letters::Posted::of(pending)));
+            }
         }
-        self.metrics.message("sip_to_xmpp", "held");
-        held.push_back(pending);
-    }
-
-    /// Sends what was accepted before the link broke, with the same stanza ids.
-    pub(super) fn send_held(&self, link: &LinkSpec) {
-        let mut held = self.deliveries.held.lock();
-        let (now, later): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut *held)
-            .into_iter()
-            .partition(|pending| pending.remote == link.name && link.locals.contains(&pending.local));
-        *held = later;
-        drop(held);
-        for pending in now {
-            let token = self.deliveries.next.fetch_add(1, Ordering::Relaxed);
-            let (local, remote) = (pending.local.clone(), pending.remote.clone());
-            let stanza = Arc::clone(&pending.stanza);
-            self.deliveries.pending.lock().insert(token, pending);
-            if self.links.deliver(&local, &remote, stanza, BarrierToken(token)).is_err()
-                && let Some(pending) = self.deliveries.pending.lock().remove(&token)
-            {
-                self.hold(pending);
+        for (token, stored) in self.store_letters(letters).await {
+            // From here on the fate of this token is told to the letter, if there is one: both change hands at once.
+            let mut open = self.deliveries.pending.lock();
+            let Some(mut pending) = open.remove(&token) else { continue };
+            let fate = pending.fate.take();
+            match (stored, fate) {
+                (Ok(letter), None) => {
+                    self.letters.sent(token, letter);
+                    drop(open);
+                    self.metrics.message("sip_to_xmpp", "accepted");
+                    let answer = pager::accept(&pending.request, false, Some(&pending.to_tag));
+                    self.respond(pending.tx, &pending.request, answer);
+                }
+                (stored, Some(fate)) => {
+                    drop(open);
+                    self.answer_fate(&pending, &fate);
+                    if let Ok(letter) = stored {
+                        self.letter_done(letter);
+                    }
+                }
+                (Err(error), None) => {
+                    drop(open);
+                    self.store_failed(&error);
+                    self.metrics.message("sip_to_xmpp", "not_kept");
+                    let answer = not_kept(&error).respond(&pending.request, Some(&pending.to_tag), "isthmus");
+                    self.respond(pending.tx, &pending.request, answer);
+                }
             }
         }
     }
-
-    fn answer_late(&self, token: u64) {
-        let mut open = self.deliveries.pending.lock();
-        let Some(pending) = open.get_mut(&token).filter(|pending| !pending.accepted) else { return };
-        pending.accepted = true;
-        let (tx, request) = (pending.tx, pending.request.clone());
-        let answer = pager::accept(&request, false, Some(&pending.to_tag));
-        drop(open);
-        self.metrics.message("sip_to_xmpp", "accepted");
-        self.respond(tx, &request, answer);
-    }
 }
 
-/// Answers 202 where the local server takes its time.
+/// The answer for a message that may still arrive, but that we cannot promise to deliver.
+fn not_kept(error: &StoreError) -> SipAnswer {
+    let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE);
+    let answer = match error.retry() {
+        Retry::After(wait) => answer.with_retry_after(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1)),
+        Retry::Reload | Retry::Never => answer,
+    };
+    answer.with_warning(399, format!("the message cannot be kept until it is delivered: store {}", error.reason()))
+}
+
+/// Stores and answers 202 where the local server takes its time.
 pub(super) async fn run(bridge: Arc<Bridge>) {
     loop {
         let next = {
@@ -198,7 +219,7 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
                 }
             }
             Some(_) => {
-                // One wake-up serves everything that is due; most of it was answered long ago.
+                // Everything that is due; most of it was answered long ago.
                 let now = Instant::now();
                 let mut due = Vec::new();
                 for lane in bridge.deliveries.deadlines.lock().iter_mut() {
@@ -206,9 +227,7 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
                         due.push(token);
                     }
                 }
-                for token in due {
-                    bridge.answer_late(token);
-                }
+                bridge.answer_late(due).await;
                 tokio::time::sleep(TICK).await;
             }
         }

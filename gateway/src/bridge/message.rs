@@ -21,7 +21,7 @@ use isthmus_xmpp::{ErrorCondition, Iq, Message as MessageStanza, Stanza, StanzaE
 use tracing::Instrument as _;
 
 use super::Bridge;
-use super::delivery::Letter;
+use super::delivery::Parcel;
 use super::inbound::Incoming;
 use super::presence::PairUsers;
 use super::runtime::dialect_of;
@@ -45,7 +45,7 @@ impl Bridge {
             now: super::now().epoch,
         };
         match pager::to_xmpp(&incoming.request, &arrival, &ContentLimits::default()) {
-            Ok(ToXmpp::Stanza(stanza)) => self.deliver_for(incoming, stanza),
+            Ok(ToXmpp::Stanza(stanza)) => self.deliver_for(incoming, stanza, false),
             // Typing outside of a session has nowhere to go.
             Ok(ToXmpp::Typing(_) | ToXmpp::Nothing) => {
                 let answer = pager::accept(&incoming.request, true, Some(&incoming.to_tag));
@@ -59,12 +59,14 @@ impl Bridge {
         }
     }
 
-    /// Hands a stanza to the local server; its fate answers the request.
-    pub(super) fn deliver_for(&self, incoming: Incoming, stanza: MessageStanza) {
-        self.deliver(Letter {
+    /// Hands a stanza to the local server; its fate answers the request. `in_session` tells whether the sender has
+    /// a session, in which it can be told of a failure later.
+    pub(super) fn deliver_for(&self, incoming: Incoming, stanza: MessageStanza, in_session: bool) {
+        self.deliver(Parcel {
             tx: incoming.tx,
             to_tag: incoming.to_tag,
             stanza,
+            in_session,
             local: incoming.local.bare.domain,
             remote: incoming.remote.bare.domain,
             reliable: incoming.flow.transport != Transport::Udp,

@@ -9,7 +9,7 @@ use isthmus_interwork::authorization::{
     AuthRecord, Context, FromLocal, Outcome, Output, Pair, PairRecord, Purpose, ToLocal,
 };
 use isthmus_interwork::error_map::{self, SipAnswer};
-use isthmus_model::{Access, BareAddress, Direction, Feature, Now, PairId, Protocol, ResourcePresence};
+use isthmus_model::{Access, Address, BareAddress, Direction, Feature, Now, PairId, Protocol, ResourcePresence};
 use isthmus_policy::{ListAction, Question, UserList};
 use isthmus_sip::{ResponseWriter, StatusCode, Transport, WriteError};
 use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Retry, StoreError, Timer, record};
@@ -45,6 +45,12 @@ pub(super) struct PairUsers {
 impl PairUsers {
     pub(super) fn id(&self) -> PairId {
         PairId::of(&self.local, &self.remote)
+    }
+
+    /// Reads the users of a message from a partner.
+    pub(super) fn of_inbound(stanza: &isthmus_xmpp::Message) -> Option<Self> {
+        let bare = |jid: Option<&str>| Some(Address::from_jid(jid?).ok()?.bare);
+        Some(Self { local: bare(stanza.to())?, remote: bare(stanza.from())? })
     }
 }
 
@@ -176,7 +182,7 @@ impl Bridge {
 
     /// A link is up: the server sends nothing by itself, so every user who is being watched is asked.
     pub(super) fn handle_link_ready(self: &Arc<Self>, link: &LinkSpec) {
-        self.send_held(link);
+        self.send_letters(link.clone());
         let mut pairs = Vec::new();
         {
             let known = self.pairs.lock();

@@ -50,7 +50,7 @@ impl Bridge {
         let done = self.with_session(&users, |session, ctx| session.check_message(ctx, &incoming.request, &id)).await;
         match done {
             Ok((Some(Ok(delivery)), outputs)) => {
-                self.deliver_for(incoming, delivery.stanza);
+                self.deliver_for(incoming, delivery.stanza, true);
                 self.perform_session(&users, outputs);
             }
             Ok((Some(Err(answer)), outputs)) => self.answer_session(&incoming, &users, Ok((Some(answer), outputs))),
@@ -138,6 +138,19 @@ impl Bridge {
         reply.id = message.id.as_deref().map(Into::into);
         reply.error = Some(error);
         self.send_to_local(users, Stanza::Message(reply));
+    }
+
+    /// Tells a peer in its session that a message was not delivered though it was accepted.
+    pub(super) fn tell_late_bounce(self: &Arc<Self>, users: PairUsers) {
+        let bridge = Arc::clone(self);
+        let lane = users.id();
+        let submitted = self.lanes.submit(lane, async move {
+            let done = bridge.with_session(&users, Session::handle_late_bounce).await;
+            bridge.finish_session(&users, done);
+        });
+        if submitted.is_err() {
+            self.metrics.refused("lane_full");
+        }
     }
 
     /// Does what is due for a session.

@@ -1,4 +1,5 @@
 //! The bridge between scripted ends.
 
+mod letters;
 mod rig;
 mod stored;

@@ -8,18 +8,22 @@ use isthmus_xmpp::payload::Receipt;
 use isthmus_xmpp::{ErrorCondition, ErrorType, MessageType, StanzaError};
 
 use super::offer::{self, SDP_TYPE};
-use super::record::{Call, Flight, Phase, Waiting};
+use super::record::{Call, Flight, Notice, Phase, Waiting};
 use super::{Context, Outcome, OutgoingMessage, Output, Purpose, Session, overflow};
 use crate::Dialect;
 use crate::address::aor_uri;
 use crate::chat_state::{self, IS_COMPOSING_TYPE};
 use crate::error_map::LocalFailure;
+use crate::pager::OutgoingText;
 use crate::thread::call_id_for;
 
 /// Refusals of an INVITE that say: no sessions here, but perhaps single messages.
 const NO_SESSIONS: [u16; 5] = [405, 415, 420, 488, 501];
 /// Refusals of a MESSAGE after which there is no point in going on with the session.
 const ENDING: [u16; 6] = [404, 408, 410, 480, 603, 604];
+
+/// What the peer reads in place of a delivery that failed late.
+const NOT_DELIVERED: &str = "Your message could not be delivered.";
 
 impl Session {
     /// Takes a message of the local user that may be sent.
@@ -54,6 +58,15 @@ impl Session {
         self.pump(ctx);
     }
 
+    /// A message of the peer failed after it was accepted. The peer is told in the session, at most once (§5.3);
+    /// without a session there is nobody to tell.
+    pub fn handle_late_bounce(&mut self, ctx: &mut Context<'_>) {
+        if self.record.notice.is_none() && self.is_up() {
+            self.record.notice = Some(Notice::Due);
+            self.pump(ctx);
+        }
+    }
+
     fn enqueue(&mut self, ctx: &Context<'_>, waiting: Waiting) {
         if let Err(refusal) = waiting.text().check_session_size() {
             return self.fail(&waiting, refusal.stanza_error());
@@ -85,6 +98,9 @@ impl Session {
                 (_, Some(place)) => {
                     if let Some(waiting) = self.record.queue.pop_front() {
                         self.send_message(ctx, place, waiting);
+                    } else if self.record.notice == Some(Notice::Due) {
+                        self.record.notice = Some(Notice::Sent);
+                        self.send_notice(ctx, place);
                     } else if let Some(typing) = self.record.typing.take() {
                         self.send_typing(ctx, place, typing);
                     } else {
@@ -160,6 +176,14 @@ impl Session {
         }
     }
 
+    fn send_notice(&mut self, ctx: &Context<'_>, place: usize) {
+        let Some(call) = self.record.calls.get_mut(place) else { return };
+        let mut writer = call.dialog.request(Method::Message);
+        let text = OutgoingText { text: NOT_DELIVERED, lang: Some("en"), subject: None, thread: None };
+        text.write_headers(&mut writer);
+        self.take_off(ctx, place, writer, NOT_DELIVERED.as_bytes(), None, None);
+    }
+
     fn send_typing(&mut self, ctx: &mut Context<'_>, place: usize, typing: bool) {
         let Some(call) = self.record.calls.get_mut(place) else { return };
         if !ctx.config.typing || !call.takes_typing || call.told_typing == typing {
@@ -170,6 +194,9 @@ impl Session {
         writer.header(HeaderName::ContentType, IS_COMPOSING_TYPE);
         let body = chat_state::is_composing(typing);
         self.take_off(ctx, place, writer, body.as_bytes(), None, None);
+        if let Some(flight) = self.record.calls.get_mut(place).and_then(|call| call.flight.as_mut()) {
+            flight.typing = Some(typing);
+        }
     }
 
     /// Sends a MESSAGE and remembers it; gives the message back when it could not be written.
@@ -185,7 +212,7 @@ impl Session {
         let Some(call) = self.record.calls.get_mut(place) else { return message };
         let cseq = call.dialog.local_cseq();
         call.active_at = ctx.epoch().0;
-        call.flight = Some(Flight { cseq, until: ctx.transaction_end(), message });
+        call.flight = Some(Flight { cseq, until: ctx.transaction_end(), message, typing: None });
         let hop = Some(call.dialog.next_hop().to_owned());
         let local_tag = call.dialog.local_tag().to_owned();
         if self.send(writer, body, hop, Purpose::Message { local_tag, cseq, stanza_id }) {
@@ -312,7 +339,8 @@ impl Session {
         let Some(flight) = call.flight.take_if(|flight| flight.cseq == cseq) else { return };
         call.active_at = ctx.now.epoch.0;
         let status = outcome.status();
-        match (status, flight.message) {
+        let Flight { message, typing, .. } = flight;
+        match (status, message) {
             (Some(status), message) if status.is_success() => {
                 if let Some(waiting) = message.filter(|_| status == StatusCode::OK) {
                     self.confirm(ctx, &waiting);
@@ -320,16 +348,18 @@ impl Session {
             }
             (Some(StatusCode::CALL_DOES_NOT_EXIST), message) => self.lost_dialog(ctx, place, message, outcome),
             (status, message) => {
-                let is_typing = message.is_none();
+                let is_notice = message.is_none();
                 if let Some(waiting) = message {
                     self.fail(&waiting, outcome.error());
-                } else if let Some(call) = self.record.calls.get_mut(place) {
+                } else if typing.is_some()
+                    && let Some(call) = self.record.calls.get_mut(place)
+                {
                     call.takes_typing = false;
                 }
-                // A notice of typing that was refused for its content says nothing about the session.
+                // A notice of ours that was refused for its content says nothing about the session.
                 let up = self.record.calls.get(place).is_some_and(|call| call.phase == Phase::Up);
                 let ends = up && status.is_none_or(|status| ENDING.contains(&status.code()));
-                if ends && !(is_typing && status.is_some_and(|status| status != StatusCode::REQUEST_TIMEOUT)) {
+                if ends && !(is_notice && status.is_some_and(|status| status != StatusCode::REQUEST_TIMEOUT)) {
                     self.end(ctx, place);
                 }
             }

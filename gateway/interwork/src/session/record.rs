@@ -50,6 +50,21 @@ pub struct SessionRecord {
     /// The local user left: end the session when nothing is waiting.
     #[n(10)]
     pub(super) leaving: bool,
+    /// Whether the peer is told that a message of its failed after it was accepted; once in a conversation.
+    #[n(11)]
+    pub(super) notice: Option<Notice>,
+}
+
+/// Word to the peer that a message could not be delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+pub(super) enum Notice {
+    /// It is to be sent.
+    #[n(0)]
+    Due,
+    /// It was sent.
+    #[n(1)]
+    Sent,
 }
 
 impl SessionRecord {
@@ -86,6 +101,7 @@ impl SessionRecord {
         self.thread = None;
         self.subject = None;
         self.leaving = false;
+        self.notice = None;
     }
 
     /// Tells whether one more message may wait.
@@ -212,9 +228,12 @@ pub(super) struct Flight {
     /// When to stop waiting.
     #[n(1)]
     pub(super) until: u64,
-    /// What it carries; `None` for a notice of typing.
+    /// What it carries; `None` for a notice of ours.
     #[n(2)]
     pub(super) message: Option<Waiting>,
+    /// It tells whether somebody types.
+    #[n(3)]
+    pub(super) typing: Option<bool>,
 }
 
 /// A message of the local user.

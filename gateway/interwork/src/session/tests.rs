@@ -725,3 +725,26 @@ fn a_receipt_follows_200_and_not_202() {
         lab.quiet();
     }
 }
+
+#[test]
+fn a_late_bounce_is_told_once_in_a_session_and_never_without_one() {
+    let mut lab = lab(Dialect::Microsoft);
+    lab.act(Session::handle_late_bounce);
+    lab.quiet();
+    let dialog = lab.up();
+    // Behind a message that is out.
+    lab.say("m2", "Lunch?");
+    let message = lab.sent(Method::Message);
+    lab.act(Session::handle_late_bounce);
+    lab.quiet();
+    lab.answer(&message, 200, "", "");
+    let notice = lab.sent(Method::Message);
+    assert_eq!(&notice.body()[..], b"Your message could not be delivered.");
+    assert_eq!(notice.call_id(), dialog.call_id());
+    // What becomes of it is told to nobody, and changes nothing.
+    lab.answer(&notice, 415, "", "");
+    lab.act(Session::handle_late_bounce);
+    lab.quiet();
+    lab.say("m3", "Dinner?");
+    assert_eq!(&lab.sent(Method::Message).body()[..], b"Dinner?");
+}

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
 use isthmus_model::EpochMillis;
@@ -12,6 +13,7 @@ use isthmus_store::{
     Acquisition, Batch, Committed, Consumer, Due, Health, Holder, Item, Key, Lease, LeaseName, Limits, MemoryStore,
     QueueName, Record, Shard, ShardClaim, Store, StoreError, StoreFuture, SystemClock, Topic, Wake,
 };
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
@@ -134,11 +136,17 @@ impl Store for TestStore {
     }
 }
 
-/// The local server: it lets every component in, tells what they send, and answers pings.
+/// The local server: it lets every component in, tells what they send, and answers pings while it is told to.
 pub(super) struct Server {
     port: u16,
     stanzas: mpsc::UnboundedReceiver<String>,
     to_component: mpsc::UnboundedSender<String>,
+    answers: Arc<AtomicBool>,
+    /// Each change ends the connection.
+    cut: watch::Sender<u32>,
+    /// The ids of results that came.
+    results: Arc<Mutex<Vec<String>>>,
+    unanswered: Arc<AtomicU32>,
 }
 
 impl Server {
@@ -147,8 +155,19 @@ impl Server {
         let port = listener.local_addr().unwrap().port();
         let (tell, stanzas) = mpsc::unbounded_channel();
         let (to_component, outgoing) = mpsc::unbounded_channel();
-        tokio::spawn(AtWork { tell }.run(listener, outgoing));
-        Self { port, stanzas, to_component }
+        let answers = Arc::new(AtomicBool::new(true));
+        let cut = watch::Sender::new(0);
+        let results = Arc::default();
+        let unanswered = Arc::default();
+        let at_work = AtWork {
+            tell,
+            answers: Arc::clone(&answers),
+            cut: cut.clone(),
+            results: Arc::clone(&results),
+            unanswered: Arc::clone(&unanswered),
+        };
+        tokio::spawn(at_work.run(listener, outgoing));
+        Self { port, stanzas, to_component, answers, cut, results, unanswered }
     }
 
     /// Sends a stanza to the component of partner.example.
@@ -164,6 +183,29 @@ impl Server {
         ));
     }
 
+    /// Says whether pings are answered from now on.
+    pub(super) fn answer_pings(&self, answer: bool) {
+        self.answers.store(answer, Ordering::SeqCst);
+    }
+
+    /// Counts the pings that came and were not answered.
+    pub(super) fn unanswered_pings(&self) -> u32 {
+        self.unanswered.load(Ordering::SeqCst)
+    }
+
+    /// Returns a message of ana to juliet as an error.
+    pub(super) fn bounce(&self, id: &str) {
+        self.send(&format!(
+            "<message type='error' id='{id}' from='juliet@corp.example' to='ana@partner.example'><error type='cancel'>\
+             <service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>"
+        ));
+    }
+
+    /// Tells whether an iq of ours was answered with a result.
+    pub(super) fn ponged(&self, id: &str) -> bool {
+        self.results.lock().iter().any(|seen| seen == id)
+    }
+
     /// Waits for the next stanza of the component.
     pub(super) async fn stanza(&mut self) -> String {
         timeout(SOON, self.stanzas.recv()).await.expect("no stanza").unwrap()
@@ -177,6 +219,10 @@ impl Server {
 
 struct AtWork {
     tell: mpsc::UnboundedSender<String>,
+    answers: Arc<AtomicBool>,
+    cut: watch::Sender<u32>,
+    results: Arc<Mutex<Vec<String>>>,
+    unanswered: Arc<AtomicU32>,
 }
 
 impl AtWork {
@@ -199,11 +245,17 @@ impl AtWork {
                 others.push((stream, idle.clone()));
                 continue;
             }
-            self.carry(stream, &mut outgoing).await;
+            let mut cut = self.cut.subscribe();
+            self.carry(stream, &mut outgoing, &mut cut).await;
         }
     }
 
-    async fn carry(&self, mut stream: TcpStream, outgoing: &mut mpsc::UnboundedReceiver<String>) {
+    async fn carry(
+        &self,
+        mut stream: TcpStream,
+        outgoing: &mut mpsc::UnboundedReceiver<String>,
+        cut: &mut watch::Receiver<u32>,
+    ) {
         let mut text = String::new();
         let mut piece = vec![0; 16_384];
         loop {
@@ -212,14 +264,18 @@ impl AtWork {
                     let Ok(n @ 1..) = read else { return };
                     text.push_str(std::str::from_utf8(&piece[..n]).unwrap());
                     while let Some(stanza) = take_stanza(&mut text) {
-                        if stanza.starts_with("<iq") {
+                        if !stanza.starts_with("<iq") {
+                            let _ = self.tell.send(stanza);
+                        } else if attribute(&stanza, "type") == "result" {
+                            self.results.lock().push(attribute(&stanza, "id"));
+                        } else if self.answers.load(Ordering::SeqCst) {
                             let id = attribute(&stanza, "id");
                             let pong = format!("<iq type='result' id='{id}' from='corp.example' to='partner.example'/>");
                             if stream.write_all(pong.as_bytes()).await.is_err() {
                                 return;
                             }
                         } else {
-                            let _ = self.tell.send(stanza);
+                            self.unanswered.fetch_add(1, Ordering::SeqCst);
                         }
                     }
                 }
@@ -228,6 +284,7 @@ impl AtWork {
                         return;
                     }
                 }
+                _ = cut.changed() => return,
             }
         }
     }
@@ -283,6 +340,13 @@ impl Partner {
         String::from_utf8(buffer[..n].to_vec()).unwrap()
     }
 
+    /// Waits for the next message from the gateway, which begins so.
+    pub(super) async fn answered(&self, start: &str) -> String {
+        let answer = self.receive().await;
+        assert!(answer.starts_with(start), "{answer}");
+        answer
+    }
+
     /// Waits for the next request with this method, answering nothing; repetitions of others are passed over.
     pub(super) async fn request(&self, method: &str) -> String {
         loop {
@@ -295,6 +359,11 @@ impl Partner {
 
     pub(super) async fn send(&self, message: &str) {
         self.socket.send_to(message.as_bytes(), self.gateway).await.unwrap();
+    }
+
+    /// Answers a request; `more` are whole header lines, `tag` is ours.
+    pub(super) async fn answer(&self, request: &str, status: &str, tag: &str, more: &str, body: &str) {
+        self.send(&answer_to(request, status, tag, more, body)).await;
     }
 
     /// Writes a request of ana to juliet; gives its Call-ID.
@@ -312,6 +381,31 @@ impl Partner {
         call
     }
 
+    /// Opens a session with juliet; gives the headers that requests in its dialog share.
+    pub(super) async fn open_session(&mut self) -> String {
+        let sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+                   m=message 5060 sip null\r\na=accept-types:text/plain\r\n";
+        let more = "Contact: <sip:ana@127.0.0.1>\r\nContent-Type: application/sdp\r\n";
+        let call = self.write("INVITE", more, sdp).await;
+        let answer = self.answered("SIP/2.0 200 ").await;
+        let (from, to) = (header(&answer, "From"), header(&answer, "To"));
+        let dialog = format!("From: {from}\r\nTo: {to}\r\nCall-ID: {call}\r\n");
+        self.in_dialog(&dialog, "ACK", 1, "", "").await;
+        dialog
+    }
+
+    /// Writes a request in a dialog.
+    pub(super) async fn in_dialog(&mut self, dialog: &str, method: &str, cseq: u32, more: &str, body: &str) {
+        self.sent += 1;
+        let (number, port) = (self.sent, self.socket.local_addr().unwrap().port());
+        let request = format!(
+            "{method} sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bKrig{number}\r\n\
+             Max-Forwards: 70\r\n{dialog}CSeq: {cseq} {method}\r\n{more}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.send(&request).await;
+    }
+
     /// Proves that the gateway has sent nothing so far: many round trips through its edge bring only their answers.
     pub(super) async fn nothing_came(&mut self) {
         for _ in 0..20 {
@@ -320,6 +414,19 @@ impl Partner {
             assert!(answer.starts_with("SIP/2.0 200") && answer.contains("OPTIONS"), "{answer}");
         }
     }
+}
+
+pub(super) fn answer_to(request: &str, status: &str, tag: &str, more: &str, body: &str) -> String {
+    let mut lines = vec![format!("SIP/2.0 {status}")];
+    for line in request.split("\r\n").skip(1).take_while(|line| !line.is_empty()) {
+        match line.split(':').next().unwrap_or_default() {
+            "To" if !line.contains(";tag=") => lines.push(format!("{line};tag={tag}")),
+            "Via" | "From" | "Call-ID" | "CSeq" | "To" => lines.push(line.to_owned()),
+            _ => {}
+        }
+    }
+    let answer = lines.join("\r\n");
+    format!("{answer}\r\n{more}Content-Length: {}\r\n\r\n{body}", body.len())
 }
 
 /// Reads a header of a SIP message.
@@ -333,6 +440,7 @@ pub(super) struct Rig {
     pub(super) store: Arc<TestStore>,
     pub(super) server: Server,
     pub(super) partner: Partner,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) bridge: Arc<Bridge>,
 }
 
@@ -348,7 +456,7 @@ impl Rig {
         let server = Server::start().await;
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let plain = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let plain = free_port();
         write_realm(folder.path(), server.port, plain, socket.local_addr().unwrap().port(), mode);
         let options = SourceOptions {
             dir: folder.path().to_owned(),
@@ -370,24 +478,21 @@ impl Rig {
         let links = Links::new(Arc::clone(&metrics));
         let store = TestStore::over(store);
         let shared: Arc<dyn Store> = Arc::clone(&store) as _;
-        let bridge = Bridge::start(Arc::clone(&edge), Arc::clone(&links), shared, metrics, prepared.runtime);
+        let bridge =
+            Bridge::start(Arc::clone(&edge), Arc::clone(&links), shared, Arc::clone(&metrics), prepared.runtime);
         edge.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))) as Arc<dyn SipHandler>);
         let handler: Arc<dyn XmppHandler> = Arc::new(BridgeHandle(Arc::clone(&bridge)));
         links.set(prepared.links, &handler);
         edge.listen(&binding).unwrap();
         let gateway = SocketAddr::from(([127, 0, 0, 1], plain));
-        let rig = Self { store, server, partner: Partner { socket, gateway, sent: 0 }, bridge };
+        let rig = Self { store, server, partner: Partner { socket, gateway, sent: 0 }, metrics, bridge };
         rig.link_ready().await;
         rig
     }
 
     /// Waits until the link of partner.example is up.
     pub(super) async fn link_ready(&self) {
-        let up = || {
-            let states = self.bridge.links.states();
-            states.iter().any(|(spec, state)| spec.name.as_str() == "partner.example" && *state == LinkState::Ready)
-        };
-        self.until("the link is up", up).await;
+        self.until("the link is up", || self.link_is_up()).await;
     }
 
     /// Waits until a condition holds.
@@ -398,6 +503,51 @@ impl Rig {
             }
         };
         timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not seen: {what}"));
+    }
+
+    fn link_is_up(&self) -> bool {
+        let states = self.bridge.links.states();
+        states.iter().any(|(spec, state)| spec.name.as_str() == "partner.example" && *state == LinkState::Ready)
+    }
+
+    /// Breaks the link; once the gateway has seen that, it is opened anew without the pause that a gateway makes.
+    pub(super) async fn break_link(&self) {
+        self.server.cut.send_modify(|cut| *cut += 1);
+        self.until("the link is down", || !self.link_is_up()).await;
+        let specs: Vec<_> = self.bridge.links.states().into_iter().map(|(spec, _)| spec).collect();
+        let handler: Arc<dyn XmppHandler> = Arc::new(BridgeHandle(Arc::clone(&self.bridge)));
+        self.bridge.links.set(Vec::new(), &handler);
+        self.bridge.links.set(specs, &handler);
+        self.link_ready().await;
+    }
+
+    /// Waits until the store's queues hold so many items.
+    pub(super) async fn until_queued(&self, items: usize) {
+        let wait = async {
+            while self.bridge.store.health().await.queued != items {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not seen: {items} items queued"));
+    }
+
+    /// Waits until messages from SIP with this outcome were counted.
+    pub(super) async fn counted(&self, outcome: &str, times: u32) {
+        let line = format!("isthmus_messages_total{{direction=\"sip_to_xmpp\",outcome=\"{outcome}\"}} {times}\n");
+        self.until(&line, || self.metrics.render().contains(&line)).await;
+    }
+}
+
+/// Finds a port below those that the system gives out, so that nobody else takes it in the meantime.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let base = 11_000 + u16::try_from(std::process::id() % 1000).unwrap() * 20;
+    loop {
+        let port = base + NEXT.fetch_add(1, Ordering::Relaxed);
+        let free = std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free && std::net::UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

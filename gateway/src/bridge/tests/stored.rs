@@ -21,7 +21,7 @@ async fn holds_dialog(rig: &Rig, key: Key, request: &str) -> bool {
     holds(tag) && holds(call_id)
 }
 
-// P-05
+// P-05, S-42
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_half_dialog_is_stored_before_subscribe_leaves() {
     let mut rig = Rig::start("Session").await;
@@ -35,6 +35,7 @@ async fn the_half_dialog_is_stored_before_subscribe_leaves() {
     assert!(holds_dialog(&rig, Key::pair(&pair()), &subscribe).await);
 }
 
+// S-42
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_half_dialog_is_stored_before_invite_leaves() {
     let mut rig = Rig::start("Session").await;

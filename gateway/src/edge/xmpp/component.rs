@@ -110,6 +110,7 @@ impl Links {
     pub fn set(self: &Arc<Self>, specs: Vec<LinkSpec>, handler: &Arc<dyn XmppHandler>) {
         let mut all = self.all.lock();
         let mut kept = Vec::new();
+        let mut tasks = Vec::new();
         for spec in specs {
             if let Some(place) = all.iter().position(|handle| handle.spec == spec) {
                 kept.push(all.swap_remove(place));
@@ -124,7 +125,7 @@ impl Links {
                 handler: Arc::clone(handler),
                 metrics: Arc::clone(&self.metrics),
             };
-            tokio::spawn(task.run(commands, stopped));
+            tasks.push(task.run(commands, stopped));
             kept.push(Arc::new(Handle { spec, queue, state, stop }));
         }
         for gone in all.drain(..) {
@@ -138,6 +139,10 @@ impl Links {
         }
         *all = kept;
         self.by_pair.store(Arc::new(by_pair));
+        // Only now: whoever hears that a link is up can send over it.
+        for task in tasks {
+            tokio::spawn(task);
+        }
     }
 
     /// Sends a stanza from a user of `remote` to a user of `local`.
@@ -174,6 +179,13 @@ impl Links {
             mpsc::error::TrySendError::Full(_) => SendRefused::Busy,
             mpsc::error::TrySendError::Closed(_) => SendRefused::NoLink,
         })
+    }
+
+    /// Returns the link that carries stanzas between these domains, if it is up.
+    pub fn ready(&self, local: &Domain, remote: &Domain) -> Option<LinkSpec> {
+        let by_pair = self.by_pair.load();
+        let handle = by_pair.get(&(local.clone(), remote.clone()))?;
+        (*handle.state.lock() == LinkState::Ready).then(|| handle.spec.clone())
     }
 
     /// Lists every link with its state, for `/v1/status`.
