@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 use crate::harness::{Advance, Harness, limits};
 use servers::{Offset, Server};
 
+mod nodes;
+mod sentinel;
 mod servers;
 mod single;
 
@@ -80,4 +82,19 @@ pub(crate) fn redis() -> Harness {
     Harness { store, clock, advance: advance(&offset), cases: 60, _keep: Box::new(borrowed) }
 }
 
-contract!(live: redis);
+/// Redis Cluster with three primaries. There is one, and one test at a time has it.
+pub(crate) fn cluster() -> Harness {
+    let borrowed = tokio::task::block_in_place(nodes::Borrowed::take);
+    let offset = borrowed.cluster().offset();
+    let clock: Arc<dyn Clock> = Arc::new(ServerClock(Arc::clone(&offset)));
+    let addresses = borrowed.cluster().addresses();
+    let config = RedisConfig {
+        limits: limits(),
+        clock: Arc::clone(&clock),
+        ..RedisConfig::new(Mode::Cluster, addresses, "contract:")
+    };
+    let store = Arc::new(connected(config));
+    Harness { store, clock, advance: advance(&offset), cases: 20, _keep: Box::new(borrowed) }
+}
+
+contract!(live: redis, cluster);

@@ -82,9 +82,14 @@ impl Server {
     pub(crate) fn start(args: &[&str]) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let offset = Offset::new(dir.path());
+        Self::start_in(&dir, &offset, &["redis-server"], args)
+    }
+
+    /// Starts a server in a folder, with a clock that others may have too.
+    pub(crate) fn start_in(dir: &Arc<TempDir>, offset: &Arc<Offset>, program: &[&str], args: &[&str]) -> Self {
         // Another process may take the port before the server does.
         for _ in 0..5 {
-            if let Some(server) = Self::try_start("redis-server", args, free_port(), &dir, &offset) {
+            if let Some(server) = Self::try_start(program, args, free_port(), dir, offset) {
                 return server;
             }
         }
@@ -93,7 +98,7 @@ impl Server {
 
     /// Starts a server on a port, in a folder that may hold what one before it left.
     pub(crate) fn try_start(
-        program: &str,
+        program: &[&str],
         args: &[&str],
         port: u16,
         dir: &Arc<TempDir>,
@@ -102,7 +107,8 @@ impl Server {
         let mut shell = Command::new("sh")
             .args(["-c", "\"$@\" >>\"$0\" 2>&1 & echo $!; read -r line; kill -9 $!"])
             .arg(dir.path().join("log"))
-            .args([program, "--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--dir"])
+            .args(program)
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--daemonize", "no", "--dir"])
             .arg(dir.path())
             .args(args)
             .env("LD_PRELOAD", clock_library())
@@ -136,7 +142,7 @@ impl Server {
         drop(self);
         let started = Instant::now();
         while started.elapsed() < START {
-            if let Some(server) = Self::try_start("redis-server", args, port, &dir, &offset) {
+            if let Some(server) = Self::try_start(&["redis-server"], args, port, &dir, &offset) {
                 return server;
             }
         }

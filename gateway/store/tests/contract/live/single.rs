@@ -15,20 +15,20 @@ use super::servers::{Server, free_port};
 use crate::harness::{DEADLINE, LONG, commit, pair, soon};
 
 const DURABLE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
-const PLAIN: [&str; 4] = ["--save", "", "--appendonly", "no"];
+pub(super) const PLAIN: [&str; 4] = ["--save", "", "--appendonly", "no"];
 /// How long an operation may take in these tests.
-const LIMIT: Duration = Duration::from_millis(500);
+pub(super) const LIMIT: Duration = Duration::from_millis(500);
 
 fn config(server: &Server) -> RedisConfig {
     RedisConfig { timeout: LIMIT, ..RedisConfig::new(Mode::Standalone, vec![server.address()], "single:") }
 }
 
-async fn put(store: &dyn Store, key: &Key, lifetime: Lifetime) -> Result<u64, StoreError> {
+pub(super) async fn put(store: &dyn Store, key: &Key, lifetime: Lifetime) -> Result<u64, StoreError> {
     commit(store, |b| _ = b.put(key.clone(), Condition::Any, "x", lifetime)).await.map(|done| done.versions[0])
 }
 
 /// Waits until a record can be written again.
-async fn recovered(store: &dyn Store, key: &Key) -> u64 {
+pub(super) async fn recovered(store: &dyn Store, key: &Key) -> u64 {
     soon("recovery", async {
         loop {
             match put(store, key, LONG).await {
@@ -42,7 +42,7 @@ async fn recovered(store: &dyn Store, key: &Key) -> u64 {
 }
 
 /// Waits until health has a finding.
-async fn reason(store: &dyn Store, reason: &str) -> HealthState {
+pub(super) async fn reason(store: &dyn Store, reason: &str) -> HealthState {
     let end = Instant::now() + DEADLINE;
     loop {
         let health = store.health().await;
@@ -55,7 +55,7 @@ async fn reason(store: &dyn Store, reason: &str) -> HealthState {
     }
 }
 
-fn unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+pub(super) fn unavailable<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
     match result {
         Err(error @ StoreError::Unavailable { .. }) if error.retryable() => error.to_string(),
         other => panic!("expected the store to be away, got {other:?}"),
