@@ -11,7 +11,7 @@ use isthmus_e2e::lab::{scenario, wait_for, wait_until};
 use isthmus_e2e::manifests::{Partner, Realm};
 use isthmus_e2e::ports;
 use isthmus_e2e::sink::ComponentSink;
-use isthmus_e2e::sip_trace::requests_received;
+use isthmus_e2e::sip_trace::{SipMessage, requests_received};
 use isthmus_e2e::sipp::{Sipp, SippPlan};
 
 use super::presence::phone;
@@ -168,6 +168,32 @@ async fn what_was_answered_202_survives_a_kill_and_arrives_once_with_its_id() {
         Ok(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_partner_that_refuses_single_messages_gets_them_in_a_session_once_each() {
+    scenario("pager-405", async |lab| -> Result<()> {
+        let (prosody, realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+        let ana = Sipp::start(lab, &SippPlan::new("session_only").calls(2)).await?;
+        let corp =
+            Corp::start(lab, prosody, realm.partner(Partner::standard("partner.example", "UDP", ana.port))).await?;
+        let juliet = corp.online("juliet").await?;
+        juliet.chat(ANA, "one").await?;
+        ana.wait("the first message in a session", SOON, |m| m.received && in_dialog(m) && m.body == "one").await?;
+        juliet.chat(ANA, "two").await?;
+        let seen = ana.finish().await?;
+        let messages = requests_received(&seen, "MESSAGE");
+        let delivered: Vec<&str> = messages.iter().filter(|m| in_dialog(m)).map(|m| m.body.as_str()).collect();
+        ensure!(delivered == ["one", "two"], "{delivered:?}");
+        let refused: Vec<&str> = messages.iter().filter(|m| !in_dialog(m)).map(|m| m.body.as_str()).collect();
+        ensure!(refused == ["one"], "{refused:?}");
+        juliet.must_not_have("an error", |r| r.kind() == "error")
+    })
+    .await;
+}
+
+fn in_dialog(message: &SipMessage) -> bool {
+    message.method() == Some("MESSAGE") && message.header("To").contains("tag=")
 }
 
 async fn wait_links(gateway: &Gateway) -> Result<()> {

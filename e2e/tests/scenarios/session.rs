@@ -26,6 +26,11 @@ pub(super) struct Blue {
 
 /// Starts both organisations; the edge is found by the SRV record that Microsoft publishes.
 pub(super) async fn blue(lab: &Lab, users: &[&str], names: &[Name<'_>]) -> Result<Blue> {
+    blue_as(lab, users, names, Partner::microsoft("blue.example")).await
+}
+
+/// As [`blue`], with switches of its own.
+async fn blue_as(lab: &Lab, users: &[&str], names: &[Name<'_>], partner: Partner) -> Result<Blue> {
     let authority = Authority::new("federation test")?;
     let (edge_port, inside) = (ports::free()?, ports::free()?);
     let records = format!("sip A 127.0.0.1\n_sipfederationtls._tcp SRV 0 0 {edge_port} sip");
@@ -36,7 +41,7 @@ pub(super) async fn blue(lab: &Lab, users: &[&str], names: &[Name<'_>]) -> Resul
     let gateway = format!("sip:127.0.0.1:{};transport=tls", realm.tls_port);
     let target = format!("sip:127.0.0.1:{inside}");
     let edge = Kamailio::edge(lab, "edge", &authority.sign(names)?, &gateway, &target, edge_port).await?;
-    let corp = Corp::start(lab, prosody, realm.partner(Partner::microsoft("blue.example"))).await?;
+    let corp = Corp::start(lab, prosody, realm.partner(partner)).await?;
     Ok(Blue { corp, edge, inside, _knot: knot })
 }
 
@@ -209,6 +214,32 @@ async fn a_message_in_a_session_to_an_absent_user_gets_the_bounce() {
             .key("STATUS", "480")
             .key("WAIT", "300");
         Sipp::run(lab, &invite).await.map(drop)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_microsoft_partner_without_sessions_gets_single_messages_where_that_is_allowed() {
+    scenario("session-488", async |lab| -> Result<()> {
+        let partner = Partner::microsoft("blue.example").switch("imMode", "Auto");
+        let blue = blue_as(lab, &["juliet", "romeo"], &EDGE, partner).await?;
+        let dana = Sipp::start(lab, &SippPlan::new("single_only").at(blue.inside).calls(4)).await?;
+        let juliet = blue.corp.online("juliet").await?;
+        for text in ["one", "two"] {
+            juliet.chat(DANA, text).await?;
+        }
+        dana.wait("the second message", SOON, |m| m.received && m.body == "two").await?;
+        // The refusal stands for the domain: another user is not tried in a session.
+        let romeo = blue.corp.online("romeo").await?;
+        romeo.chat(DANA, "three").await?;
+        let seen = dana.finish().await?;
+        ensure!(requests_received(&seen, "INVITE").len() == 1, "more than one INVITE");
+        let messages = requests_received(&seen, "MESSAGE");
+        let texts: Vec<&str> = messages.iter().map(|m| m.body.as_str()).collect();
+        ensure!(texts == ["one", "two", "three"], "{texts:?}");
+        ensure!(messages.iter().all(|m| !m.header("To").contains("tag=")), "in a dialog");
+        juliet.must_not_have("an error", |r| r.kind() == "error")?;
+        romeo.must_not_have("an error", |r| r.kind() == "error")
     })
     .await;
 }

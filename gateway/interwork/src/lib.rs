@@ -12,6 +12,7 @@ pub mod error_map;
 pub mod letter;
 pub mod notification;
 pub mod pager;
+pub mod peer;
 pub mod session;
 pub mod thread;
 

@@ -30,7 +30,7 @@ use crate::Dialect;
 use crate::address::Spelling;
 use crate::content::ContentLimits;
 use crate::error_map::{self, LocalFailure};
-use crate::pager::{self, FromXmpp, MessageRefusal};
+use crate::pager::{self, FromXmpp, MessageRefusal, OutgoingText};
 
 use record::{Call, Phase, Waiting};
 pub use record::{SessionRecord, SessionRecordError};
@@ -69,6 +69,8 @@ pub struct SessionConfig {
     pub typing: bool,
     /// The end of typing is `paused` for XMPP clients instead of `active`.
     pub idle_as_paused: bool,
+    /// Open a session for a message when there is none; else the message is handed back as [`Output::Pager`].
+    pub new_sessions: bool,
     /// Where the peer refuses sessions as such, hand the messages back as [`Output::Pager`].
     pub pager_fallback: bool,
     /// Bounds of received messages.
@@ -97,6 +99,7 @@ impl SessionConfig {
             receipt_on_200: true,
             typing: true,
             idle_as_paused: false,
+            new_sessions: true,
             pager_fallback: false,
             content: ContentLimits::default(),
             sdp: SdpLimits::default(),
@@ -129,6 +132,13 @@ pub struct OutgoingMessage {
 }
 
 impl OutgoingMessage {
+    /// The text with what belongs to it; `None` for a chat state alone.
+    pub fn text(&self) -> Option<OutgoingText<'_>> {
+        let Self { body, lang, subject, thread, .. } = self;
+        let (lang, subject, thread) = (lang.as_deref(), subject.as_deref(), thread.as_deref());
+        Some(OutgoingText { text: body.as_deref()?, lang, subject, thread })
+    }
+
     /// Reads a stanza; `None` when there is nothing in it for a SIP user.
     ///
     /// # Errors
@@ -212,8 +222,10 @@ pub enum Output {
     },
     /// Send a message to the local user.
     ToLocal(isthmus_xmpp::Message),
-    /// The peer has no sessions: send this message outside of dialogs, and the next ones too.
+    /// Send this message outside of dialogs.
     Pager(OutgoingMessage),
+    /// The peer refused sessions as such, which is worth remembering.
+    NoSessions,
     /// A request of ours could not be written: an administrator should know.
     Alarm(&'static str),
 }
@@ -337,6 +349,12 @@ impl Session {
     /// Tells whether a dialog exists in which messages can go.
     pub fn is_up(&self) -> bool {
         self.record.calls.iter().any(|call| call.phase == Phase::Up)
+    }
+
+    /// Tells whether a message has a session to wait for or to go into.
+    fn has_session(&self) -> bool {
+        let usable = |call: &Call| !matches!(call.phase, Phase::Cancelled { .. } | Phase::Over { .. });
+        !self.record.queue.is_empty() || self.record.calls.iter().any(usable)
     }
 
     /// Tells whether a request of the peer belongs to a dialog of this session.

@@ -7,10 +7,12 @@ use bytes::Bytes;
 use isthmus_interwork::address::Spelling;
 use isthmus_interwork::content::ContentLimits;
 use isthmus_interwork::error_map::{self, LocalFailure, SipAnswer};
-use isthmus_interwork::pager::{self, Arrival, Envelope, FromXmpp, Mode, ToXmpp};
+use isthmus_interwork::pager::{self, Arrival, Envelope, FromXmpp, MessageRefusal, Mode, ToXmpp};
+use isthmus_interwork::peer::Refuses;
 use isthmus_interwork::session::OutgoingMessage;
 use isthmus_interwork::thread::call_id_for;
 use isthmus_model::{Access, Address, Direction, Feature, OfflineIm, PairId, Protocol};
+use isthmus_policy::profile::MessageMode;
 use isthmus_policy::{Question, UserList};
 use isthmus_sip::{StatusCode, Transport, WriteError};
 use isthmus_store::{Key, Record};
@@ -25,8 +27,13 @@ use super::delivery::Parcel;
 use super::inbound::Incoming;
 use super::presence::PairUsers;
 use super::runtime::dialect_of;
+use super::session::read_refusal;
 use crate::edge::sip::outbound::{ClientEvent, SendFailure};
 use crate::edge::xmpp::LinkSpec;
+
+/// Refusals of MESSAGE that say: not outside of dialogs, but perhaps in a session.
+const NO_SINGLE_MESSAGES: [StatusCode; 3] =
+    [StatusCode::METHOD_NOT_ALLOWED, StatusCode::UNSUPPORTED_MEDIA_TYPE, StatusCode::NOT_IMPLEMENTED];
 
 impl Bridge {
     /// Takes a MESSAGE outside of dialogs that passed the entry checks.
@@ -137,7 +144,7 @@ impl Bridge {
         let users = PairUsers { local: from.bare.clone(), remote: to.bare.clone() };
         match stanza {
             Stanza::Presence(presence) => self.local_presence(users, presence),
-            Stanza::Message(message) => self.local_message(&users, &from, &message),
+            Stanza::Message(message) => self.local_message(&users, &message),
             Stanza::Iq(iq) => self.refuse_iq(&users, &iq),
         }
     }
@@ -172,7 +179,7 @@ impl Bridge {
         }
     }
 
-    fn local_message(self: &Arc<Self>, users: &PairUsers, from: &Address, message: &MessageStanza) {
+    fn local_message(self: &Arc<Self>, users: &PairUsers, message: &MessageStanza) {
         if message.kind == MessageType::Error {
             // Bounces of what we delivered are the barrier's; others have nobody waiting.
             return;
@@ -184,8 +191,9 @@ impl Bridge {
             }
         };
         let runtime = self.runtime();
-        let in_session =
-            runtime.snapshot.federated(&users.remote.domain).is_some_and(|d| d.settings.messages.session_first());
+        let mode = runtime.snapshot.federated(&users.remote.domain).map(|domain| domain.settings.messages);
+        // Where both ways are open, the session machine knows which one is to be tried.
+        let in_session = mode.is_some_and(|mode| mode.session_first() || mode.may_fall_back());
         match pager::from_xmpp(message) {
             Err(refusal) => return refuse(refusal.stanza_error(), "refused"),
             Ok(FromXmpp::ChatState(_)) if in_session => {}
@@ -212,32 +220,38 @@ impl Bridge {
                 return refuse(error, "not_permitted");
             }
         }
-        if in_session {
-            return match OutgoingMessage::of(message) {
-                Ok(Some(outgoing)) => self.send_in_session(users.clone(), outgoing),
-                Ok(None) => {}
-                Err(refusal) => refuse(refusal.stanza_error(), "refused"),
-            };
-        }
-        // One MESSAGE at a time to a remote user (RFC 3428 §8): the lane waits for each answer.
-        let lane = PairId::of(&users.remote, &users.remote);
-        let bridge = Arc::clone(self);
-        let (sender, from, waiting) = (users.clone(), from.clone(), message.clone());
-        let span =
-            tracing::info_span!("stanza", kind = "message", local = %users.local.domain, remote = %users.remote.domain);
-        let work = async move { bridge.send_pager(sender, from, waiting).await };
-        let submitted = self.lanes.submit(lane, work.instrument(span));
-        if submitted.is_err() {
-            let error = StanzaError::new(ErrorCondition::ResourceConstraint).with_text("too many messages are waiting");
-            refuse(error, "queue_full");
+        match OutgoingMessage::of(message) {
+            Ok(Some(outgoing)) if in_session => self.send_in_session(users.clone(), outgoing, false),
+            Ok(Some(outgoing)) => self.send_single(users.clone(), outgoing),
+            Ok(None) => {}
+            Err(refusal) => refuse(refusal.stanza_error(), "refused"),
         }
     }
 
-    async fn send_pager(self: Arc<Self>, users: PairUsers, from: Address, message: MessageStanza) {
+    /// Sends a message outside of dialogs.
+    pub(super) fn send_single(self: &Arc<Self>, users: PairUsers, message: OutgoingMessage) {
+        // One MESSAGE at a time to a remote user (RFC 3428 §8): the lane waits for each answer.
+        let lane = PairId::of(&users.remote, &users.remote);
+        let bridge = Arc::clone(self);
+        let (busy, waiting) = (users.clone(), message.clone());
+        let span =
+            tracing::info_span!("stanza", kind = "message", local = %users.local.domain, remote = %users.remote.domain);
+        let work = async move { bridge.send_pager(users, message).await };
+        let submitted = self.lanes.submit(lane, work.instrument(span));
+        if submitted.is_err() {
+            self.refuse_outgoing(&busy, &waiting, super::too_busy(), "queue_full");
+        }
+    }
+
+    async fn send_pager(self: Arc<Self>, users: PairUsers, message: OutgoingMessage) {
         let arrived = Instant::now();
-        let event = match self.pager_exchange(&users, &from, &message).await {
+        let event = match self.pager_exchange(&users, &message).await {
             Ok(event) => event,
-            Err(error) => return self.bounce(&users, &message, error, "refused"),
+            Err(NotSent::Session) => {
+                self.metrics.message("xmpp_to_sip", "moved_to_session");
+                return self.send_in_session(users, message, true);
+            }
+            Err(NotSent::Refused(error)) => return self.refuse_outgoing(&users, &message, error, "refused"),
         };
         self.metrics.message_seconds.observe(arrived.elapsed().as_secs_f64());
         match event {
@@ -248,38 +262,62 @@ impl Bridge {
                     if status == StatusCode::OK {
                         self.confirm(&users, &message);
                     }
+                } else if NO_SINGLE_MESSAGES.contains(&status) && self.may_open_session(&users) {
+                    // It was not accepted, so this is no second copy.
+                    if status != StatusCode::UNSUPPORTED_MEDIA_TYPE {
+                        self.learn_refusal(users.remote.domain.clone(), Refuses::SingleMessages);
+                    }
+                    self.metrics.message("xmpp_to_sip", "moved_to_session");
+                    self.send_in_session(users, message, true);
                 } else {
-                    self.bounce(&users, &message, error_map::to_xmpp(&response), "refused_by_peer");
+                    self.refuse_outgoing(&users, &message, error_map::to_xmpp(&response), "refused_by_peer");
                 }
             }
             ClientEvent::Timeout | ClientEvent::Provisional(_) => {
-                self.bounce(&users, &message, error_map::failure_to_xmpp(LocalFailure::Timeout), "timeout");
+                self.refuse_outgoing(&users, &message, error_map::failure_to_xmpp(LocalFailure::Timeout), "timeout");
             }
             ClientEvent::Failed(failure) => {
                 tracing::info!(remote = %users.remote.domain, %failure, "message could not be sent");
-                self.bounce(&users, &message, error_map::failure_to_xmpp(local_failure(&failure)), "unreachable");
+                let error = error_map::failure_to_xmpp(local_failure(&failure));
+                self.refuse_outgoing(&users, &message, error, "unreachable");
             }
         }
+    }
+
+    /// Tells whether a session is tried where a single message did not go through.
+    fn may_open_session(&self, users: &PairUsers) -> bool {
+        let runtime = self.runtime();
+        runtime
+            .snapshot
+            .federated(&users.remote.domain)
+            .is_some_and(|domain| domain.settings.messages == MessageMode::PagerThenSession)
     }
 
     async fn pager_exchange(
         self: &Arc<Self>,
         users: &PairUsers,
-        from: &Address,
-        message: &MessageStanza,
-    ) -> Result<ClientEvent, StanzaError> {
+        message: &OutgoingMessage,
+    ) -> Result<ClientEvent, NotSent> {
         let runtime = self.runtime();
-        let FromXmpp::Text(text) = pager::from_xmpp(message).map_err(|refusal| refusal.stanza_error())? else {
-            return Err(StanzaError::new(ErrorCondition::BadRequest));
+        let refused = |condition| NotSent::Refused(StanzaError::new(condition));
+        let (Some(text), Ok(from)) = (message.text(), Address::from_jid(&message.from)) else {
+            return Err(refused(ErrorCondition::BadRequest));
         };
-        let gone = || StanzaError::new(ErrorCondition::NotAllowed).with_text("the domain is no longer federated");
+        let gone = || {
+            let error = StanzaError::new(ErrorCondition::NotAllowed).with_text("the domain is no longer federated");
+            NotSent::Refused(error)
+        };
         let domain = runtime.snapshot.federated(&users.remote.domain).ok_or_else(gone)?;
         let route = runtime.route(&users.remote.domain, &users.local.domain).ok_or_else(gone)?;
-        let spelling = self.spelling(users).await;
+        let may_open_session = domain.settings.messages == MessageMode::PagerThenSession;
+        let (spelling, refuses) = self.known_of_peer(users).await;
+        if may_open_session && refuses == Some(Refuses::SingleMessages) {
+            return Err(NotSent::Session);
+        }
         let call_id = call_id_for(text.thread, |_| false, &mut rand::random::<u64>);
         let tag = PairId::of(&users.local, &users.remote).new_tag(&mut rand::random::<u64>);
         let dialect = dialect_of(domain);
-        let sender = if domain.settings.gr_in_from { from.clone() } else { from.bare.clone().with_resource(None) };
+        let sender = if domain.settings.gr_in_from { from } else { from.bare.with_resource(None) };
         let envelope = Envelope {
             dialect,
             from: &sender,
@@ -291,32 +329,39 @@ impl Bridge {
             sent_by_bytes: route.sent_by.host.len() + 6,
             max_bytes: domain.settings.pager_max_bytes(domain.transport),
         };
-        let request = pager::request(&text, &envelope).map_err(|refusal| refusal.stanza_error())?;
+        let request = pager::request(&text, &envelope).map_err(|refusal| match refusal {
+            MessageRefusal::TooLarge { .. } if may_open_session => NotSent::Session,
+            refusal => NotSent::Refused(refusal.stanza_error()),
+        })?;
         Ok(self.edge.exchange(runtime.locator.clone(), route, None, request).outcome().await)
     }
 
-    async fn spelling(&self, users: &PairUsers) -> Option<Spelling> {
-        let records = self.store.read(&[Key::address(&users.remote)]).await.ok()?;
-        read_spelling(records.first()?.as_ref(), users)
-    }
-
-    fn bounce(&self, users: &PairUsers, message: &MessageStanza, error: StanzaError, outcome: &'static str) {
-        self.metrics.message("xmpp_to_sip", outcome);
-        if let Some(reply) = Stanza::Message(message.clone()).error_reply(error) {
-            self.send_to_local(users, reply);
-        }
+    /// Reads how the peer spells its user and what it refused. Without the store a message goes out all the same.
+    async fn known_of_peer(&self, users: &PairUsers) -> (Option<Spelling>, Option<Refuses>) {
+        let keys = [Key::address(&users.remote), Key::peer(&users.remote.domain)];
+        let Ok(records) = self.store.read(&keys).await else { return (None, None) };
+        let [spelling, peer] = &records[..] else { return (None, None) };
+        (read_spelling(spelling.as_ref(), users), read_refusal(peer.as_ref()).ok().flatten())
     }
 
     /// Confirms a message whose sender asked for a receipt (XEP-0184).
-    fn confirm(&self, users: &PairUsers, message: &MessageStanza) {
+    fn confirm(&self, users: &PairUsers, message: &OutgoingMessage) {
         let runtime = self.runtime();
         let wanted = runtime.snapshot.federated(&users.remote.domain).is_some_and(|d| d.settings.receipt_on_200);
-        let (Some(Receipt::Request), Some(id), true) = (&message.receipt, &message.id, wanted) else { return };
-        let (Some(from), Some(to)) = (message.to(), message.from()) else { return };
-        let mut receipt = MessageStanza::new(message.kind, from, to).with_id(&self.next_stanza_id());
-        receipt.receipt = Some(Receipt::Received(id.to_string()));
+        let (true, Some(id), true) = (message.wants_receipt, &message.id, wanted) else { return };
+        let mut receipt =
+            MessageStanza::new(MessageType::Chat, &message.to, &message.from).with_id(&self.next_stanza_id());
+        receipt.receipt = Some(Receipt::Received(id.clone()));
         self.send_to_local(users, Stanza::Message(receipt));
     }
+}
+
+/// Why a message did not leave outside of dialogs.
+enum NotSent {
+    /// It has to go in a session.
+    Session,
+    /// It cannot go at all.
+    Refused(StanzaError),
 }
 
 /// Reads a remembered spelling; one that does not fit is none.

@@ -7,9 +7,10 @@ use isthmus_crds::{Dialect as ConfigDialect, SipTransport, TypingMode};
 use isthmus_interwork::Dialect;
 use isthmus_interwork::address::Spelling;
 use isthmus_interwork::authorization::PairConfig;
+use isthmus_interwork::peer::Refuses;
 use isthmus_interwork::session::SessionConfig;
 use isthmus_model::{BareAddress, DenyMode, Domain};
-use isthmus_policy::profile::Srv;
+use isthmus_policy::profile::{MessageMode, Srv};
 use isthmus_policy::{FederatedDomain, Pool, Route, Snapshot};
 use isthmus_sip::Transport;
 use isthmus_sip::endpoint::SentBy;
@@ -93,15 +94,26 @@ impl Runtime {
         Some(format!("<sip:{user}@{host}:{port};transport={name}>"))
     }
 
-    /// Returns what the session machine needs; `None` when the domain is gone from the configuration.
+    /// Returns what the session machine needs; `None` when the domain is gone from the configuration. `refuses` is what
+    /// was learned about the domain.
     pub fn session_config(
         &self,
         local: &BareAddress,
         remote: &BareAddress,
         spelling: Option<Spelling>,
+        refuses: Option<Refuses>,
     ) -> Option<SessionConfig> {
         let domain = self.snapshot.federated(&remote.domain)?;
         let settings = &domain.settings;
+        let (new_sessions, pager_fallback) = match settings.messages {
+            MessageMode::Session => (true, false),
+            MessageMode::SessionThenPager => {
+                let open = refuses != Some(Refuses::Sessions);
+                (open, open)
+            }
+            MessageMode::PagerThenSession => (refuses == Some(Refuses::SingleMessages), false),
+            MessageMode::Pager | MessageMode::Stanza => (false, false),
+        };
         // Address and port of the session description carry no meaning: messages travel in the dialog.
         let address = self.pool.bind.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let port = self.port(transport_of(domain)).unwrap_or(5060);
@@ -112,6 +124,8 @@ impl Runtime {
             transaction_timeout: self.timers.timeout(),
             receipt_on_200: settings.receipt_on_200,
             typing: settings.typing != TypingMode::Off,
+            new_sessions,
+            pager_fallback,
             spelling,
             ..SessionConfig::new(dialect_of(domain), self.contact(local, domain)?, address, port, agent)
         })

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_interwork::error_map::LocalFailure;
+use isthmus_interwork::peer::{PeerRecord, Refuses};
 use isthmus_interwork::session::{Answer, Context, Outcome, OutgoingMessage, Output, Purpose, Session, SessionRecord};
-use isthmus_model::{BareAddress, PairId};
+use isthmus_model::{BareAddress, Domain, PairId};
 use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, Transport};
-use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Retry, StoreError, Timer, record};
-use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
+use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, Retry, StoreError, Timer, record};
+use isthmus_xmpp::{Stanza, StanzaError};
 
 use super::inbound::Incoming;
 use super::message::{local_failure, read_spelling};
@@ -17,6 +18,9 @@ use super::{Bridge, CONFLICT_RETRIES, timers};
 use crate::edge::sip::outbound::ClientEvent;
 
 const SESSION_FORMAT: u16 = 1;
+const PEER_FORMAT: u16 = 1;
+/// How long a refusal is remembered (interworking specification §5.1).
+const PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long a session's record outlives its last deadline (interworking specification §6.8).
 const SESSION_GRACE: Duration = Duration::from_secs(120);
 
@@ -109,27 +113,42 @@ impl Bridge {
     }
 
     /// Sends a message of a local user in the pair's session, which is opened when there is none.
-    pub(super) fn send_in_session(self: &Arc<Self>, users: PairUsers, message: OutgoingMessage) {
+    /// One that was `refused` as a single message gets one in any case.
+    pub(super) fn send_in_session(self: &Arc<Self>, users: PairUsers, message: OutgoingMessage, refused: bool) {
         let bridge = Arc::clone(self);
         let lane = users.id();
         let full = message.clone();
         let busy = users.clone();
         let submitted = self.lanes.submit(lane, async move {
-            let waiting = message.clone();
-            let done = bridge.with_session(&users, |session, ctx| session.handle_stanza(ctx, message.clone())).await;
+            let done = bridge
+                .with_session(&users, |session, ctx| {
+                    if refused {
+                        session.handle_refused_single(ctx, message.clone());
+                    } else {
+                        session.handle_stanza(ctx, message.clone());
+                    }
+                })
+                .await;
             if done.is_err() {
                 // Without the store no dialog can be kept (interworking specification §6.8).
-                bridge.refuse_outgoing(&users, &waiting, super::not_stored());
+                bridge.refuse_outgoing(&users, &message, super::not_stored(), "refused");
             }
             bridge.finish_session(&users, done);
         });
         if submitted.is_err() {
-            self.refuse_outgoing(&busy, &full, super::too_busy());
+            self.refuse_outgoing(&busy, &full, super::too_busy(), "queue_full");
         }
     }
 
-    fn refuse_outgoing(&self, users: &PairUsers, message: &OutgoingMessage, error: StanzaError) {
-        self.metrics.message("xmpp_to_sip", "refused");
+    /// Tells the sender of a message that it did not go through; one without text was none.
+    pub(super) fn refuse_outgoing(
+        &self,
+        users: &PairUsers,
+        message: &OutgoingMessage,
+        error: StanzaError,
+        outcome: &'static str,
+    ) {
+        self.metrics.message("xmpp_to_sip", outcome);
         if message.body.is_none() {
             return;
         }
@@ -174,13 +193,14 @@ impl Bridge {
         mut act: impl FnMut(&mut Session, &mut Context<'_>) -> R,
     ) -> Done<R> {
         let id = users.id();
-        let keys = [Key::session(&id), Key::address(&users.remote)];
+        let keys = [Key::session(&id), Key::address(&users.remote), Key::peer(&users.remote.domain)];
         let mut retries = 0;
         loop {
             let records = self.store.read(&keys).await?;
-            let [stored, spelling] = &records[..] else { return Ok((None, Vec::new())) };
+            let [stored, spelling, peer] = &records[..] else { return Ok((None, Vec::new())) };
             let spelling = read_spelling(spelling.as_ref(), users);
-            let Some(config) = self.runtime().session_config(&users.local, &users.remote, spelling) else {
+            let refuses = read_refusal(peer.as_ref())?;
+            let Some(config) = self.runtime().session_config(&users.local, &users.remote, spelling, refuses) else {
                 return Ok((None, Vec::new()));
             };
             let record = read_record(Kind::Session, SESSION_FORMAT, stored.as_ref(), SessionRecord::from_bytes)?;
@@ -190,6 +210,10 @@ impl Bridge {
                 let mut entropy = rand::random::<u64>;
                 act(&mut session, &mut Context { now, config: &config, entropy: &mut entropy })
             };
+            if stored.is_none() && session.is_idle() {
+                // There was no session and there is none: nothing to store.
+                return Ok((Some(result), std::iter::from_fn(|| session.poll_output()).collect()));
+            }
             let mut batch = Batch::new();
             let condition = Condition::unchanged(stored.as_ref());
             if session.is_idle() {
@@ -220,6 +244,20 @@ impl Bridge {
         }
     }
 
+    /// Remembers for a day what a peer refused as such.
+    pub(super) fn learn_refusal(self: &Arc<Self>, domain: Domain, refuses: Refuses) {
+        tracing::info!(%domain, ?refuses, "peer refuses a way of sending messages; the other one is used for a day");
+        let bridge = Arc::clone(self);
+        tokio::spawn(async move {
+            let mut batch = Batch::new();
+            let bytes = record::encode(Kind::Peer, PEER_FORMAT, &PeerRecord { refuses: Some(refuses) }.to_bytes());
+            batch.put(Key::peer(&domain), Condition::Any, bytes, Lifetime::For(PEER_LIFETIME));
+            if let Err(error) = bridge.store.commit(batch).await {
+                bridge.store_failed(&error);
+            }
+        });
+    }
+
     /// Does what the session machine wants, in order.
     fn perform_session(self: &Arc<Self>, users: &PairUsers, outputs: Vec<Output>) {
         for output in outputs {
@@ -244,10 +282,8 @@ impl Bridge {
                     self.metrics.message("xmpp_to_sip", outcome);
                     self.send_to_local(users, Stanza::Message(message));
                 }
-                Output::Pager(message) => {
-                    let error = StanzaError::new(ErrorCondition::FeatureNotImplemented);
-                    self.refuse_outgoing(users, &message, error);
-                }
+                Output::Pager(message) => self.send_single(users.clone(), message),
+                Output::NoSessions => self.learn_refusal(users.remote.domain.clone(), Refuses::Sessions),
                 Output::Alarm(what) => tracing::warn!(remote = %users.remote.domain, what, "peer needs attention"),
             }
         }
@@ -313,6 +349,12 @@ impl Bridge {
             self.metrics.refused("lane_full");
         }
     }
+}
+
+/// Reads what was learned about a peer.
+pub(super) fn read_refusal(stored: Option<&Record>) -> Result<Option<Refuses>, StoreError> {
+    let peer = read_record(Kind::Peer, PEER_FORMAT, stored, PeerRecord::from_bytes)?;
+    Ok(peer.and_then(|peer| peer.refuses))
 }
 
 fn users_of(incoming: &Incoming) -> PairUsers {

@@ -1,5 +1,6 @@
 //! The bridge between scripted ends.
 
+mod fallback;
 mod letters;
 mod rig;
 mod stored;

@@ -28,6 +28,18 @@ const NOT_DELIVERED: &str = "Your message could not be delivered.";
 impl Session {
     /// Takes a message of the local user that may be sent.
     pub fn handle_stanza(&mut self, ctx: &mut Context<'_>, message: OutgoingMessage) {
+        if !ctx.config.new_sessions && !self.has_session() {
+            if message.body.is_some() {
+                self.outputs.push_back(Output::Pager(message));
+            }
+            return;
+        }
+        self.handle_refused_single(ctx, message);
+    }
+
+    /// Takes a message that was not accepted outside of dialogs, or is too long for that: a session is opened for it
+    /// whatever the configuration says of others.
+    pub fn handle_refused_single(&mut self, ctx: &mut Context<'_>, message: OutgoingMessage) {
         if message.chat_state.is_some() {
             self.record.chat_states = true;
         }
@@ -319,6 +331,7 @@ impl Session {
             return;
         }
         if ctx.config.pager_fallback && status.is_some_and(|status| NO_SESSIONS.contains(&status.code())) {
+            self.outputs.push_back(Output::NoSessions);
             for waiting in std::mem::take(&mut self.record.queue) {
                 self.outputs.push_back(Output::Pager(waiting.into_outgoing()));
             }

@@ -106,6 +106,23 @@ impl Lab {
         }
     }
 
+    /// A message of the user was refused outside of dialogs.
+    fn refused_single(&mut self, id: &str, body: &str) {
+        let stanza = isthmus_xmpp::Message::new(MessageType::Chat, "lee@corp.example/desk", "ana@partner.example");
+        let message = OutgoingMessage::of(&stanza.with_id(id).with_body(body)).unwrap().unwrap();
+        self.act(|session, ctx| session.handle_refused_single(ctx, message));
+    }
+
+    /// The next output must be this message, to be sent outside of dialogs.
+    fn handed_over(&mut self, id: &str, body: &str) {
+        match self.outputs.pop_front() {
+            Some(Output::Pager(message)) => {
+                assert_eq!((message.id.as_deref(), message.body.as_deref()), (Some(id), Some(body)));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// The next output must be this error for the message of this id.
     fn failed(&mut self, id: &str, condition: ErrorCondition, text: &str) {
         let message = self.told();
@@ -567,17 +584,47 @@ fn a_peer_without_sessions_gets_single_messages_where_that_is_configured() {
     lab.say("m1", "one");
     let invite = lab.sent(Method::Invite);
     lab.answer(&invite, 488, "", "");
-    match lab.outputs.pop_front() {
-        Some(Output::Pager(message)) => {
-            assert_eq!((message.id.as_deref(), message.body.as_deref()), (Some("m1"), Some("one")));
-        }
-        other => panic!("{other:?}"),
-    }
+    assert!(matches!(lab.outputs.pop_front(), Some(Output::NoSessions)));
+    lab.handed_over("m1", "one");
     lab.say("m2", "two");
     let invite = lab.sent(Method::Invite);
     lab.answer(&invite, 404, "", "");
     lab.failed("m2", ErrorCondition::ItemNotFound, "Reason 404");
     lab.quiet();
+}
+
+#[test]
+fn single_messages_come_first_where_that_is_configured_but_a_session_that_is_there_is_used() {
+    let mut lab = lab_without_sessions();
+    lab.say("m1", "one");
+    lab.handed_over("m1", "one");
+    // A chat state alone goes nowhere without a session.
+    lab.state(ChatState::Composing);
+    lab.quiet();
+    // The peer did not take it: a session is opened for it, and what follows goes there too.
+    lab.refused_single("m1", "one");
+    let invite = lab.sent(Method::Invite);
+    lab.say("m2", "two");
+    lab.accept(&invite);
+    for text in ["one", "two"] {
+        let message = lab.sent(Method::Message);
+        assert_eq!(&message.body()[..], text.as_bytes());
+        lab.answer(&message, 200, "", "");
+    }
+    lab.quiet();
+    // Refused as a session too, it is an error: there is no third way.
+    let mut lab = lab_without_sessions();
+    lab.refused_single("m1", "one");
+    let invite = lab.sent(Method::Invite);
+    lab.answer(&invite, 488, "", "");
+    lab.failed("m1", ErrorCondition::NotAcceptable, "Reason 488");
+    lab.quiet();
+}
+
+fn lab_without_sessions() -> Lab {
+    let mut lab = lab(Dialect::Standard);
+    lab.config.new_sessions = false;
+    lab
 }
 
 #[test]

@@ -381,6 +381,36 @@ impl Partner {
         call
     }
 
+    /// Takes the next request, which must be an INVITE, as one who has sessions.
+    pub(super) async fn accept_session(&self) -> String {
+        let sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+                   m=message 5060 sip null\r\na=accept-types:text/plain\r\n";
+        let invite = self.answered("INVITE ").await;
+        let port = self.socket.local_addr().unwrap().port();
+        let more = format!("Contact: <sip:ana@127.0.0.1:{port}>\r\nContent-Type: application/sdp\r\n");
+        self.answer(&invite, "200 OK", "far", &more, sdp).await;
+        self.answered("ACK ").await;
+        invite
+    }
+
+    /// Refuses the next request, which must begin so; the ACK that follows on an INVITE is taken.
+    pub(super) async fn refuse(&self, start: &str, status: &str) -> String {
+        let request = self.answered(start).await;
+        self.answer(&request, status, "far", "", "").await;
+        if start.starts_with("INVITE") {
+            self.answered("ACK ").await;
+        }
+        request
+    }
+
+    /// Takes the next request, which must be a MESSAGE with this text, and answers 200.
+    pub(super) async fn accept_message(&self, text: &str) -> String {
+        let message = self.answered("MESSAGE ").await;
+        assert!(message.ends_with(&format!("\r\n\r\n{text}")), "{message}");
+        self.answer(&message, "200 OK", "far", "", "").await;
+        message
+    }
+
     /// Opens a session with juliet; gives the headers that requests in its dialog share.
     pub(super) async fn open_session(&mut self) -> String {
         let sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
@@ -519,6 +549,17 @@ impl Rig {
         self.bridge.links.set(Vec::new(), &handler);
         self.bridge.links.set(specs, &handler);
         self.link_ready().await;
+    }
+
+    /// Waits until it is stored that the partner refuses a way of sending.
+    pub(super) async fn until_refusal_is_known(&self) {
+        let key = Key::peer(&isthmus_model::Domain::parse("partner.example").unwrap());
+        let wait = async {
+            while self.store.stored(key.clone()).await.is_none() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, wait).await.expect("no refusal stored");
     }
 
     /// Waits until the store's queues hold so many items.
