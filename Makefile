@@ -21,7 +21,7 @@ help: ## Lists the targets.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 
 quickstart: ## Shows presence and messages between Prosody and Kamailio; ONCE=1 ends with 0 or 1. 10 min cold, 30 s warm.
-	@./e2e/install
+	@./e2e/install quickstart
 	@$(MAKE) build
 	@ONCE=$(ONCE) $(TARGET)/debug/quickstart
 

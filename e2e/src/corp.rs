@@ -47,16 +47,14 @@ impl Corp {
         Ok(Self { prosody, gateway, realm })
     }
 
-    /// Logs a user in, announces plain availability and waits until the server has taken it. A message that
-    /// came before would find the user offline.
+    /// Logs a user in and lets them [come online](XmppClient::come_online).
     ///
     /// # Errors
     ///
     /// When the login fails or the server does not show the user their own presence.
     pub async fn online(&self, user: &str) -> Result<XmppClient> {
         let client = self.prosody.login(user, "home").await?;
-        client.available("", "").await?;
-        client.wait("one's own presence", |r| r.name() == "presence" && r.from() == client.address()).await?;
+        client.come_online().await?;
         Ok(client)
     }
 

@@ -1,4 +1,4 @@
-//! As much HTTP as it takes to read an admin port.
+//! As much HTTP as it takes to read an admin port, or to ask a server's own API.
 
 use std::time::Duration;
 
@@ -21,10 +21,25 @@ pub struct Response {
 ///
 /// When nothing answers within 5 s.
 pub async fn get(port: u16, path: &str) -> Result<Response> {
+    exchange(port, &format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")).await
+}
+
+/// Posts JSON to a path on 127.0.0.1.
+///
+/// # Errors
+///
+/// As [`get`].
+pub async fn post(port: u16, path: &str, json: &str) -> Result<Response> {
+    let length = json.len();
+    let head = format!("POST {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json");
+    exchange(port, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{json}")).await
+}
+
+async fn exchange(port: u16, request: &str) -> Result<Response> {
     let exchange = async {
         let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
         // Version 1.0, so that the body comes in one piece and the connection closes.
-        stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").as_bytes()).await?;
+        stream.write_all(request.as_bytes()).await?;
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).await?;
         let text = String::from_utf8_lossy(&bytes).into_owned();

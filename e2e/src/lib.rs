@@ -12,6 +12,7 @@
 
 pub mod baresip;
 pub mod corp;
+pub mod ejabberd;
 pub mod gateway;
 pub mod http;
 pub mod kamailio;

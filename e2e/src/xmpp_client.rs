@@ -168,6 +168,17 @@ impl XmppClient {
         self.send.send(stanza).await.map_err(|_| anyhow!("{} is not connected", self.address))
     }
 
+    /// Announces plain availability and waits until the server has taken it. A message that came before would find
+    /// the user offline.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not show the user their own presence.
+    pub async fn come_online(&self) -> Result<()> {
+        self.available("", "").await?;
+        self.wait("one's own presence", |r| r.name() == "presence" && r.from() == self.address()).await.map(drop)
+    }
+
     /// Announces availability. An empty `show` is plain "available", an empty `status` none.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 /// Everything in here starts servers; `make check` leaves it out by this name.
 #[path = "scenarios"]
 mod live {
+    mod ejabberd;
     mod errors;
     mod life;
     mod pager;

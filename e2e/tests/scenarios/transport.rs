@@ -11,6 +11,7 @@ use isthmus_e2e::lab::{Lab, scenario};
 use isthmus_e2e::manifests::Partner;
 use isthmus_e2e::pki::{Authority, Name};
 use isthmus_e2e::sipp::{Sipp, SippPlan};
+use isthmus_e2e::xmpp_client::XmppClient;
 use isthmus_e2e::{ports, tls_client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -22,8 +23,7 @@ const ANA: &str = "ana@partner.example";
 const DANA: &str = "dana@blue.example";
 
 /// Presence and a message in both directions between juliet and ana, whatever carries them.
-async fn both_ways(lab: &Lab, corp: &Corp, kamailio: &Kamailio) -> Result<()> {
-    let juliet = corp.online("juliet").await?;
+pub(super) async fn both_ways(lab: &Lab, juliet: &XmppClient, kamailio: &Kamailio) -> Result<()> {
     let ana = Baresip::start(lab, &phone("ana", kamailio, "juliet@corp.example", true)).await?;
     juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
     juliet.presence("subscribed", ANA).await?;
@@ -44,7 +44,7 @@ async fn all_crosses_over_tcp() {
         let kamailio = Kamailio::partner(lab, &PartnerPlan::new(&Corp::plain_route(&realm, "tcp"))).await?;
         let realm = realm.partner(Partner::standard("partner.example", "TCP", kamailio.port).kind("Kamailio"));
         let corp = Corp::start(lab, prosody, realm).await?;
-        both_ways(lab, &corp, &kamailio).await
+        both_ways(lab, &corp.online("juliet").await?, &kamailio).await
     })
     .await;
 }
@@ -61,7 +61,7 @@ async fn all_crosses_over_ipv6() {
         let kamailio = Kamailio::partner(lab, &PartnerPlan::new(&route)).await?;
         let partner = Partner::standard("partner.example", "UDP", 0).kind("Kamailio").via("::1", kamailio.port);
         let corp = Corp::start(lab, prosody, realm.partner(partner)).await?;
-        both_ways(lab, &corp, &kamailio).await
+        both_ways(lab, &corp.online("juliet").await?, &kamailio).await
     })
     .await;
 }
@@ -77,7 +77,7 @@ async fn all_crosses_over_mutual_tls() {
         let kamailio = Kamailio::partner(lab, &plan).await?;
         let realm = realm.partner(Partner::standard("partner.example", "TLS", kamailio.tls_port).kind("Kamailio"));
         let corp = Corp::start(lab, prosody, realm).await?;
-        both_ways(lab, &corp, &kamailio).await
+        both_ways(lab, &corp.online("juliet").await?, &kamailio).await
     })
     .await;
 }
