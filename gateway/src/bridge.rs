@@ -16,7 +16,7 @@ mod session;
 mod tests;
 mod timers;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -72,6 +72,8 @@ pub struct Bridge {
     pairs: Mutex<HashMap<DomainPair, HashMap<PairId, Users>>>,
     /// INVITEs of ours whose exchange is under way, by our tag.
     invites: Mutex<HashMap<String, Control>>,
+    /// Sessions that were accepted too late and ended, by Call-ID and the peer's tag, with the time.
+    ended_late: Mutex<VecDeque<(Instant, String, String)>>,
     stanza_ids: AtomicU64,
     cseq: AtomicU32,
 }
@@ -103,6 +105,7 @@ impl Bridge {
             life: format!("{:016x}", rand::random::<u64>()),
             pairs: Mutex::default(),
             invites: Mutex::default(),
+            ended_late: Mutex::default(),
             stanza_ids: AtomicU64::new(rand::random::<u32>().into()),
             // Above every number that an earlier process used for the same Call-ID, far below the limit of 2^31.
             cseq: AtomicU32::new(u32::try_from(now().epoch.secs() % 1_000_000_000).unwrap_or(1)),
@@ -205,6 +208,10 @@ impl SipHandler for BridgeHandle {
 
     fn never_acknowledged(&self, call_id: String, local_tag: String) {
         self.0.sip_never_acknowledged(call_id, local_tag);
+    }
+
+    fn late_acceptance(&self, flow: &Arc<Flow>, remote: SocketAddr, response: Message) {
+        self.0.sip_late_acceptance(flow, remote, response);
     }
 }
 

@@ -213,7 +213,7 @@ impl Bridge {
     }
 }
 
-fn sender_of(
+pub(super) fn sender_of(
     runtime: &super::Runtime,
     flow: &Flow,
     remote: SocketAddr,

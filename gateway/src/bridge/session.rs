@@ -1,24 +1,32 @@
 //! Sessions of messages: the session machine with store, edges and policy around it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use isthmus_interwork::address;
 use isthmus_interwork::error_map::LocalFailure;
 use isthmus_interwork::peer::{PeerRecord, Refuses};
 use isthmus_interwork::session::{Answer, Context, Outcome, OutgoingMessage, Output, Purpose, Session, SessionRecord};
 use isthmus_model::{BareAddress, Domain, PairId};
+use isthmus_policy::Sender;
+use isthmus_sip::endpoint::Destination;
 use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, Transport};
 use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, Retry, StoreError, Timer, record};
 use isthmus_xmpp::{Stanza, StanzaError};
 
-use super::inbound::Incoming;
+use super::inbound::{Incoming, sender_of};
 use super::message::{local_failure, read_spelling};
 use super::presence::{PairUsers, read_record};
 use super::{Bridge, CONFLICT_RETRIES, timers};
-use crate::edge::sip::outbound::ClientEvent;
+use crate::edge::sip::flow::Flow;
+use crate::edge::sip::outbound::{AckWay, ClientEvent};
 
 const SESSION_FORMAT: u16 = 1;
 const PEER_FORMAT: u16 = 1;
+/// How many sessions that were accepted too late are remembered, and how long: 64·T1, while the 2xx is repeated.
+const MAX_LATE: usize = 1024;
+const LATE_MEMORY: Duration = Duration::from_secs(32);
 /// How long a refusal is remembered (interworking specification §5.1).
 const PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long a session's record outlives its last deadline (interworking specification §6.8).
@@ -102,6 +110,55 @@ impl Bridge {
         if submitted.is_err() {
             self.metrics.refused("lane_full");
         }
+    }
+
+    /// Takes a 2xx to an INVITE of ours of which the transaction layer knows nothing any more.
+    pub(super) fn sip_late_acceptance(self: &Arc<Self>, flow: &Arc<Flow>, remote: SocketAddr, response: Message) {
+        let (Ok(local), Ok(peer)) =
+            (address::from_name_addr(&response.from_()), address::from_name_addr(&response.to()))
+        else {
+            return self.metrics.refused("stray_response");
+        };
+        let users = PairUsers { local: local.bare, remote: peer.bare };
+        let runtime = self.runtime();
+        // Only the tag that we chose can name the pair, and only the peer may speak for its user.
+        let ours = response.from_().tag().and_then(PairId::from_tag) == Some(users.id());
+        let refused = matches!(sender_of(&runtime, flow, remote, &users.remote.domain, &[]), Sender::Refused(_));
+        let route = runtime.route(&users.remote.domain, &users.local.domain);
+        let Some(route) = route.filter(|_| ours && !refused) else { return self.metrics.refused("stray_response") };
+        let way = AckWay::Back {
+            destination: Destination::Flow { flow: flow.id, transport: flow.transport, remote },
+            sent_by: route.sent_by.clone(),
+        };
+        let bridge = Arc::clone(self);
+        let submitted = self.lanes.submit(users.id(), async move {
+            let repeated = bridge.ended_late_before(&response);
+            let done = bridge
+                .with_session(&users, |session, ctx| session.handle_late_acceptance(ctx, &response, repeated))
+                .await;
+            match done {
+                Ok((_, outputs)) => bridge.perform_session_over(&users, outputs, Some(&way)),
+                Err(error) => bridge.store_failed(&error),
+            }
+        });
+        if submitted.is_err() {
+            self.metrics.refused("lane_full");
+        }
+    }
+
+    /// Tells whether this 2xx came before, and notes it. A repetition is acknowledged, but ends nothing again.
+    fn ended_late_before(&self, response: &Message) -> bool {
+        let (call_id, tag) = (response.call_id(), response.to().tag().unwrap_or_default());
+        let now = Instant::now();
+        let mut ended = self.ended_late.lock();
+        while ended.len() >= MAX_LATE || ended.front().is_some_and(|(at, ..)| *at + LATE_MEMORY < now) {
+            ended.pop_front();
+        }
+        if ended.iter().any(|(_, known, of)| known == call_id && of == tag) {
+            return true;
+        }
+        ended.push_back((now, call_id.to_owned(), tag.to_owned()));
+        false
     }
 
     async fn users_of_session(&self, pair: PairId) -> Option<PairUsers> {
@@ -260,15 +317,19 @@ impl Bridge {
 
     /// Does what the session machine wants, in order.
     fn perform_session(self: &Arc<Self>, users: &PairUsers, outputs: Vec<Output>) {
+        self.perform_session_over(users, outputs, None);
+    }
+
+    /// As [`Self::perform_session`], where a 2xx was handed in: its ACK takes the given way.
+    fn perform_session_over(self: &Arc<Self>, users: &PairUsers, outputs: Vec<Output>, way: Option<&AckWay>) {
         for output in outputs {
             match output {
                 Output::Request { request, hop, purpose } => self.send_for_session(users, request, hop, purpose),
-                Output::Ack { request, local_tag, .. } => {
-                    let control = self.invites.lock().get(&local_tag).cloned();
-                    if let Some(control) = control {
-                        control.acknowledge(request);
+                Output::Ack { request, .. } => {
+                    if let Some(way) = way {
+                        self.edge.acknowledge_over(way, request);
                     } else {
-                        tracing::warn!("a 2xx came too late to be acknowledged");
+                        tracing::error!("an ACK without the 2xx that it is for");
                     }
                 }
                 Output::CancelInvite { local_tag } => {
@@ -298,7 +359,7 @@ impl Bridge {
     ) {
         let runtime = self.runtime();
         let Some(route) = runtime.route(&users.remote.domain, &users.local.domain) else {
-            return self.session_event(users, &purpose, ClientEvent::Timeout);
+            return self.session_event(users, &purpose, ClientEvent::Timeout, None);
         };
         let mut exchange = self.edge.exchange(runtime.locator.clone(), route, hop, request);
         let invite = match &purpose {
@@ -309,14 +370,15 @@ impl Bridge {
             Purpose::Message { .. } | Purpose::Bye { .. } => None,
         };
         let (bridge, users) = (Arc::clone(self), users.clone());
+        let way = AckWay::Invite(exchange.control());
         tokio::spawn(async move {
             let mut answered = false;
             while let Some(event) = exchange.next().await {
                 answered |= !matches!(event, ClientEvent::Provisional(_));
-                bridge.session_event(&users, &purpose, event);
+                bridge.session_event(&users, &purpose, event, Some(way.clone()));
             }
             if !answered {
-                bridge.session_event(&users, &purpose, ClientEvent::Timeout);
+                bridge.session_event(&users, &purpose, ClientEvent::Timeout, None);
             }
             if let Some(local_tag) = invite {
                 bridge.invites.lock().remove(&local_tag);
@@ -325,7 +387,7 @@ impl Bridge {
     }
 
     /// Hands what became of a request to the session, in the pair's lane.
-    fn session_event(self: &Arc<Self>, users: &PairUsers, purpose: &Purpose, event: ClientEvent) {
+    fn session_event(self: &Arc<Self>, users: &PairUsers, purpose: &Purpose, event: ClientEvent, way: Option<AckWay>) {
         let (bridge, users, purpose) = (Arc::clone(self), users.clone(), purpose.clone());
         let lane = users.id();
         let submitted = self.lanes.submit(lane, async move {
@@ -343,7 +405,10 @@ impl Bridge {
                     }
                 })
                 .await;
-            bridge.finish_session(&users, done);
+            match done {
+                Ok((_, outputs)) => bridge.perform_session_over(&users, outputs, way.as_ref()),
+                Err(error) => bridge.store_failed(&error),
+            }
         });
         if submitted.is_err() {
             self.metrics.refused("lane_full");

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use isthmus_sip::endpoint::{
     ClientTxId, Destination, Endpoint, EndpointConfig, Event, Origin, Outgoing, Output, SentBy, ServerTxId, Source,
 };
-use isthmus_sip::{Limits, Message, ParseError, ResponseWriter, StatusCode, Transport, WriteError};
+use isthmus_sip::{Limits, Message, Method, ParseError, ResponseWriter, StatusCode, Transport, WriteError};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -94,6 +94,9 @@ pub trait SipHandler: Send + Sync + 'static {
     fn cancelled(&self, tx: ServerTxId);
     /// A 2xx to an INVITE was never acknowledged: the session with this Call-ID and tag of ours must be ended.
     fn never_acknowledged(&self, call_id: String, local_tag: String);
+    /// A 2xx to an INVITE of ours whose transaction is over, or was another process's: it is to be acknowledged, and
+    /// the session ended unless it is wanted. It comes again until the ACK has arrived.
+    fn late_acceptance(&self, flow: &Arc<Flow>, remote: SocketAddr, response: Message);
 }
 
 /// The SIP side of the process.
@@ -321,6 +324,11 @@ impl SipEdge {
             }
             Event::Cancelled { tx } => handler.cancelled(tx),
             Event::AckTimeout { call_id, local_tag, .. } => handler.never_acknowledged(call_id, local_tag),
+            Event::StrayResponse { source, message } if accepts_invite(&message) => {
+                if let Some(flow) = self.flows.find(source.flow) {
+                    handler.late_acceptance(&flow, source.remote, message);
+                }
+            }
             Event::StrayResponse { source, .. } => {
                 tracing::debug!(peer = %source.remote, "response matches no transaction");
             }
@@ -345,6 +353,10 @@ impl SipEdge {
         self.stop.send_replace(Stop::Now);
         self.timer_moved.notify_one();
     }
+}
+
+fn accepts_invite(response: &Message) -> bool {
+    response.cseq().method == Method::Invite && response.status().is_some_and(StatusCode::is_success)
 }
 
 fn source(flow: &Flow, remote: SocketAddr) -> Source {

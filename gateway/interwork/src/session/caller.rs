@@ -259,8 +259,54 @@ impl Session {
         self.pump(ctx);
     }
 
+    /// Takes a 2xx to an INVITE of ours of which nobody may know any more: it is acknowledged, and the session that it
+    /// opens is ended unless this one waits for it (RFC 3261 §13.2.2.4). `repeated` says that this 2xx was here
+    /// before; its ACK was lost, and the session is ended already.
+    pub fn handle_late_acceptance(&mut self, ctx: &mut Context<'_>, response: &Message, repeated: bool) {
+        let local_tag = response.from_().tag().unwrap_or_default();
+        let known = self.place_of(local_tag).and_then(|place| Some((place, self.record.calls.get(place)?)));
+        if let Some((place, _)) = known.filter(|(_, call)| !repeated && call.dialog.call_id() == response.call_id()) {
+            self.invite_accepted(ctx, place, response);
+            return self.pump(ctx);
+        }
+        let (local, remote) = (self.local.to_sip_uri(), aor_uri(&self.remote, ctx.config.spelling.as_ref()));
+        let mut dialog = Dialog::half(&NewDialog {
+            call_id: response.call_id(),
+            local_tag,
+            local: Address::new(&local),
+            remote: Address::new(&remote),
+            target: &remote,
+            local_contact: &ctx.config.contact,
+            secure: false,
+        });
+        // An INVITE of ours is the first request of its dialog.
+        let _ = dialog.request(Method::Invite);
+        if dialog.invite_cseq() != Some(response.cseq().number) {
+            return;
+        }
+        // Without target there is no ACK and no BYE; the peer ends it by itself.
+        let Ok(mut dialog) = dialog.confirmed_by(response) else { return };
+        match dialog.ack().finish(b"") {
+            Ok(request) => {
+                let (hop, local_tag) = (dialog.next_hop().to_owned(), dialog.local_tag().to_owned());
+                self.outputs.push_back(Output::Ack { request, hop, local_tag });
+            }
+            Err(_) => self.outputs.push_back(Output::Alarm("ACK could not be written")),
+        }
+        if !repeated {
+            self.say_bye(&mut dialog);
+        }
+    }
+
     fn invite_outcome(&mut self, ctx: &mut Context<'_>, local_tag: &str, outcome: &Outcome<'_>) {
-        let Some(place) = self.place_of(local_tag) else { return };
+        let Some(place) = self.place_of(local_tag) else {
+            if let Outcome::Answer(response) = outcome
+                && outcome.status().is_some_and(StatusCode::is_success)
+            {
+                self.handle_late_acceptance(ctx, response, false);
+            }
+            return;
+        };
         let Some(call) = self.record.calls.get(place) else { return };
         if let Outcome::Answer(response) = outcome
             && outcome.status().is_some_and(StatusCode::is_success)

@@ -795,3 +795,24 @@ fn a_late_bounce_is_told_once_in_a_session_and_never_without_one() {
     lab.say("m3", "Dinner?");
     assert_eq!(&lab.sent(Method::Message).body()[..], b"Dinner?");
 }
+
+#[test]
+fn an_acceptance_that_nobody_waits_for_any_more_is_acknowledged_and_ended() {
+    let mut lab = lab(Dialect::Standard);
+    lab.say("m1", "one");
+    let invite = lab.sent(Method::Invite);
+    lab.wait(41);
+    assert_eq!(lab.told().kind, MessageType::Error);
+    assert!(lab.session.is_idle());
+    lab.answer_as("late", &invite, "200 OK", "Contact: <sip:ana@inner.partner.example>\r\n", "");
+    for method in [Method::Ack, Method::Bye] {
+        let request = lab.sent(method);
+        assert_eq!((request.call_id(), request.to().tag()), (invite.call_id(), Some("late")));
+    }
+    lab.quiet();
+    // Its repetition is only acknowledged.
+    let again = response("late", &invite, "200 OK", "Contact: <sip:ana@inner.partner.example>\r\n", "");
+    lab.act(|session, ctx| session.handle_late_acceptance(ctx, &again, true));
+    lab.sent(Method::Ack);
+    lab.quiet();
+}

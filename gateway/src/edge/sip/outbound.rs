@@ -143,6 +143,34 @@ pub struct Control {
     sent_by: SentBy,
 }
 
+/// The way of an ACK to a 2xx.
+#[derive(Debug, Clone)]
+pub enum AckWay {
+    /// That of its INVITE.
+    Invite(Control),
+    /// That on which the 2xx came, when nothing is known of its INVITE any more.
+    Back {
+        /// Where it came from.
+        destination: Destination,
+        /// Our name in Via.
+        sent_by: SentBy,
+    },
+}
+
+impl SipEdge {
+    /// Sends the ACK of a 2xx.
+    pub fn acknowledge_over(&self, way: &AckWay, ack: Bytes) {
+        match way {
+            AckWay::Invite(control) => control.acknowledge(ack),
+            AckWay::Back { destination, sent_by } => {
+                let (destination, sent_by) = (*destination, sent_by.clone());
+                let ack = Outgoing { request: ack, destination, sent_by, alias: false, correlation: 0 };
+                self.acknowledge(None, &ack);
+            }
+        }
+    }
+}
+
 impl Control {
     /// Cancels an INVITE; the transaction layer sends the CANCEL once a 1xx has come (RFC 3261 §9.1).
     pub fn cancel(&self) {

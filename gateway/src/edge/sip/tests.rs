@@ -17,6 +17,7 @@ impl SipHandler for Unheard {
     fn ack(&self, _: &Arc<Flow>, _: Message) {}
     fn cancelled(&self, _: ServerTxId) {}
     fn never_acknowledged(&self, _: String, _: String) {}
+    fn late_acceptance(&self, _: &Arc<Flow>, _: SocketAddr, _: Message) {}
 }
 
 fn edge(t4: Duration) -> Arc<SipEdge> {
