@@ -54,6 +54,7 @@ bench: ## Measures codec, policy and one MESSAGE against Kamailio, and prints ra
 	@./e2e/install
 	@echo "bench: codec";   $(CARGO) bench --quiet -p isthmus-sip --bench codec
 	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy --bench snapshot
+	@echo "bench: store";   $(CARGO) bench --quiet -p isthmus-store --bench redis
 	@echo "bench: load";    $(CARGO) bench --quiet -p isthmus-gateway --bench load
 	@echo "bench: one MESSAGE over UDP to a stanza, against t_relay of Kamailio"
 	@$(MAKE) build

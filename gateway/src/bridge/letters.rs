@@ -96,8 +96,15 @@ impl Bridge {
     pub(super) async fn store_letters(&self, letters: Vec<(u64, Posted)>) -> Vec<(u64, Result<Stored, StoreError>)> {
         let mut results = Vec::new();
         let mut letters = letters.into_iter().peekable();
-        while letters.peek().is_some() {
-            let some: Vec<_> = letters.by_ref().take(STORED_AT_ONCE).collect();
+        while let Some(first) = letters.next() {
+            // A batch stays in one shard of the store.
+            let shard = first.1.queue.place();
+            let mut some = vec![first];
+            while some.len() < STORED_AT_ONCE
+                && let Some(next) = letters.next_if(|(_, letter)| letter.queue.place() == shard)
+            {
+                some.push(next);
+            }
             match self.commit_letters(&some).await {
                 Ok(items) => results.extend(
                     some.into_iter().zip(items).map(|((token, letter), item)| (token, Ok(letter.stored_as(item)))),
