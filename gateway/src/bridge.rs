@@ -15,6 +15,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod turn;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;

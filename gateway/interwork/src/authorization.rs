@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use isthmus_model::{Access, BareAddress, DenyMode, Entropy, EpochMillis, Now, PairId, ResourcePresence};
+use isthmus_model::{Access, BareAddress, DenyMode, EpochMillis, PairId, ResourcePresence};
 use isthmus_sip::subscription::notifier::{ExpiresLimits, NotifierConfig};
 use isthmus_sip::{Message, RequestWriter, StatusCode};
 
@@ -165,26 +165,7 @@ impl Outcome<'_> {
 }
 
 /// What every input brings along.
-pub struct Context<'a> {
-    /// The present moment.
-    pub now: Now,
-    /// Configuration in force.
-    pub config: &'a PairConfig,
-    /// Fresh random numbers.
-    pub entropy: &'a mut dyn Entropy,
-}
-
-impl std::fmt::Debug for Context<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("now", &self.now).finish_non_exhaustive()
-    }
-}
-
-impl Context<'_> {
-    fn epoch(&self) -> EpochMillis {
-        self.now.epoch
-    }
-}
+pub type Context<'a> = crate::context::Context<'a, PairConfig>;
 
 /// The presence of one pair.
 #[derive(Debug)]

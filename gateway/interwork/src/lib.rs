@@ -8,6 +8,7 @@ pub mod authorization;
 pub mod availability;
 pub mod chat_state;
 pub mod content;
+pub mod context;
 pub mod error_map;
 pub mod letter;
 pub mod notification;

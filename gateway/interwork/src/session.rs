@@ -20,7 +20,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use isthmus_model::{BareAddress, Entropy, EpochMillis, Now, PairId};
+use isthmus_model::{BareAddress, EpochMillis, PairId};
 use isthmus_sip::sdp::SdpLimits;
 use isthmus_sip::{Message, StatusCode, WriteError};
 use isthmus_xmpp::payload::{ChatState, Receipt};
@@ -267,26 +267,9 @@ pub struct Delivery {
 }
 
 /// What every input brings along.
-pub struct Context<'a> {
-    /// The present moment.
-    pub now: Now,
-    /// Configuration in force.
-    pub config: &'a SessionConfig,
-    /// Fresh random numbers.
-    pub entropy: &'a mut dyn Entropy,
-}
-
-impl std::fmt::Debug for Context<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Context").field("now", &self.now).finish_non_exhaustive()
-    }
-}
+pub type Context<'a> = crate::context::Context<'a, SessionConfig>;
 
 impl Context<'_> {
-    fn epoch(&self) -> EpochMillis {
-        self.now.epoch
-    }
-
     /// When something that starts now is over.
     fn after(&self, wait: Duration) -> u64 {
         self.now.epoch.plus(wait).0

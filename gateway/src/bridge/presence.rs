@@ -6,19 +6,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use isthmus_interwork::address::Spelling;
 use isthmus_interwork::authorization::{
-    AuthRecord, Context, FromLocal, Outcome, Output, Pair, PairRecord, Purpose, ToLocal,
+    AuthRecord, Context, FromLocal, Outcome, Output, Pair, PairConfig, PairRecord, Purpose, ToLocal,
 };
 use isthmus_interwork::error_map::{self, SipAnswer};
-use isthmus_model::{Access, Address, BareAddress, Direction, Feature, Now, PairId, Protocol, ResourcePresence};
+use isthmus_model::{
+    Access, Address, BareAddress, Direction, EpochMillis, Feature, PairId, Protocol, ResourcePresence,
+};
 use isthmus_policy::{ListAction, Question, UserList};
 use isthmus_sip::{ResponseWriter, StatusCode, Transport, WriteError};
-use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Retry, StoreError, Timer, record};
+use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Retry, StoreError, TimerKind, record};
 use isthmus_xmpp::stanza::{Presence, PresenceType};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError, jid};
 
 use super::inbound::Incoming;
 use super::message::read_spelling;
-use super::{Bridge, CONFLICT_RETRIES, timers};
+use super::turn::{Machine, Records, Turned};
+use super::{Bridge, CONFLICT_RETRIES, Runtime, timers};
 use crate::edge::sip::outbound::ClientEvent;
 use crate::edge::xmpp::LinkSpec;
 
@@ -31,9 +34,6 @@ const SPELLING_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 const PAIR_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// The longest status text of a stanza that is kept.
 const MAX_STATUSES: usize = 16;
-
-/// What an operation on a pair gave (`None` when its domain left the configuration), and what is to be done.
-pub(super) type Done<R> = Result<(Option<R>, Vec<Output>), StoreError>;
 
 /// Who the work is about.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl Bridge {
         }
         let tls = incoming.flow.transport == Transport::Tls;
         let done = self
-            .with_pair(&users, |pair, ctx| Some(pair.handle_subscribe(ctx, access, &incoming.request, tls).finish(b"")))
+            .with_pair(&users, |pair, ctx| pair.handle_subscribe(ctx, access, &incoming.request, tls).finish(b""))
             .await;
         self.answer_pair(&incoming, &users, done);
     }
@@ -75,12 +75,16 @@ impl Bridge {
     /// Takes a NOTIFY that passed the entry checks.
     pub(super) async fn sip_notify(self: Arc<Self>, incoming: Incoming) {
         let users = PairUsers { local: incoming.local.bare.clone(), remote: incoming.remote.bare.clone() };
-        let done =
-            self.with_pair(&users, |pair, ctx| Some(pair.handle_notify(ctx, &incoming.request).finish(b""))).await;
+        let done = self.with_pair(&users, |pair, ctx| pair.handle_notify(ctx, &incoming.request).finish(b"")).await;
         self.answer_pair(&incoming, &users, done);
     }
 
-    fn answer_pair(self: &Arc<Self>, incoming: &Incoming, users: &PairUsers, done: Done<Result<Bytes, WriteError>>) {
+    fn answer_pair(
+        self: &Arc<Self>,
+        incoming: &Incoming,
+        users: &PairUsers,
+        done: Turned<Pair, Result<Bytes, WriteError>>,
+    ) {
         match done {
             Ok((answer, outputs)) => {
                 let answer = answer.unwrap_or_else(|| {
@@ -141,12 +145,7 @@ impl Bridge {
 
     async fn take_presence(self: &Arc<Self>, users: &PairUsers, event: &FromLocal) -> Result<(), StoreError> {
         let access = self.presence_access(users).await?;
-        let done = self
-            .with_pair(users, |pair, ctx| {
-                pair.handle_local(ctx, access, event.clone());
-                Some(())
-            })
-            .await;
+        let done = self.with_pair(users, |pair, ctx| pair.handle_local(ctx, access, event.clone())).await;
         let (_, outputs) = done?;
         self.perform(users, outputs);
         Ok(())
@@ -162,7 +161,7 @@ impl Bridge {
         }
     }
 
-    fn finish(self: &Arc<Self>, users: &PairUsers, done: Done<()>) {
+    fn finish(self: &Arc<Self>, users: &PairUsers, done: Turned<Pair, ()>) {
         match done {
             Ok((_, outputs)) => self.perform(users, outputs),
             Err(error) => self.store_failed(&error),
@@ -171,12 +170,7 @@ impl Bridge {
 
     /// Does what is due for a pair.
     pub(super) async fn pair_timeout(self: &Arc<Self>, users: &PairUsers) {
-        let done = self
-            .with_pair(users, |pair, ctx| {
-                pair.handle_timeout(ctx);
-                Some(())
-            })
-            .await;
+        let done = self.with_pair(users, Pair::handle_timeout).await;
         self.finish(users, done);
     }
 
@@ -197,12 +191,7 @@ impl Bridge {
             let users = PairUsers { local, remote };
             let lane = users.id();
             let submitted = self.lanes.submit(lane, async move {
-                let done = bridge
-                    .with_pair(&users, |pair, ctx| {
-                        pair.handle_link_ready(ctx);
-                        Some(())
-                    })
-                    .await;
+                let done = bridge.with_pair(&users, Pair::handle_link_ready).await;
                 bridge.finish(&users, done);
             });
             if submitted.is_err() {
@@ -244,76 +233,13 @@ impl Bridge {
         }
     }
 
-    /// Loads a pair, lets `act` change it, stores it, and returns what is to be done. `act` may run again
-    /// when another process changed the pair meanwhile.
+    /// Gives the pair machine a turn.
     async fn with_pair<R>(
         &self,
         users: &PairUsers,
-        mut act: impl FnMut(&mut Pair, &mut Context<'_>) -> Option<R>,
-    ) -> Done<R> {
-        let id = users.id();
-        let keys = [Key::pair(&id), Key::auth(&id), Key::address(&users.remote)];
-        let mut retries = 0;
-        loop {
-            let records = self.store.read(&keys).await?;
-            let [stored, auth, spelling] = &records[..] else { return Ok((None, Vec::new())) };
-            let spelling = read_spelling(spelling.as_ref(), users);
-            let Some(config) = self.runtime().pair_config(&users.local, &users.remote, spelling) else {
-                return Ok((None, Vec::new()));
-            };
-            let mut pair = Pair::new(
-                users.local.clone(),
-                users.remote.clone(),
-                read_record(Kind::Auth, AUTH_FORMAT, auth.as_ref(), AuthRecord::from_bytes)?,
-                read_record(Kind::Pair, PAIR_FORMAT, stored.as_ref(), PairRecord::from_bytes)?,
-            );
-            let now: Now = super::now();
-            let result = {
-                let mut entropy = rand::random::<u64>;
-                act(&mut pair, &mut Context { now, config: &config, entropy: &mut entropy })
-            };
-            let deadline = pair.next_deadline(now.epoch, &config);
-            let mut batch = Batch::new();
-            let condition = Condition::unchanged(stored.as_ref());
-            if pair.is_idle() {
-                batch.delete(keys[0].clone(), condition);
-                batch.cancel_timer(timers::PAIR, keys[0].clone());
-            } else {
-                let bytes = record::encode(Kind::Pair, PAIR_FORMAT, &pair.record().to_bytes());
-                let lifetime = deadline.map_or(PAIR_GRACE, |at| at.since(now.epoch) + PAIR_GRACE);
-                batch.put(keys[0].clone(), condition, bytes, Lifetime::For(lifetime));
-                match deadline {
-                    Some(due) => {
-                        batch.set_timer(Timer { kind: timers::PAIR, key: keys[0].clone(), due, generation: due.0 })
-                    }
-                    None => batch.cancel_timer(timers::PAIR, keys[0].clone()),
-                };
-            }
-            if pair.auth_changed() {
-                let condition = Condition::unchanged(auth.as_ref());
-                if pair.auth().is_empty() {
-                    batch.delete(keys[1].clone(), condition);
-                } else {
-                    let bytes = record::encode(Kind::Auth, AUTH_FORMAT, &pair.auth().to_bytes());
-                    batch.put(keys[1].clone(), condition, bytes, Lifetime::Durable);
-                }
-            }
-            match self.store.commit(batch).await {
-                Ok(_) => {}
-                Err(error) if error.retry() == Retry::Reload && retries < CONFLICT_RETRIES => {
-                    retries += 1;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            if pair.is_idle() {
-                self.forget_pair(&users.local, &users.remote);
-            } else {
-                self.remember_pair(&users.local, &users.remote);
-            }
-            let outputs = std::iter::from_fn(|| pair.poll_output()).collect();
-            return Ok((result, outputs));
-        }
+        act: impl FnMut(&mut Pair, &mut Context<'_>) -> R,
+    ) -> Turned<Pair, R> {
+        self.turn(users, act).await
     }
 
     /// Does what the pair machine wants, in order.
@@ -364,12 +290,7 @@ impl Bridge {
                     }
                     ClientEvent::Timeout | ClientEvent::Provisional(_) => Outcome::NoAnswer,
                 };
-                let done = next
-                    .with_pair(&users, |pair, ctx| {
-                        pair.handle_outcome(ctx, &purpose, &outcome);
-                        Some(())
-                    })
-                    .await;
+                let done = next.with_pair(&users, |pair, ctx| pair.handle_outcome(ctx, &purpose, &outcome)).await;
                 next.finish(&users, done);
             });
             if submitted.is_err() {
@@ -445,6 +366,69 @@ impl Bridge {
             }
         };
         Stanza::Presence(stanza)
+    }
+}
+
+impl Machine for Pair {
+    type Config = PairConfig;
+    type Output = Output;
+    const KIND: Kind = Kind::Pair;
+    const FORMAT: u16 = PAIR_FORMAT;
+    const TIMER: TimerKind = timers::PAIR;
+
+    fn keys(users: &PairUsers) -> [Key; 3] {
+        let id = users.id();
+        [Key::pair(&id), Key::auth(&id), Key::address(&users.remote)]
+    }
+
+    fn load(runtime: &Runtime, users: &PairUsers, records: &Records) -> Result<Option<(Self, PairConfig)>, StoreError> {
+        let [stored, auth, spelling] = records;
+        let spelling = read_spelling(spelling.as_ref(), users);
+        let Some(config) = runtime.pair_config(&users.local, &users.remote, spelling) else { return Ok(None) };
+        let auth = read_record(Kind::Auth, AUTH_FORMAT, auth.as_ref(), AuthRecord::from_bytes)?;
+        let record = read_record(Self::KIND, Self::FORMAT, stored.as_ref(), PairRecord::from_bytes)?;
+        Ok(Some((Self::new(users.local.clone(), users.remote.clone(), auth, record), config)))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_idle()
+    }
+
+    fn deadline(&self, now: EpochMillis, config: &PairConfig) -> Option<EpochMillis> {
+        self.next_deadline(now, config)
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        self.record().to_bytes()
+    }
+
+    fn lifetime(wait: Option<Duration>, _config: &PairConfig) -> Duration {
+        wait.unwrap_or_default() + PAIR_GRACE
+    }
+
+    fn next_output(&mut self) -> Option<Output> {
+        self.poll_output()
+    }
+
+    fn write_more(&self, batch: &mut Batch, [_, auth, _]: &Records, [_, key, _]: &[Key; 3]) {
+        if !self.auth_changed() {
+            return;
+        }
+        let condition = Condition::unchanged(auth.as_ref());
+        if self.auth().is_empty() {
+            batch.delete(key.clone(), condition);
+        } else {
+            let bytes = record::encode(Kind::Auth, AUTH_FORMAT, &self.auth().to_bytes());
+            batch.put(key.clone(), condition, bytes, Lifetime::Durable);
+        }
+    }
+
+    fn stored(&self, bridge: &Bridge, users: &PairUsers) {
+        if self.is_idle() {
+            bridge.forget_pair(&users.local, &users.remote);
+        } else {
+            bridge.remember_pair(&users.local, &users.remote);
+        }
     }
 }
 

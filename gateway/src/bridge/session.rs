@@ -7,18 +7,21 @@ use std::time::{Duration, Instant};
 use isthmus_interwork::address;
 use isthmus_interwork::error_map::LocalFailure;
 use isthmus_interwork::peer::{PeerRecord, Refuses};
-use isthmus_interwork::session::{Answer, Context, Outcome, OutgoingMessage, Output, Purpose, Session, SessionRecord};
-use isthmus_model::{BareAddress, Domain, PairId};
+use isthmus_interwork::session::{
+    Answer, Context, Outcome, OutgoingMessage, Output, Purpose, Session, SessionConfig, SessionRecord,
+};
+use isthmus_model::{BareAddress, Domain, EpochMillis, PairId};
 use isthmus_policy::Sender;
 use isthmus_sip::endpoint::Destination;
 use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, Transport};
-use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, Retry, StoreError, Timer, record};
+use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, StoreError, TimerKind, record};
 use isthmus_xmpp::{Stanza, StanzaError};
 
 use super::inbound::{Incoming, sender_of};
 use super::message::{local_failure, read_spelling};
 use super::presence::{PairUsers, read_record};
-use super::{Bridge, CONFLICT_RETRIES, timers};
+use super::turn::{Machine, Records, Turned};
+use super::{Bridge, Runtime, timers};
 use crate::edge::sip::flow::Flow;
 use crate::edge::sip::outbound::{AckWay, ClientEvent};
 
@@ -31,9 +34,6 @@ const LATE_MEMORY: Duration = Duration::from_secs(32);
 const PEER_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// How long a session's record outlives its last deadline (interworking specification §6.8).
 const SESSION_GRACE: Duration = Duration::from_secs(120);
-
-/// What an operation on a session gave (`None` when its domain left the configuration), and what is to be done.
-type Done<R> = Result<(Option<R>, Vec<Output>), StoreError>;
 
 impl Bridge {
     /// Takes INVITE, BYE, INFO and other requests of a session that passed the entry checks.
@@ -71,7 +71,7 @@ impl Bridge {
         }
     }
 
-    fn answer_session(self: &Arc<Self>, incoming: &Incoming, users: &PairUsers, done: Done<Answer>) {
+    fn answer_session(self: &Arc<Self>, incoming: &Incoming, users: &PairUsers, done: Turned<Session, Answer>) {
         match done {
             Ok((answer, outputs)) => {
                 let answer = answer.unwrap_or_else(|| {
@@ -235,70 +235,20 @@ impl Bridge {
         self.finish_session(users, done);
     }
 
-    fn finish_session(self: &Arc<Self>, users: &PairUsers, done: Done<()>) {
+    fn finish_session(self: &Arc<Self>, users: &PairUsers, done: Turned<Session, ()>) {
         match done {
             Ok((_, outputs)) => self.perform_session(users, outputs),
             Err(error) => self.store_failed(&error),
         }
     }
 
-    /// Loads a session, lets `act` change it, stores it, and returns what is to be done. `act` may run again
-    /// when another process changed the session meanwhile.
+    /// Gives the session machine a turn.
     async fn with_session<R>(
         &self,
         users: &PairUsers,
-        mut act: impl FnMut(&mut Session, &mut Context<'_>) -> R,
-    ) -> Done<R> {
-        let id = users.id();
-        let keys = [Key::session(&id), Key::address(&users.remote), Key::peer(&users.remote.domain)];
-        let mut retries = 0;
-        loop {
-            let records = self.store.read(&keys).await?;
-            let [stored, spelling, peer] = &records[..] else { return Ok((None, Vec::new())) };
-            let spelling = read_spelling(spelling.as_ref(), users);
-            let refuses = read_refusal(peer.as_ref())?;
-            let Some(config) = self.runtime().session_config(&users.local, &users.remote, spelling, refuses) else {
-                return Ok((None, Vec::new()));
-            };
-            let record = read_record(Kind::Session, SESSION_FORMAT, stored.as_ref(), SessionRecord::from_bytes)?;
-            let mut session = Session::new(users.local.clone(), users.remote.clone(), record);
-            let now = super::now();
-            let result = {
-                let mut entropy = rand::random::<u64>;
-                act(&mut session, &mut Context { now, config: &config, entropy: &mut entropy })
-            };
-            if stored.is_none() && session.is_idle() {
-                // There was no session and there is none: nothing to store.
-                return Ok((Some(result), std::iter::from_fn(|| session.poll_output()).collect()));
-            }
-            let mut batch = Batch::new();
-            let condition = Condition::unchanged(stored.as_ref());
-            if session.is_idle() {
-                batch.delete(keys[0].clone(), condition);
-                batch.cancel_timer(timers::SESSION, keys[0].clone());
-            } else {
-                let deadline = session.next_deadline(&config);
-                let bytes = record::encode(Kind::Session, SESSION_FORMAT, &session.record().to_bytes());
-                let lifetime = deadline.map_or(config.idle, |at| at.since(now.epoch)) + SESSION_GRACE;
-                batch.put(keys[0].clone(), condition, bytes, Lifetime::For(lifetime));
-                match deadline {
-                    Some(due) => {
-                        batch.set_timer(Timer { kind: timers::SESSION, key: keys[0].clone(), due, generation: due.0 })
-                    }
-                    None => batch.cancel_timer(timers::SESSION, keys[0].clone()),
-                };
-            }
-            match self.store.commit(batch).await {
-                Ok(_) => {}
-                Err(error) if error.retry() == Retry::Reload && retries < CONFLICT_RETRIES => {
-                    retries += 1;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            let outputs = std::iter::from_fn(|| session.poll_output()).collect();
-            return Ok((Some(result), outputs));
-        }
+        act: impl FnMut(&mut Session, &mut Context<'_>) -> R,
+    ) -> Turned<Session, R> {
+        self.turn(users, act).await
     }
 
     /// Remembers for a day what a peer refused as such.
@@ -413,6 +363,52 @@ impl Bridge {
         if submitted.is_err() {
             self.metrics.refused("lane_full");
         }
+    }
+}
+
+impl Machine for Session {
+    type Config = SessionConfig;
+    type Output = Output;
+    const KIND: Kind = Kind::Session;
+    const FORMAT: u16 = SESSION_FORMAT;
+    const TIMER: TimerKind = timers::SESSION;
+
+    fn keys(users: &PairUsers) -> [Key; 3] {
+        [Key::session(&users.id()), Key::address(&users.remote), Key::peer(&users.remote.domain)]
+    }
+
+    fn load(
+        runtime: &Runtime,
+        users: &PairUsers,
+        records: &Records,
+    ) -> Result<Option<(Self, SessionConfig)>, StoreError> {
+        let [stored, spelling, peer] = records;
+        let spelling = read_spelling(spelling.as_ref(), users);
+        let refuses = read_refusal(peer.as_ref())?;
+        let config = runtime.session_config(&users.local, &users.remote, spelling, refuses);
+        let Some(config) = config else { return Ok(None) };
+        let record = read_record(Self::KIND, Self::FORMAT, stored.as_ref(), SessionRecord::from_bytes)?;
+        Ok(Some((Self::new(users.local.clone(), users.remote.clone(), record), config)))
+    }
+
+    fn is_idle(&self) -> bool {
+        self.is_idle()
+    }
+
+    fn deadline(&self, _now: EpochMillis, config: &SessionConfig) -> Option<EpochMillis> {
+        self.next_deadline(config)
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        self.record().to_bytes()
+    }
+
+    fn lifetime(wait: Option<Duration>, config: &SessionConfig) -> Duration {
+        wait.unwrap_or(config.idle) + SESSION_GRACE
+    }
+
+    fn next_output(&mut self) -> Option<Output> {
+        self.poll_output()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whole conversations of the pair machine, told in wire texts.
 
 use bytes::Bytes;
-use isthmus_model::{Entropy, Show};
+use isthmus_model::{Entropy, Now, Show};
 use isthmus_sip::Limits;
 
 use super::*;

@@ -3,6 +3,7 @@
 mod callee;
 
 use bytes::Bytes;
+use isthmus_model::{Entropy, Now};
 use isthmus_sip::{HeaderName, Limits, Method};
 
 use super::*;

@@ -1,0 +1,123 @@
+//! One turn of a pair's machine: read, act, store, and only then do what it wants.
+//!
+//! Presence and sessions are machines of the same shape. A turn reads everything that the machine needs in one round
+//! trip, lets it act, and writes its record, its next due time and whatever else changed in one atomic commit. Nothing
+//! that it wants is done before the commit has happened, so the store always knows what left (interworking
+//! specification §6.5).
+
+use std::time::Duration;
+
+use isthmus_interwork::context::Context;
+use isthmus_model::EpochMillis;
+use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, Retry, StoreError, Timer, TimerKind, record};
+
+use super::presence::PairUsers;
+use super::{Bridge, CONFLICT_RETRIES, Runtime};
+
+/// What a turn gave (`None` when the domain left the configuration), and what is to be done.
+pub(super) type Turned<M, R> = Result<(Option<R>, Vec<<M as Machine>::Output>), StoreError>;
+
+/// The records of a turn as they were read, in the order of their keys.
+pub(super) type Records = [Option<Record>; 3];
+
+/// A machine of a pair of users.
+pub(super) trait Machine: Sized {
+    /// Its configuration.
+    type Config;
+    /// What it wants done.
+    type Output;
+    /// Where and in which format its record is stored.
+    const KIND: Kind;
+    /// The format of its record.
+    const FORMAT: u16;
+    /// The timer of its next deadline.
+    const TIMER: TimerKind;
+
+    /// Names the records that a turn reads; the machine's own comes first.
+    fn keys(users: &PairUsers) -> [Key; 3];
+    /// Makes the machine from its records; `None` when the domain left the configuration.
+    fn load(
+        runtime: &Runtime,
+        users: &PairUsers,
+        records: &Records,
+    ) -> Result<Option<(Self, Self::Config)>, StoreError>;
+    /// Tells whether there is nothing left to store.
+    fn is_idle(&self) -> bool;
+    /// Tells when the machine wants a turn of its own.
+    fn deadline(&self, now: EpochMillis, config: &Self::Config) -> Option<EpochMillis>;
+    /// Writes its record.
+    fn to_bytes(&self) -> Vec<u8>;
+    /// Tells how long the record stays without another turn; `wait` is the time to the deadline.
+    fn lifetime(wait: Option<Duration>, config: &Self::Config) -> Duration;
+    /// Takes the next thing to do.
+    fn next_output(&mut self) -> Option<Self::Output>;
+    /// Adds what else changed.
+    fn write_more(&self, _batch: &mut Batch, _records: &Records, _keys: &[Key; 3]) {}
+    /// Takes notice that everything is stored.
+    fn stored(&self, _bridge: &Bridge, _users: &PairUsers) {}
+}
+
+impl Bridge {
+    /// Gives a machine a turn. `act` may run again when another process changed the record meanwhile.
+    pub(super) async fn turn<M: Machine, R>(
+        &self,
+        users: &PairUsers,
+        mut act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> R,
+    ) -> Turned<M, R> {
+        let keys = M::keys(users);
+        let mut retries = 0;
+        loop {
+            let records = self.store.read(&keys).await?;
+            let Ok(records) = Records::try_from(records) else { return Ok((None, Vec::new())) };
+            let Some((mut machine, config)) = M::load(&self.runtime(), users, &records)? else {
+                return Ok((None, Vec::new()));
+            };
+            let now = super::now();
+            let result = {
+                let mut entropy = rand::random::<u64>;
+                act(&mut machine, &mut Context { now, config: &config, entropy: &mut entropy })
+            };
+            let batch = batch_of(&machine, &config, now.epoch, &keys, &records);
+            // There was nothing and there is nothing: no round trip for that.
+            if !batch.is_empty() {
+                match self.store.commit(batch).await {
+                    Ok(_) => {}
+                    Err(error) if error.retry() == Retry::Reload && retries < CONFLICT_RETRIES => {
+                        retries += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            machine.stored(self, users);
+            return Ok((Some(result), std::iter::from_fn(|| machine.next_output()).collect()));
+        }
+    }
+}
+
+fn batch_of<M: Machine>(
+    machine: &M,
+    config: &M::Config,
+    now: EpochMillis,
+    keys: &[Key; 3],
+    records: &Records,
+) -> Batch {
+    let mut batch = Batch::new();
+    let ([key, ..], [stored, ..]) = (keys, records);
+    let condition = Condition::unchanged(stored.as_ref());
+    if !machine.is_idle() {
+        let due = machine.deadline(now, config);
+        let bytes = record::encode(M::KIND, M::FORMAT, &machine.to_bytes());
+        let lifetime = M::lifetime(due.map(|at| at.since(now)), config);
+        batch.put(key.clone(), condition, bytes, Lifetime::For(lifetime));
+        match due {
+            Some(due) => batch.set_timer(Timer { kind: M::TIMER, key: key.clone(), due, generation: due.0 }),
+            None => batch.cancel_timer(M::TIMER, key.clone()),
+        };
+    } else if stored.is_some() {
+        batch.delete(key.clone(), condition);
+        batch.cancel_timer(M::TIMER, key.clone());
+    }
+    machine.write_more(&mut batch, records, keys);
+    batch
+}
