@@ -13,7 +13,7 @@ use isthmus_sip::endpoint::{ServerTxId, checks};
 use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, WriteError};
 use tracing::Instrument as _;
 
-use super::Bridge;
+use super::{Bridge, Runtime};
 use crate::dns::Discovery;
 use crate::edge::sip::flow::{Flow, Peer};
 
@@ -31,6 +31,8 @@ pub(super) struct Incoming {
     pub(super) to_tag: String,
     pub(super) flow: Arc<Flow>,
     pub(super) arrived: Instant,
+    /// The configuration under which it came in; it is served to its end with that.
+    pub(super) runtime: Arc<Runtime>,
 }
 
 impl Incoming {
@@ -63,7 +65,7 @@ impl Bridge {
         };
         let sender = sender_of(&runtime, flow, remote, &from.bare.domain, &[]);
         match sender {
-            Sender::Allowed => self.admit(tx, flow, request, from, tag, arrived),
+            Sender::Allowed => self.admit(runtime, tx, flow, request, from, tag, arrived),
             Sender::Refused(refusal) => {
                 self.metrics.refused(refusal.label());
                 tracing::info!(peer = %remote, domain = %from.bare.domain, %refusal, "request refused");
@@ -74,7 +76,7 @@ impl Bridge {
                 // Rare: the first requests of a peer whose certificate names its edge only.
                 let (bridge, flow) = (Arc::clone(self), Arc::clone(flow));
                 tokio::spawn(async move {
-                    bridge.look_up_sender(tx, flow, remote, request, from, tag, arrived).await;
+                    bridge.look_up_sender(runtime, tx, flow, remote, request, from, tag, arrived).await;
                 });
             }
         }
@@ -83,6 +85,7 @@ impl Bridge {
     #[expect(clippy::too_many_arguments, reason = "it is the second half of `handle_request`")]
     async fn look_up_sender(
         self: Arc<Self>,
+        runtime: Arc<Runtime>,
         tx: ServerTxId,
         flow: Arc<Flow>,
         remote: SocketAddr,
@@ -91,12 +94,11 @@ impl Bridge {
         tag: String,
         arrived: Instant,
     ) {
-        let runtime = self.runtime();
         let discovery = Discovery::SipFederationTls { fallback: false };
         let targets = runtime.locator.locate(from.bare.domain.as_str(), discovery).await.unwrap_or_default();
         let targets: Vec<String> = targets.into_iter().map(|target| target.host).collect();
         if sender_of(&runtime, &flow, remote, &from.bare.domain, &targets) == Sender::Allowed {
-            return self.admit(tx, &flow, request, from, tag, arrived);
+            return self.admit(runtime, tx, &flow, request, from, tag, arrived);
         }
         self.metrics.refused("name-mismatch");
         tracing::info!(peer = %remote, domain = %from.bare.domain, "certificate does not stand for the sender's domain");
@@ -122,8 +124,10 @@ impl Bridge {
     }
 
     /// Goes on with a request whose sender is who it says.
+    #[expect(clippy::too_many_arguments, reason = "it is the third part of `handle_request`")]
     fn admit(
         self: &Arc<Self>,
+        runtime: Arc<Runtime>,
         tx: ServerTxId,
         flow: &Arc<Flow>,
         request: Message,
@@ -131,7 +135,6 @@ impl Bridge {
         to_tag: String,
         arrived: Instant,
     ) {
-        let runtime = self.runtime();
         let in_dialog = request.to().tag().is_some();
         let refuse = |answer: SipAnswer| {
             self.respond(tx, &request, answer.respond(&request, Some(&to_tag), AGENT));
@@ -163,7 +166,7 @@ impl Bridge {
         if in_dialog && request.to().tag().and_then(PairId::from_tag) != Some(pair) {
             return refuse(SipAnswer::new(StatusCode::CALL_DOES_NOT_EXIST));
         }
-        let incoming = Incoming { tx, request, local, remote, pair, to_tag, flow: Arc::clone(flow), arrived };
+        let incoming = Incoming { tx, request, local, remote, pair, to_tag, flow: Arc::clone(flow), arrived, runtime };
         self.dispatch(incoming);
     }
 
@@ -214,7 +217,7 @@ impl Bridge {
 }
 
 pub(super) fn sender_of(
-    runtime: &super::Runtime,
+    runtime: &Runtime,
     flow: &Flow,
     remote: SocketAddr,
     from: &Domain,

@@ -92,7 +92,7 @@ impl Bridge {
                 return Some(incoming.answer(&SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE)));
             }
         };
-        let runtime = self.runtime();
+        let runtime = &incoming.runtime;
         let question = Question {
             direction: Direction::Inbound,
             feature: Feature::Message,

@@ -58,7 +58,7 @@ impl Bridge {
     /// Takes a SUBSCRIBE that passed the entry checks.
     pub(super) async fn sip_subscribe(self: Arc<Self>, incoming: Incoming) {
         let users = PairUsers { local: incoming.local.bare.clone(), remote: incoming.remote.bare.clone() };
-        let access = match self.presence_access(&users).await {
+        let access = match self.presence_access(&incoming.runtime, &users).await {
             Ok(access) => access,
             Err(error) => return self.store_is_away(&incoming, &error),
         };
@@ -67,7 +67,9 @@ impl Bridge {
         }
         let tls = incoming.flow.transport == Transport::Tls;
         let done = self
-            .with_pair(&users, |pair, ctx| pair.handle_subscribe(ctx, access, &incoming.request, tls).finish(b""))
+            .turn(&incoming.runtime, &users, |pair: &mut Pair, ctx| {
+                pair.handle_subscribe(ctx, access, &incoming.request, tls).finish(b"")
+            })
             .await;
         self.answer_pair(&incoming, &users, done);
     }
@@ -75,7 +77,11 @@ impl Bridge {
     /// Takes a NOTIFY that passed the entry checks.
     pub(super) async fn sip_notify(self: Arc<Self>, incoming: Incoming) {
         let users = PairUsers { local: incoming.local.bare.clone(), remote: incoming.remote.bare.clone() };
-        let done = self.with_pair(&users, |pair, ctx| pair.handle_notify(ctx, &incoming.request).finish(b"")).await;
+        let done = self
+            .turn(&incoming.runtime, &users, |pair: &mut Pair, ctx| {
+                pair.handle_notify(ctx, &incoming.request).finish(b"")
+            })
+            .await;
         self.answer_pair(&incoming, &users, done);
     }
 
@@ -144,8 +150,10 @@ impl Bridge {
     }
 
     async fn take_presence(self: &Arc<Self>, users: &PairUsers, event: &FromLocal) -> Result<(), StoreError> {
-        let access = self.presence_access(users).await?;
-        let done = self.with_pair(users, |pair, ctx| pair.handle_local(ctx, access, event.clone())).await;
+        let runtime = self.runtime();
+        let access = self.presence_access(&runtime, users).await?;
+        let done =
+            self.turn(&runtime, users, |pair: &mut Pair, ctx| pair.handle_local(ctx, access, event.clone())).await;
         let (_, outputs) = done?;
         self.perform(users, outputs);
         Ok(())
@@ -201,9 +209,8 @@ impl Bridge {
     }
 
     /// Asks policy about the remote user as watcher.
-    async fn presence_access(&self, users: &PairUsers) -> Result<Access, StoreError> {
+    async fn presence_access(&self, runtime: &Runtime, users: &PairUsers) -> Result<Access, StoreError> {
         let user_list = self.user_list(&users.local).await?;
-        let runtime = self.runtime();
         let question = Question {
             direction: Direction::Inbound,
             feature: Feature::Presence,
@@ -233,13 +240,13 @@ impl Bridge {
         }
     }
 
-    /// Gives the pair machine a turn.
+    /// Gives the pair machine a turn under the configuration of this moment.
     async fn with_pair<R>(
         &self,
         users: &PairUsers,
         act: impl FnMut(&mut Pair, &mut Context<'_>) -> R,
     ) -> Turned<Pair, R> {
-        self.turn(users, act).await
+        self.turn(&self.runtime(), users, act).await
     }
 
     /// Does what the pair machine wants, in order.

@@ -42,7 +42,7 @@ impl Bridge {
         let tls = incoming.flow.transport == Transport::Tls;
         let request = &incoming.request;
         let done = self
-            .with_session(&users, |session, ctx| match request.method() {
+            .turn(&incoming.runtime, &users, |session: &mut Session, ctx| match request.method() {
                 Method::Invite => session.handle_invite(ctx, request, tls),
                 Method::Bye => session.handle_bye(ctx, request),
                 Method::Info => session.handle_info(ctx, request),
@@ -59,7 +59,11 @@ impl Bridge {
         }
         let users = users_of(&incoming);
         let id = self.next_stanza_id();
-        let done = self.with_session(&users, |session, ctx| session.check_message(ctx, &incoming.request, &id)).await;
+        let done = self
+            .turn(&incoming.runtime, &users, |session: &mut Session, ctx| {
+                session.check_message(ctx, &incoming.request, &id)
+            })
+            .await;
         match done {
             Ok((Some(Ok(delivery)), outputs)) => {
                 self.deliver_for(incoming, delivery.stanza, true);
@@ -242,13 +246,13 @@ impl Bridge {
         }
     }
 
-    /// Gives the session machine a turn.
+    /// Gives the session machine a turn under the configuration of this moment.
     async fn with_session<R>(
         &self,
         users: &PairUsers,
         act: impl FnMut(&mut Session, &mut Context<'_>) -> R,
     ) -> Turned<Session, R> {
-        self.turn(users, act).await
+        self.turn(&self.runtime(), users, act).await
     }
 
     /// Remembers for a day what a peer refused as such.

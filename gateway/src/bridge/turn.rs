@@ -58,9 +58,10 @@ pub(super) trait Machine: Sized {
 }
 
 impl Bridge {
-    /// Gives a machine a turn. `act` may run again when another process changed the record meanwhile.
+    /// Gives a machine a turn under a configuration. `act` may run again when another process changed the record meanwhile.
     pub(super) async fn turn<M: Machine, R>(
         &self,
+        runtime: &Runtime,
         users: &PairUsers,
         mut act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> R,
     ) -> Turned<M, R> {
@@ -69,7 +70,7 @@ impl Bridge {
         loop {
             let records = self.store.read(&keys).await?;
             let Ok(records) = Records::try_from(records) else { return Ok((None, Vec::new())) };
-            let Some((mut machine, config)) = M::load(&self.runtime(), users, &records)? else {
+            let Some((mut machine, config)) = M::load(runtime, users, &records)? else {
                 return Ok((None, Vec::new()));
             };
             let now = super::now();
