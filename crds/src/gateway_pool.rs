@@ -83,8 +83,9 @@ pub struct GatewayPoolSpec {
     #[serde(default, skip_serializing_if = "is_empty")]
     #[schemars(schema_with = "schema::set::<schema::Cidr, 0, 32>")]
     pub trusted_proxies: Vec<String>,
-    /// Address ranges of peers that may be dialled although they are private or loopback, at most 32, for example
-    /// `["192.168.10.0/24"]`. Default: none; static next hops need no entry.
+    /// Address ranges of SIP partners that may be dialled although they are private, loopback or not public for another
+    /// reason, at most 32, for example `["192.168.10.0/24"]`. Needed for static next hops too. Default: none; public
+    /// addresses need no entry.
     #[serde(default, skip_serializing_if = "is_empty")]
     #[schemars(schema_with = "schema::set::<schema::Cidr, 0, 32>")]
     pub allowed_ranges: Vec<String>,

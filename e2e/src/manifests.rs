@@ -130,6 +130,8 @@ pub struct Realm {
     pub certificate: Option<Certificate>,
     /// Drain times, as flow YAML.
     pub drain: String,
+    /// Ranges that are not public and may be dialed.
+    pub allowed_ranges: Vec<String>,
     /// Limits of the pool, as flow YAML.
     pub limits: Option<String>,
     /// What the gateway logs.
@@ -155,6 +157,7 @@ impl Realm {
             otlp: None,
             certificate: None,
             drain: "{settle: 100ms, grace: 3s}".to_owned(),
+            allowed_ranges: vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()],
             limits: None,
             log_filter: "info,isthmus=debug,isthmus_gateway=debug".to_owned(),
         })
@@ -227,6 +230,8 @@ impl Realm {
         if let Some(endpoint) = &self.otlp {
             let _ = writeln!(federation, "  telemetry: {{otlpEndpoint: \"{endpoint}\", traceSampleRatio: \"1.0\"}}");
         }
+        let ranges: Vec<String> = self.allowed_ranges.iter().map(|range| format!("\"{range}\"")).collect();
+        let ranges = ranges.join(", ");
         let bind = if ports::has_ipv6() { "[\"127.0.0.1\", \"::1\"]" } else { "[\"127.0.0.1\"]" };
         let tls = if self.certificate.is_some() { "  tls: {secretRefs: [{name: gateway-tls}]}\n" } else { "" };
         let policy = self.local_policy.as_ref().map(|p| format!("  policy: {p}\n")).unwrap_or_default();
@@ -246,7 +251,7 @@ spec:
     bind: {bind}
     adminPort: {admin}
     ports: {{sip: {sip}, sipPlain: {plain}}}
-  allowedRanges: ["127.0.0.0/8", "::1/128"]
+  allowedRanges: [{ranges}]
   drain: {drain}
   logFilter: "{filter}"
 {limits}{tls}---

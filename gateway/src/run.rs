@@ -370,6 +370,7 @@ pub(crate) fn prepare(loaded: &Loaded, pool: &str) -> Result<Prepared, Failure> 
             per_address: usize::try_from(pool.limits.connections_per_address).unwrap_or(usize::MAX),
             idle: IDLE,
         },
+        allowed_ranges: pool.allowed_ranges.clone(),
     };
     Ok(Prepared {
         tls: edge_tls(snapshot, pool, &loaded.secrets)?,

@@ -7,14 +7,14 @@ use isthmus_e2e::baresip::Baresip;
 use isthmus_e2e::corp::Corp;
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
 use isthmus_e2e::knot::Knot;
-use isthmus_e2e::lab::{Lab, scenario};
+use isthmus_e2e::lab::{Lab, scenario, wait_for};
 use isthmus_e2e::manifests::Partner;
 use isthmus_e2e::pki::{Authority, Name};
 use isthmus_e2e::sipp::{Sipp, SippPlan};
 use isthmus_e2e::xmpp_client::XmppClient;
 use isthmus_e2e::{ports, tls_client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 use super::presence::phone;
 use super::session::{EDGE, blue};
@@ -219,6 +219,54 @@ async fn a_stream_is_kept_alive_and_read_message_by_message() {
         let mut rest = Vec::new();
         tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.context("left open")??;
         ensure!(!String::from_utf8_lossy(&rest).contains("SIP/2.0 200"), "it was served");
+        Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_private_address_is_dialed_only_inside_an_allowed_range() {
+    scenario("allowed-ranges", async |lab| -> Result<()> {
+        let tcp = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let udp = UdpSocket::bind(("127.0.0.1", ports::free()?)).await?;
+        let names = ["stream.example", "datagram.example", "named.example"];
+        let knot = Knot::start(lab, &[("named.example", "sip A 127.0.0.1")]).await?;
+        let (prosody, mut realm) = Corp::prepare(lab, &["juliet"], &names).await?;
+        let (stream, datagram) = (tcp.local_addr()?.port(), udp.local_addr()?.port());
+        let named = Partner::standard("named.example", "UDP", datagram).via("sip.named.example", datagram);
+        realm = realm.partner(Partner::standard("stream.example", "TCP", stream).switch("imMode", "Pager"));
+        realm = realm.partner(Partner::standard("datagram.example", "UDP", datagram).switch("imMode", "Pager"));
+        realm = realm.partner(named.switch("imMode", "Pager"));
+        realm.resolver = Some(knot.port);
+        realm.allowed_ranges = vec!["10.0.0.0/8".to_owned(), "::1/128".to_owned()];
+        let mut corp = Corp::start(lab, prosody, realm).await?;
+        let juliet = corp.online("juliet").await?;
+        for name in names {
+            let id = juliet.message("normal", &format!("ana@{name}"), "into the wall").await?;
+            let error = juliet.wait("the error", |r| r.kind() == "error" && r.attribute("id") == id).await?;
+            let got = error.error().context("no error element")?;
+            ensure!(got.1 == "remote-server-timeout" && got.2.contains("cannot be reached"), "{name}: {got:?}");
+        }
+        let mut buffer = [0_u8; 4096];
+        ensure!(udp.try_recv(&mut buffer).is_err(), "a datagram was sent: {}", String::from_utf8_lossy(&buffer));
+        let dialed = tokio::time::timeout(Duration::from_millis(50), tcp.accept()).await;
+        ensure!(dialed.is_err(), "a connection was opened");
+        let metrics = corp.gateway.metrics().await?;
+        ensure!(metrics.contains("isthmus_refusals_total{reason=\"private_address\"}"), "{metrics}");
+
+        // The remedy that the log names works at once.
+        corp.realm.allowed_ranges.push("127.0.0.0/8".to_owned());
+        corp.realm.write(corp.gateway.folder())?;
+        let taken = "isthmus_config_reloads_total{reason=\"taken\"} 2";
+        wait_for("the range is taken", Duration::from_secs(5), || async {
+            Ok(corp.gateway.metrics().await?.contains(taken).then_some(()))
+        })
+        .await?;
+        juliet.message("normal", "ana@named.example", "through the door").await?;
+        let length = tokio::time::timeout(Duration::from_secs(5), udp.recv(&mut buffer)).await??;
+        ensure!(String::from_utf8_lossy(&buffer[..length]).contains("through the door"), "something else was sent");
+        juliet.message("normal", "ana@stream.example", "through the door").await?;
+        tokio::time::timeout(Duration::from_secs(5), tcp.accept()).await??;
         Ok(())
     })
     .await;

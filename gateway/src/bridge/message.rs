@@ -374,7 +374,9 @@ pub(super) fn local_failure(failure: &SendFailure) -> LocalFailure {
     match failure {
         SendFailure::Locate(_) => LocalFailure::Dns,
         SendFailure::Identity { .. } | SendFailure::ForeignHop { .. } => LocalFailure::Identity,
-        SendFailure::Connect { .. } | SendFailure::Tls { .. } | SendFailure::Lost => LocalFailure::Connect,
+        SendFailure::NotAllowed { .. } | SendFailure::Connect { .. } | SendFailure::Tls { .. } | SendFailure::Lost => {
+            LocalFailure::Connect
+        }
         SendFailure::Unwritable(_) | SendFailure::Overload => LocalFailure::Timeout,
     }
 }

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod flow;
 pub mod listener;
 pub mod outbound;
+pub mod reach;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use ipnet::IpNet;
 use isthmus_sip::endpoint::{
     ClientTxId, Destination, Endpoint, EndpointConfig, Event, Origin, Outgoing, Output, SentBy, ServerTxId, Source,
 };
@@ -64,6 +66,8 @@ pub struct EdgeSettings {
     pub limits: Limits,
     /// Bounds on connections.
     pub connections: ConnectionLimits,
+    /// Ranges of peers that may be dialed although they are not public.
+    pub allowed_ranges: Vec<IpNet>,
 }
 
 /// What connections that we open need: whom we trust, and what we show.

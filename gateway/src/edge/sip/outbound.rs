@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 use isthmus_model::Domain;
 use isthmus_policy::FederatedDomain;
 use isthmus_sip::endpoint::{ClientTxId, Destination, Event, Outgoing, SendError, SentBy};
@@ -24,8 +25,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::SipEdge;
 use super::flow::{Flow, Peer};
+use super::{SipEdge, reach};
 use crate::dns::{Discovery, LocateError, Locator, Target};
 use crate::tls::CertificateNames;
 
@@ -72,6 +73,17 @@ pub enum SendFailure {
     ForeignHop {
         /// The host that the peer named.
         hop: String,
+        /// The federated domain.
+        peer: Domain,
+    },
+    /// The address is not public, and the pool does not allow it.
+    #[error(
+        "{addr} of {peer} is not a public address: to dial it, add it to allowedRanges of the pool, \
+         for example \"{}\"", IpNet::from(addr.ip().to_canonical())
+    )]
+    NotAllowed {
+        /// The address that was found for the domain.
+        addr: SocketAddr,
         /// The federated domain.
         peer: Domain,
     },
@@ -307,6 +319,10 @@ impl SipEdge {
     }
 
     async fn flow_to(self: &Arc<Self>, route: &PeerRoute, target: &Target) -> Result<Arc<Flow>, SendFailure> {
+        if !reach::may_dial(target.addr.ip(), &self.settings().allowed_ranges) {
+            self.metrics.refused("private_address");
+            return Err(SendFailure::NotAllowed { addr: target.addr, peer: route.peer.clone() });
+        }
         if target.transport == Transport::Udp {
             return self.flows.socket_for(target.addr).ok_or_else(|| SendFailure::Connect {
                 addr: target.addr,
