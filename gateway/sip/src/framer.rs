@@ -116,9 +116,9 @@ impl Framer {
         self.pong_due = true;
     }
 
-    /// Bytes that wait for the rest of a message.
+    /// Bytes that wait for the rest of a message. Line breaks between messages begin none.
     pub fn buffered(&self) -> usize {
-        self.buffer.len()
+        if b"\r\n\r".starts_with(&self.buffer) { 0 } else { self.buffer.len() }
     }
 
     /// Gives the next frame, or `None` when more bytes are needed.

@@ -125,7 +125,9 @@ impl Endpoint {
             }
             TimerReason::Abandoned if self.servers.get(id).is_some_and(|tx| tx.invite) => {
                 let tag = format!("{:016x}", self.entropy.next_u64());
-                self.answer_itself(now, id, StatusCode::SERVER_INTERNAL_ERROR, &tag);
+                if !self.answer_itself(now, id, StatusCode::SERVER_INTERNAL_ERROR, &tag) {
+                    self.forget_server(id);
+                }
             }
             // after 64·T1 a non-INVITE's client has given up, and an answer would only cost (RFC 4320 §4.2)
             _ => self.forget_server(id),

@@ -238,6 +238,10 @@ fn read(bytes: &[u8], block: &str, lines: &Lines, limits: &Limits) -> Result<(St
         }
         let value = text(entry.value);
         let bad = Kind::Bad(header);
+        // Answers repeat every Via, and no NUL is ever written: nobody could be answered.
+        if header == HeaderName::Via && value.contains('\0') {
+            return Err(Kind::ControlCharacter);
+        }
         match header {
             HeaderName::Via if seen & header.bit() == 0 => {
                 if let Some(first) = wire::CommaList::new(value).next() {
@@ -329,7 +333,9 @@ fn via(bytes: &[u8], value: &str) -> Option<ViaSpans> {
 
 fn address(bytes: &[u8], value: &str) -> Option<AddrSpans> {
     let address = NameAddr::parse(value).ok()?;
-    if address.tag.is_some_and(|tag| !wire::is_token(tag)) {
+    // A display name with an escaped NUL is left out of answers; the rest has to be repeated in them.
+    let repeatable = ![address.uri, address.params.as_str()].iter().any(|part| part.contains('\0'));
+    if !repeatable || address.tag.is_some_and(|tag| !wire::is_token(tag)) {
         return None;
     }
     let place = |text: &str| if text.is_empty() { Span::default() } else { Span::of(bytes, text) };

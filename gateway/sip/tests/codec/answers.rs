@@ -138,6 +138,27 @@ fn a_folded_display_name_with_nul_is_answered_without_it() {
     assert_eq!(read(answer).raw(HeaderName::To).collect::<Vec<_>>(), ["<sip:a@b.example>;tag=t"]);
 }
 
+/// An escaped NUL may stand in quoted strings, and is never written. A request that was read must be answerable all the
+/// same: nothing would ever close its transaction.
+#[test]
+fn whatever_was_read_can_be_answered() {
+    let text = wire(
+        "INVITE sip:a@b.example SIP/2.0\nVia: SIP/2.0/UDP h;x=\"q\";branch=z9hG4bK1, SIP/2.0/UDP i;x=\"q\"\n\
+         v: SIP/2.0/TCP j;x=\"q\"\nFrom: \"q\" <sip:x@y.example;x=q>;x=\"q\";tag=1\nTo: \"q\" <sip:a@b.example>;x=\"q\"\n\
+         Call-ID: 1\nCSeq: 1 INVITE\nRecord-Route: \"q\" <sip:r.example;lr>\nSubject: q\n\n",
+    );
+    let mut read_at = 0;
+    for at in 0..text.len() {
+        let odd = [&text[..at], b"\\\0", &text[at..]].concat();
+        let Ok(mut message) = Message::parse(odd.into(), &Limits::default()) else { continue };
+        read_at += 1;
+        message.set_source("192.0.2.7:4711".parse().expect("address"));
+        let answer = ResponseWriter::for_request(&message, StatusCode::OK, None, Some("t")).finish(b"");
+        assert!(answer.is_ok_and(|bytes| !bytes.contains(&0)), "at {at}: {message:?}");
+    }
+    assert!(read_at > 10, "display names and other headers may hold it");
+}
+
 #[test]
 fn a_malformed_request_is_answered_from_what_could_be_read() {
     let message = wire(

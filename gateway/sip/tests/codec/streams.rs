@@ -67,6 +67,21 @@ fn two_or_unreadable_lengths_end_the_stream() {
     }
 }
 
+// S-30
+#[test]
+fn a_line_break_behind_a_message_is_no_message_under_way() {
+    let mut framer = Framer::new(Limits::default());
+    framer.push(&[&subscribe("", "")[..], b"\r\n"].concat()).expect("room");
+    assert_eq!(drain(&mut framer).len(), 1);
+    assert_eq!(framer.buffered(), 0, "nothing is waited for");
+    framer.push(b"\r").expect("room");
+    assert_eq!((drain(&mut framer).len(), framer.buffered()), (0, 0));
+    framer.push(b"\n").expect("room");
+    assert!(matches!(drain(&mut framer)[..], [Frame::Ping]), "both halves of a ping");
+    framer.push(b"\r\nSUB").expect("room");
+    assert_eq!((drain(&mut framer).len(), framer.buffered()), (0, 3));
+}
+
 // S-39
 #[test]
 fn a_stream_cut_anywhere_gives_the_same_messages() {
