@@ -140,7 +140,9 @@ impl Bridge {
             self.respond(tx, &request, answer.respond(&request, Some(&to_tag), AGENT));
         };
         if !in_dialog && request.method() == Method::Options {
-            return self.respond(tx, &request, checks::answer_options(&request, &to_tag).finish(b""));
+            let answer = checks::refuse_require(&request, &to_tag);
+            let answer = answer.unwrap_or_else(|| checks::answer_options(&request, &to_tag));
+            return self.respond(tx, &request, answer.finish(b""));
         }
         // Inside a dialog the Request-URI is our Contact; To still names the user.
         let local = if in_dialog {

@@ -3,5 +3,6 @@
 mod fallback;
 mod late;
 mod letters;
+mod refusals;
 mod rig;
 mod stored;

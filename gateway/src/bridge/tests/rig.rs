@@ -403,6 +403,15 @@ impl Partner {
         request
     }
 
+    /// Acknowledges the refusal of an INVITE, so that it is not repeated.
+    pub(super) async fn acknowledge_refusal(&self, answer: &str) {
+        let lines =
+            ["Via", "From", "To", "Call-ID"].map(|name| format!("{name}: {}\r\n", header(answer, name))).concat();
+        let (number, _) = header(answer, "CSeq").split_once(' ').unwrap();
+        let ack = "ACK sip:juliet@corp.example SIP/2.0";
+        self.send(&format!("{ack}\r\n{lines}CSeq: {number} ACK\r\nContent-Length: 0\r\n\r\n")).await;
+    }
+
     /// Takes the next request, which must be a MESSAGE with this text, and answers 200.
     pub(super) async fn accept_message(&self, text: &str) -> String {
         let message = self.answered("MESSAGE ").await;
