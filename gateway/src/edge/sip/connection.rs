@@ -76,7 +76,7 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                         }
                         Ok(Some(Frame::Pong)) => pings.pong(),
                         Ok(Some(Frame::Message(message))) => {
-                            pings.used();
+                            pings.finished();
                             edge.receive(&flow, flow.remote, *message);
                         }
                         Ok(Some(Frame::Malformed(error))) => edge.receive_malformed(&flow, flow.remote, &error),
@@ -172,7 +172,12 @@ impl Pings {
 
     fn used(&mut self) {
         self.last_use = Instant::now();
-        self.message_since = None;
+    }
+
+    /// A message is complete; what lies behind it is the next one's beginning.
+    fn finished(&mut self) {
+        self.used();
+        self.message_since = Some(self.last_use);
     }
 
     /// Bytes came; `partial` tells whether a message was under way already.
@@ -221,4 +226,21 @@ impl Pings {
 /// Pings go out at a random moment, so that many connections do not ping at once (RFC 5626 §4.4.1).
 fn next_ping(now: Instant) -> Instant {
     now + Duration::from_millis(rand::rng().random_range(95_000..=120_000))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_message_has_its_time_and_our_own_traffic_gives_it_no_more() {
+        let mut pings = Pings::new(Duration::from_mins(10));
+        pings.heard(false);
+        pings.used();
+        assert!(pings.next_deadline(true) <= Instant::now() + MESSAGE_TIMEOUT, "begun, and something was sent");
+        assert!(pings.next_deadline(false) > Instant::now() + MESSAGE_TIMEOUT);
+        pings.heard(true);
+        pings.finished();
+        assert!(pings.next_deadline(true) <= Instant::now() + MESSAGE_TIMEOUT, "the next one lay behind it");
+    }
 }

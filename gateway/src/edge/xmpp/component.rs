@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use isthmus_model::Domain;
-use isthmus_xmpp::component::{BarrierToken, CloseReason, Delivery, Event, Ignored, Link, LinkConfig, Output, Secret};
-use isthmus_xmpp::{Message, Stanza};
+use isthmus_xmpp::component::{
+    BarrierToken, CloseReason, Delivery, Event, Ignored, Link, LinkConfig, Output, Secret, SendError,
+};
+use isthmus_xmpp::{ErrorCondition, Message, Stanza, StanzaError};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -340,7 +342,7 @@ impl Task {
             Command::Message(message, token) => {
                 if let Err(error) = link.send_with_barrier(now, &message, token) {
                     tracing::warn!(component = %self.spec.name, %error, "message was not sent");
-                    self.handler.delivery(token, Delivery::Unknown);
+                    self.handler.delivery(token, not_sent(&error));
                 }
             }
         }
@@ -368,4 +370,14 @@ impl Task {
         }
         None
     }
+}
+
+/// What became of a message that was not sent. What this link will never take is no reason to come again.
+fn not_sent(error: &SendError) -> Delivery {
+    let (condition, text) = match error {
+        SendError::TooLarge { .. } => (ErrorCondition::PolicyViolation, "message is too large"),
+        SendError::Encode(_) => (ErrorCondition::BadRequest, "message cannot be carried"),
+        _ => return Delivery::Unknown,
+    };
+    Delivery::Bounced(Box::new(StanzaError::new(condition).with_text(text)))
 }
