@@ -26,6 +26,10 @@ use crate::thread::thread_for;
 /// The largest text that leaves in a session, in bytes.
 pub const SESSION_TEXT_MAX: usize = 64 * 1024;
 
+/// The longest subject that is sent, in bytes: a peer may close the connection, which all users share, over a header
+/// block that is too large.
+const SUBJECT_MAX: usize = 1024;
+
 /// A wrapped text older than this is marked as delayed.
 const NOTABLE_DELAY: Duration = Duration::from_mins(1);
 
@@ -131,7 +135,8 @@ impl OutgoingText<'_> {
 
     /// Writes the headers that belong to the text. What cannot stand in a header is left out.
     pub fn write_headers(&self, writer: &mut RequestWriter) {
-        let subject = self.subject.map(one_line).unwrap_or_default();
+        let mut subject = self.subject.map(one_line).unwrap_or_default();
+        subject.truncate(subject.floor_char_boundary(SUBJECT_MAX));
         if !subject.trim().is_empty() {
             writer.header(HeaderName::Subject, subject.trim());
         }

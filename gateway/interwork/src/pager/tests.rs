@@ -288,3 +288,13 @@ fn the_answer_has_neither_contact_nor_body() {
         assert_eq!(answer.to().tag(), Some("t"));
     }
 }
+
+#[test]
+fn an_endless_subject_is_cut_and_the_text_is_sent() {
+    let subject = "é".repeat(20_000);
+    let long = OutgoingText { subject: Some(&subject), ..text("hi") };
+    let (from, to) = (lee(), ana());
+    let message = sent(&long, &Envelope { max_bytes: 64 * 1024, ..envelope(&from, &to) });
+    assert_eq!(message.header(HeaderName::Subject).map(str::len), Some(SUBJECT_MAX));
+    assert_eq!(&message.body()[..], b"hi");
+}
