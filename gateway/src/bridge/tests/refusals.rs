@@ -4,7 +4,7 @@ use isthmus_model::{BareAddress, PairId};
 
 use super::rig::{Rig, header};
 
-// S-37
+// S-37, S-38
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn extensions_are_refused_whatever_the_method() {
     let mut rig = Rig::start("Session").await;
