@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use isthmus_e2e::baresip::Baresip;
 use isthmus_e2e::corp::Corp;
 use isthmus_e2e::gateway::Gateway;
@@ -73,7 +73,9 @@ async fn messages_to_one_address_wait_for_each_other_and_keep_subject_thread_and
             );
         }
         let answered = seen.iter().find(|m| m.status() == Some(200)).and_then(|m| m.at);
-        ensure!(answered <= messages[1].at, "two at once");
+        let (answered, second) =
+            answered.zip(messages[1].at).context("the answer to the first or its time is missing")?;
+        ensure!(answered <= second, "two at once");
         Ok(())
     })
     .await;
