@@ -85,17 +85,26 @@ struct Stage {
 
 async fn show(lab: &Lab, once: bool) -> Result<()> {
     let began = Instant::now();
-    println!("Isthmus quickstart: chat users of corp.example meet SIP users of partner.example\n");
+    println!(
+        "Isthmus quickstart: two organisations that cannot talk to each other, and the gateway that lets them
+
+  juliet, romeo             corp.example     chat clients, which speak XMPP with their server Prosody
+  ana, bob                  partner.example  phones, which speak SIP with their server Kamailio
+  the gateway Isthmus       between the two servers, with rules of its own
+
+Everything is real and runs on this machine only. Each line below was seen at the receiver.
+"
+    );
     let stage = set_up(lab).await?;
     presence(&stage).await?;
     messages(&stage).await?;
     blocked(&stage).await?;
-    println!("\nAll steps were seen at the far end, {:.1} s after the start.", began.elapsed().as_secs_f64());
+    println!("\nAll of it worked, in {:.1} s from the start.", began.elapsed().as_secs_f64());
     if once {
         return Ok(());
     }
     explain_joining();
-    watch_on(&stage).await
+    watch_on(&stage, began).await
 }
 
 async fn set_up(lab: &Lab) -> Result<Stage> {
@@ -109,28 +118,28 @@ async fn set_up(lab: &Lab) -> Result<Stage> {
         ProsodyPlan::corp(&["juliet", "romeo", "you"], &["partner.example", "rival.example", "fed.corp.example"]);
     plan.ports = Some((CHAT_PORT, COMPONENT_PORT));
     let prosody = Prosody::start(lab, &plan).await?;
-    step(started, "Prosody, the chat server of corp.example");
+    step(started, "Prosody, the chat server of corp.example, is up");
 
     let started = Instant::now();
     let mut plan = PartnerPlan::new(&format!("sip:127.0.0.1:{GATEWAY_PORT};transport=udp"));
     plan.users.push("you".to_owned());
     plan.port = Some(SIP_PORT);
     let kamailio = Kamailio::partner(lab, &plan).await?;
-    step(started, "Kamailio, the SIP server of partner.example");
+    step(started, "Kamailio, the SIP server of partner.example, is up");
 
     let started = Instant::now();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("quickstart");
     let gateway = Gateway::on(&manifests, &lab.folder("gateway")?, ADMIN_PORT).await?;
     prosody.wait_component("partner.example").await?;
     prosody.wait_component("rival.example").await?;
-    step(started, "the gateway, on the manifests of e2e/quickstart");
+    step(started, "the gateway is up, and joined to both; its settings are the files e2e/quickstart/*.yaml");
 
     let started = Instant::now();
     let juliet = prosody.login("juliet", "laptop").await?;
     let romeo = prosody.login("romeo", "phone").await?;
-    juliet.available("", "").await?;
-    romeo.available("", "").await?;
-    step(started, "juliet and romeo log in at Prosody");
+    juliet.come_online().await?;
+    romeo.come_online().await?;
+    step(started, "juliet and romeo log in with their chat clients");
 
     let started = Instant::now();
     let phone = |user: &str, contact: &str, watches: bool| PhonePlan {
@@ -141,7 +150,7 @@ async fn set_up(lab: &Lab) -> Result<Stage> {
     };
     let ana = Baresip::start(lab, &phone("ana", JULIET, true)).await?;
     let bob = Baresip::start(lab, &phone("bob", ROMEO, false)).await?;
-    step(started, "ana and bob register their phones (baresip) at Kamailio");
+    step(started, "ana and bob switch their phones on (a program named baresip)");
     Ok(Stage { _prosody: prosody, _kamailio: kamailio, _gateway: gateway, juliet, romeo, ana, bob })
 }
 
@@ -151,8 +160,8 @@ fn step(started: Instant, what: &str) {
 
 async fn presence(stage: &Stage) -> Result<()> {
     let Stage { juliet, ana, .. } = stage;
-    println!("\nPresence: who sees whom");
-    println!("  {ANA} has {JULIET} among the contacts of the phone and asks to see her");
+    println!("\nPresence: who sees whether somebody is there");
+    println!("  {ANA} has {JULIET} among the contacts of the phone, which asks to see her");
     ana.wait_notify("the request is noted", |n| n.subscription_state() == "pending").await?;
     println!("  the phone is told to wait: juliet has not decided yet");
     juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
@@ -215,7 +224,7 @@ fn told_by_sip(seen: &SipMessage) -> String {
 }
 
 async fn messages(stage: &Stage) -> Result<()> {
-    println!("\nMessages: sender, receiver and the time until the receiver's client had it");
+    println!("\nMessages: sender, receiver, the time until the receiver had it, and the text");
     to_sip(&stage.juliet, &stage.ana, ANA, "Lunch at noon?").await?;
     to_xmpp(&stage.ana, &stage.juliet, ANA, "Gladly. The caf\u{e9} on the corner?").await?;
     to_sip(&stage.romeo, &stage.bob, BOB, "We never met. Do you read me?").await?;
@@ -243,43 +252,51 @@ fn arrived(from: &str, to: &str, text: &str, took: Duration) {
 }
 
 async fn blocked(stage: &Stage) -> Result<()> {
-    println!("\nBlocked: a rule decides before anything leaves");
-    let id = stage.juliet.chat(CARL, "Psst, our new prices are ...").await?;
+    println!("\nBlocked: a rule stops a message before it leaves");
+    let text = "Psst, our new prices are ...";
+    let sent = Instant::now();
+    let id = stage.juliet.chat(CARL, text).await?;
     let error = stage.juliet.wait("the refusal", |r| r.kind() == "error" && r.attribute("id") == id).await?;
-    let (_, condition, text) = error.error().context("the refusal has no reason")?;
+    let took = error.at.saturating_duration_since(sent);
+    let (_, condition, reason) = error.error().context("the refusal has no reason")?;
     // Kamailio would have answered for a domain that it does not serve, in its own words.
-    if condition == "forbidden" && text.contains("not served") {
+    if condition == "forbidden" && reason.contains("not served") {
         bail!("the message to {CARL} was not stopped by the rule: it reached the SIP server");
     }
-    println!("  {JULIET} -> {CARL}: not sent. Juliet reads \"{condition}\"{}", why(&text));
-    println!("  because of rule no-rival of FederationPolicy house-rules (e2e/quickstart/4-rival.example.yaml)");
+    println!("  {JULIET:<20} -> {CARL:<20} {:>4} ms  \"{text}\"  NOT SENT", took.as_millis());
+    println!("  Juliet's client shows the reason ({condition}):");
+    println!("    {reason}");
+    println!("  The rule no-rival stands in e2e/quickstart/4-rival.example.yaml: nobody may talk to a competitor.");
     Ok(())
-}
-
-fn why(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!(": {text}") }
 }
 
 fn explain_joining() {
     println!(
         "
-Join with your own clients (this machine only, nothing is encrypted)
-  chat (XMPP)   server 127.0.0.1 port {CHAT_PORT}, without TLS, plain password allowed
-                account you@corp.example, password {PASSWORD}
-                add {ANA} or write to {BOB}
-  phone (SIP)   proxy 127.0.0.1 port {SIP_PORT}, UDP
-                account you@partner.example, any password
-                add {JULIET} or write to {ROMEO}
-  Your two accounts can also write to each other: you@corp.example and you@partner.example.
-  The gateway:  http://127.0.0.1:{ADMIN_PORT}/v1/status and /metrics; its manifests are e2e/quickstart/*.yaml:
-                change one and it is taken within a second.
+Join with your own programs (on this machine only; nothing is encrypted)
+  As a chat user (XMPP)   account you@corp.example, password {PASSWORD}
+                          server 127.0.0.1, port {CHAT_PORT}, no TLS, plain password allowed
+                          in profanity: /connect you@corp.example server 127.0.0.1 port {CHAT_PORT} tls disable
+                          then write to {BOB}, or add {ANA} as a contact
+  As a phone user (SIP)   account you@partner.example, any password
+                          proxy and registrar 127.0.0.1, port {SIP_PORT}, UDP
+                          in baresip, a line of ~/.baresip/accounts:
+                          <sip:you@partner.example>;auth_pass=any;outbound=\"sip:127.0.0.1:{SIP_PORT};transport=udp\"
+                          then write to {ROMEO}, or add {JULIET} as a contact
+  With both at once       you@corp.example and you@partner.example can write to each other
+  juliet and romeo accept whoever asks to see them; ana and bob show what they get, and do not answer.
 
-What happens from now on (Ctrl-C ends it):"
+Watch and change the gateway
+  http://127.0.0.1:{ADMIN_PORT}/v1/status   what it is connected to
+  http://127.0.0.1:{ADMIN_PORT}/metrics     what it counts
+  e2e/quickstart/*.yaml             its settings: save a change, and it is in force within a second
+
+What the four get from now on, with the seconds since the start (Ctrl-C ends it):"
     );
 }
 
 /// Tells what the four clients get, lets juliet and romeo accept whoever asks, until the program is ended.
-async fn watch_on(stage: &Stage) -> Result<()> {
+async fn watch_on(stage: &Stage, began: Instant) -> Result<()> {
     let users = [&stage.juliet, &stage.romeo];
     let phones = [&stage.ana, &stage.bob];
     let mut stanzas = users.map(|user| user.received().len());
@@ -289,7 +306,7 @@ async fn watch_on(stage: &Stage) -> Result<()> {
         for (user, seen) in users.iter().zip(&mut stanzas) {
             let received = user.received();
             for stanza in received.iter().skip(*seen) {
-                tell_stanza(user, stanza).await?;
+                tell_stanza(user, stanza, began).await?;
             }
             *seen = received.len();
         }
@@ -298,7 +315,7 @@ async fn watch_on(stage: &Stage) -> Result<()> {
             for message in trace.iter().skip(*seen).filter(|m| m.received) {
                 // Over UDP a request comes again when the phone was slow to answer; it is told once.
                 if requests.insert(message.header("Via").to_owned()) {
-                    tell_packet(phone, message);
+                    tell_packet(phone, message, began);
                 }
             }
             *seen = trace.len();
@@ -308,19 +325,24 @@ async fn watch_on(stage: &Stage) -> Result<()> {
     }
 }
 
-async fn tell_stanza(user: &XmppClient, stanza: &Received) -> Result<()> {
+/// The time of a line, in seconds since the start.
+fn at(began: Instant) -> String {
+    format!("{:>7.1} s", began.elapsed().as_secs_f64())
+}
+
+async fn tell_stanza(user: &XmppClient, stanza: &Received, began: Instant) -> Result<()> {
     let (me, from) = (user.bare(), stanza.from_bare());
     match (stanza.name(), stanza.kind()) {
         ("presence", "subscribe") => {
-            println!("  {from} asks to see {me}, who allows it");
+            println!("{}  {from} asks to see {me}, who allows it", at(began));
             user.presence("subscribed", from).await?;
         }
         ("presence", "" | "unavailable") if from != me => {
-            println!("  {me} sees {from} as {}", told_by_xmpp(stanza));
+            println!("{}  {me} sees {from} as {}", at(began), told_by_xmpp(stanza));
         }
         ("message", kind) if kind != "error" => {
             if let Some(body) = stanza.body() {
-                println!("  {from} -> {me}  \"{body}\"");
+                println!("{}  {from} -> {me}  \"{}\"", at(began), body.trim_end());
             }
         }
         _ => {}
@@ -328,13 +350,15 @@ async fn tell_stanza(user: &XmppClient, stanza: &Received) -> Result<()> {
     Ok(())
 }
 
-fn tell_packet(phone: &Baresip, message: &SipMessage) {
+fn tell_packet(phone: &Baresip, message: &SipMessage, began: Instant) {
     let me = phone.address.trim_start_matches("sip:");
     let from = message.header("From").split(['<', '>', ';']).find(|part| part.starts_with("sip:")).unwrap_or_default();
     let from = from.trim_start_matches("sip:");
     match message.method() {
-        Some("MESSAGE") => println!("  {from} -> {me}  \"{}\"", message.body),
-        Some("NOTIFY") if !message.body.is_empty() => println!("  {me} sees {from} as {}", told_by_sip(message)),
+        Some("MESSAGE") => println!("{}  {from} -> {me}  \"{}\"", at(began), message.body.trim_end()),
+        Some("NOTIFY") if !message.body.is_empty() => {
+            println!("{}  {me} sees {from} as {}", at(began), told_by_sip(message));
+        }
         _ => {}
     }
 }
