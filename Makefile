@@ -34,9 +34,7 @@ test: ## Runs all that CI runs: install, check, every test with real servers, do
 	@echo "[3/4] all tests, real servers on loopback";      $(MAKE) build
 	@$(CARGO) test $(ALL) -- --skip live::
 	@$(CARGO) test $(ALL) --test contract -- live::
-	@$(CARGO) test $(ALL) --test scenarios || { \
-		echo "a live scenario failed; all of them run once more, since a busy machine can miss a deadline"; \
-		$(CARGO) test $(ALL) --test scenarios; }
+	@$(CARGO) test $(ALL) --test scenarios
 	@echo "[4/4] documentation";                            $(MAKE) doc
 
 check: tools ## The fast part: format, lints, tests without servers, generated files, licenses. 2 min warm.
