@@ -11,6 +11,7 @@ mod letters;
 mod message;
 mod presence;
 mod runtime;
+mod sender;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ use isthmus_store::{Key, Kind, Record, Store, StoreError, record};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::edge::sip::flow::Flow;
 use crate::edge::sip::outbound::Control;
@@ -75,6 +77,8 @@ pub struct Bridge {
     invites: Mutex<HashMap<String, Control>>,
     /// Sessions that were accepted too late and ended, by Call-ID and the peer's tag, with the time.
     ended_late: Mutex<VecDeque<(Instant, String, String)>>,
+    /// Places for requests whose sender is looked up.
+    sender_lookups: Arc<Semaphore>,
     stanza_ids: AtomicU64,
     cseq: AtomicU32,
 }
@@ -103,6 +107,7 @@ impl Bridge {
             lanes: Lanes::new(LANE_DEPTH),
             deliveries: Deliveries::default(),
             letters: Letters::default(),
+            sender_lookups: Arc::new(Semaphore::new(sender::MAX_LOOKUPS)),
             life: format!("{:016x}", rand::random::<u64>()),
             pairs: Mutex::default(),
             invites: Mutex::default(),

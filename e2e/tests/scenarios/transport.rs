@@ -271,3 +271,53 @@ async fn a_private_address_is_dialed_only_inside_an_allowed_range() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_peer_without_tls_is_known_by_its_next_hop_even_by_name() {
+    scenario("named-hops", async |lab| -> Result<()> {
+        let knot =
+            Knot::start(lab, &[("named.example", "sip A 127.0.0.1"), ("moved.example", "sip A 127.0.0.9")]).await?;
+        let names = ["named.example", "moved.example"];
+        let (prosody, mut realm) = Corp::prepare(lab, &["juliet"], &names).await?;
+        for name in names {
+            realm = realm.partner(Partner::standard(name, "UDP", 0).via(&format!("sip.{name}"), ports::free()?));
+        }
+        realm.resolver = Some(knot.port);
+        let corp = Corp::start(lab, prosody, realm).await?;
+        let juliet = corp.online("juliet").await?;
+        let send = |from: &str, asserted: &str, body: &str, status: &str| {
+            SippPlan::new("request")
+                .named(&body.replace(' ', "-"))
+                .to(corp.realm.plain_port)
+                .key("METHOD", "MESSAGE")
+                .key("FROM", from)
+                .key("TO", "juliet@corp.example")
+                .key("EXTRA", &format!("{asserted}Content-Type: text/plain"))
+                .key("BODY", body)
+                .key("STATUS", status)
+        };
+        let ana = "ana@named.example";
+        Sipp::run(lab, &send(ana, "", "by name", "200")).await?;
+        Sipp::run(lab, &send("eve@moved.example", "", "from elsewhere", "403")).await?;
+        // Who asserts another identity needs the right to it too.
+        let own = "P-Asserted-Identity: \"Ana\" <sip:ana@named.example>, <tel:+15550100>\n";
+        Sipp::run(lab, &send(ana, own, "asserted", "200")).await?;
+        for (name, foreign) in [
+            ("another's", "P-Asserted-Identity: <sip:ana@moved.example>\n"),
+            ("ours", "P-Asserted-Identity: <sip:ana@named.example>\nP-Asserted-Identity: <sip:romeo@corp.example>\n"),
+            ("unknown", "P-Asserted-Identity: <sips:ana@unknown.example>\n"),
+            ("numeric", "P-Asserted-Identity: <sip:ana@127.0.0.1>\n"),
+        ] {
+            Sipp::run(lab, &send(ana, foreign, name, "403")).await?;
+        }
+        for text in ["by name", "asserted"] {
+            juliet.wait(text, |r| r.is_message(ana, text)).await?;
+        }
+        juliet.must_not_have("a refused message", |r| {
+            r.is_message("eve@moved.example", "from elsewhere")
+                || r.is_message(ana, "ours")
+                || r.is_message(ana, "numeric")
+        })
+    })
+    .await;
+}

@@ -68,6 +68,9 @@ fn inside(name: &str, domain: &Domain) -> bool {
     Domain::parse(name).is_ok_and(|name| name.is_within(domain))
 }
 
+/// Gives the addresses of a host.
+pub type Resolve<'a> = dyn Fn(&str) -> Vec<IpAddr> + 'a;
+
 /// What a peer showed of itself.
 #[derive(Clone, Copy)]
 pub enum Proof<'a> {
@@ -80,8 +83,9 @@ pub enum Proof<'a> {
     Address {
         /// The source address.
         ip: IpAddr,
-        /// Addresses of a next hop's host as they were last resolved; addresses in the configuration need none.
-        resolve: &'a dyn Fn(&str) -> Vec<IpAddr>,
+        /// Addresses of a next hop's host as they were resolved; addresses in the configuration need none. `None`
+        /// before anything was resolved.
+        resolve: Option<&'a Resolve<'a>>,
     },
 }
 
@@ -92,6 +96,8 @@ pub enum Sender {
     Allowed,
     /// Only if a lookup shows that one of the certificate's names is an SRV target of the domain; ask again with the targets.
     NeedsSrvTargets,
+    /// Only if the source address is one of a next hop with a name; ask again with the names resolved.
+    NeedsHopAddresses,
     /// It may not: 403 (RFC 3261 §26.3.2.2).
     Refused(SenderRefusal),
 }
@@ -163,11 +169,20 @@ impl FederatedDomain {
                     return Sender::Refused(SenderRefusal::TlsRequired);
                 }
                 let ip = ip.to_canonical();
-                let known = self.next_hops().iter().any(|hop| match hop.host.parse::<IpAddr>() {
-                    Ok(own) => own.to_canonical() == ip,
-                    Err(_) => resolve(&hop.host).iter().any(|own| own.to_canonical() == ip),
+                let mut named = false;
+                let known = self.next_hops().iter().any(|hop| match (hop.host.parse::<IpAddr>(), resolve) {
+                    (Ok(own), _) => own.to_canonical() == ip,
+                    (Err(_), Some(resolve)) => resolve(&hop.host).iter().any(|own| own.to_canonical() == ip),
+                    (Err(_), None) => {
+                        named = true;
+                        false
+                    }
                 });
-                if known { Sender::Allowed } else { Sender::Refused(SenderRefusal::AddressMismatch) }
+                match known {
+                    true => Sender::Allowed,
+                    false if named => Sender::NeedsHopAddresses,
+                    false => Sender::Refused(SenderRefusal::AddressMismatch),
+                }
             }
         }
     }

@@ -27,7 +27,7 @@ mod table;
 pub mod user_list;
 
 pub use decide::{Cause, Decision, Explanation, Gate, Party, Permitted, Question};
-pub use identity::{PeerIdentities, Proof, Sender, SenderRefusal};
+pub use identity::{PeerIdentities, Proof, Resolve, Sender, SenderRefusal};
 pub use links::ComponentLink;
 pub use objects::{
     Backend, ComponentBackend, FederatedDomain, Federation, LocalDomain, LocalPolicy, Pool, Protocols, Route, XmppPeer,

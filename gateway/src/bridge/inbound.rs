@@ -1,21 +1,21 @@
 //! SIP requests from peers: the entry checks, in their order (interworking specification §1.5, §2.7, §6.3).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use isthmus_interwork::address::{self, AddressRefusal};
 use isthmus_interwork::error_map::SipAnswer;
-use isthmus_model::{Address, Domain, PairId, Protocol};
-use isthmus_policy::{Gate, Proof, Sender};
+use isthmus_model::{Address, PairId, Protocol};
+use isthmus_policy::{Gate, Sender};
 use isthmus_sip::endpoint::{ServerTxId, checks};
 use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, WriteError};
 use tracing::Instrument as _;
 
+use super::sender::Claim;
 use super::{Bridge, Runtime};
-use crate::dns::Discovery;
-use crate::edge::sip::flow::{Flow, Peer};
+use crate::edge::sip::flow::Flow;
 
 /// What the Warning header names as its agent.
 const AGENT: &str = "isthmus";
@@ -63,47 +63,46 @@ impl Bridge {
             Ok(from) => from,
             Err(refusal) => return self.refuse_address(tx, &request, &tag, refusal, "from"),
         };
-        let sender = sender_of(&runtime, flow, remote, &from.bare.domain, &[]);
-        match sender {
+        let Ok(claim) = Claim::of(flow, remote, &from, &request) else {
+            return self.refuse_sender(tx, remote, &request, &from, &tag, "asserted-identity");
+        };
+        match claim.decide(&runtime) {
             Sender::Allowed => self.admit(runtime, tx, flow, request, from, tag, arrived),
-            Sender::Refused(refusal) => {
-                self.metrics.refused(refusal.label());
-                tracing::info!(peer = %remote, domain = %from.bare.domain, %refusal, "request refused");
-                let answer = SipAnswer::new(StatusCode::FORBIDDEN).respond(&request, Some(&tag), AGENT);
-                self.respond(tx, &request, answer);
-            }
-            Sender::NeedsSrvTargets => {
-                // Rare: the first requests of a peer whose certificate names its edge only.
-                let (bridge, flow) = (Arc::clone(self), Arc::clone(flow));
+            Sender::Refused(refusal) => self.refuse_sender(tx, remote, &request, &from, &tag, refusal.label()),
+            // Rare: a peer whose certificate names its edge only, or one without TLS behind a named next hop.
+            Sender::NeedsSrvTargets | Sender::NeedsHopAddresses => {
+                let Ok(place) = Arc::clone(&self.sender_lookups).try_acquire_owned() else {
+                    self.metrics.refused("sender_lookups");
+                    let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).respond(&request, Some(&tag), AGENT);
+                    return self.respond(tx, &request, answer);
+                };
+                let bridge = Arc::clone(self);
                 tokio::spawn(async move {
-                    bridge.look_up_sender(runtime, tx, flow, remote, request, from, tag, arrived).await;
+                    let allowed = claim.look_up(&runtime).await;
+                    drop(place);
+                    match allowed {
+                        Ok(()) => bridge.admit(runtime, tx, &claim.flow, request, from, tag, arrived),
+                        Err(refusal) => bridge.refuse_sender(tx, remote, &request, &from, &tag, refusal.label()),
+                    }
                 });
             }
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "it is the second half of `handle_request`")]
-    async fn look_up_sender(
-        self: Arc<Self>,
-        runtime: Arc<Runtime>,
+    /// Refuses a request whose sender may not speak for a domain that it names.
+    fn refuse_sender(
+        &self,
         tx: ServerTxId,
-        flow: Arc<Flow>,
-        remote: SocketAddr,
-        request: Message,
-        from: Address,
-        tag: String,
-        arrived: Instant,
+        peer: SocketAddr,
+        request: &Message,
+        from: &Address,
+        tag: &str,
+        reason: &'static str,
     ) {
-        let discovery = Discovery::SipFederationTls { fallback: false };
-        let targets = runtime.locator.locate(from.bare.domain.as_str(), discovery).await.unwrap_or_default();
-        let targets: Vec<String> = targets.into_iter().map(|target| target.host).collect();
-        if sender_of(&runtime, &flow, remote, &from.bare.domain, &targets) == Sender::Allowed {
-            return self.admit(runtime, tx, &flow, request, from, tag, arrived);
-        }
-        self.metrics.refused("name-mismatch");
-        tracing::info!(peer = %remote, domain = %from.bare.domain, "certificate does not stand for the sender's domain");
-        let answer = SipAnswer::new(StatusCode::FORBIDDEN).respond(&request, Some(&tag), AGENT);
-        self.respond(tx, &request, answer);
+        self.metrics.refused(reason);
+        tracing::info!(%peer, domain = %from.bare.domain, reason, "request refused: the peer may not speak for the domain");
+        let answer = SipAnswer::new(StatusCode::FORBIDDEN).respond(request, Some(tag), AGENT);
+        self.respond(tx, request, answer);
     }
 
     fn refuse_address(
@@ -216,20 +215,4 @@ impl Bridge {
             self.respond(tx, &request, answer);
         }
     }
-}
-
-pub(super) fn sender_of(
-    runtime: &Runtime,
-    flow: &Flow,
-    remote: SocketAddr,
-    from: &Domain,
-    srv_targets: &[String],
-) -> Sender {
-    // Next hops with names are resolved when requests leave; inbound requests match addresses only.
-    let resolve = |_: &str| Vec::<IpAddr>::new();
-    let proof = match &flow.peer {
-        Peer::Certificate(names) => Proof::Certificate { names: names.as_slice() },
-        Peer::Address => Proof::Address { ip: remote.ip(), resolve: &resolve },
-    };
-    runtime.snapshot.sender_allowed(proof, from, srv_targets)
 }

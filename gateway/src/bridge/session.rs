@@ -17,9 +17,10 @@ use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, Transport};
 use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, StoreError, TimerKind, record};
 use isthmus_xmpp::{Stanza, StanzaError};
 
-use super::inbound::{Incoming, sender_of};
+use super::inbound::Incoming;
 use super::message::{local_failure, read_spelling};
 use super::presence::{PairUsers, read_record};
+use super::sender::Claim;
 use super::turn::{Machine, Records, Turned};
 use super::{Bridge, Runtime, timers};
 use crate::edge::sip::flow::Flow;
@@ -127,7 +128,9 @@ impl Bridge {
         let runtime = self.runtime();
         // Only the tag that we chose can name the pair, and only the peer may speak for its user.
         let ours = response.from_().tag().and_then(PairId::from_tag) == Some(users.id());
-        let refused = matches!(sender_of(&runtime, flow, remote, &users.remote.domain, &[]), Sender::Refused(_));
+        // Nothing is looked up for a response, so that behind a next hop with a name it is not taken.
+        let sender = Claim::by_domain(flow, remote, &users.remote.domain).decide(&runtime);
+        let refused = matches!(sender, Sender::Refused(_) | Sender::NeedsHopAddresses);
         let route = runtime.route(&users.remote.domain, &users.local.domain);
         let Some(route) = route.filter(|_| ours && !refused) else { return self.metrics.refused("stray_response") };
         let way = AckWay::Back {

@@ -27,7 +27,7 @@ fn by_address(peer: &FederatedDomain, ip: IpAddr) -> Sender {
         "edge.partner.example" => vec![IpAddr::from(Ipv4Addr::new(192, 0, 2, 9))],
         _ => vec![],
     };
-    peer.sender_allowed(Proof::Address { ip, resolve: &resolve }, &domain("partner.example"), &[])
+    peer.sender_allowed(Proof::Address { ip, resolve: Some(&resolve) }, &domain("partner.example"), &[])
 }
 
 const MISMATCH: Sender = Sender::Refused(SenderRefusal::NameMismatch);
@@ -99,6 +99,20 @@ fn without_tls_a_peer_is_known_by_its_static_next_hops() {
     for foreign in [IpAddr::from(Ipv4Addr::new(192, 0, 2, 8)), IpAddr::from(Ipv6Addr::LOCALHOST)] {
         assert_eq!(by_address(&plain, foreign), Sender::Refused(SenderRefusal::AddressMismatch), "{foreign}");
     }
+}
+
+#[test]
+fn next_hops_with_names_are_resolved_only_when_no_address_fits() {
+    let ask = |hops: serde_json::Value, ip: [u8; 4]| {
+        let plain = peer(&json!({"peerType": "Kamailio", "transport": "UDP", "discovery": "Static", "nextHops": hops}));
+        let proof = Proof::Address { ip: ip.into(), resolve: None };
+        plain.sender_allowed(proof, &domain("partner.example"), &[])
+    };
+    let mixed = json!([{"host": "edge.partner.example", "port": 5060}, {"host": "192.0.2.7", "port": 5060}]);
+    assert_eq!(ask(mixed.clone(), [192, 0, 2, 7]), Sender::Allowed);
+    assert_eq!(ask(mixed, [192, 0, 2, 8]), Sender::NeedsHopAddresses);
+    let literal = json!([{"host": "192.0.2.7", "port": 5060}]);
+    assert_eq!(ask(literal, [192, 0, 2, 8]), Sender::Refused(SenderRefusal::AddressMismatch));
 }
 
 #[test]
