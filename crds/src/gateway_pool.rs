@@ -79,7 +79,9 @@ pub struct GatewayPoolSpec {
     /// Certificates of the listeners. Default: none, for a pool that only speaks plain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<PoolTls>,
-    /// Address ranges from which the PROXY protocol is accepted, at most 32, for example `["10.0.0.0/8"]`. Default: none.
+    /// Address ranges of balancers that speak the PROXY protocol, version 1 or 2, at most 32, for example `["10.0.0.0/8"]`.
+    /// Every stream connection from there to the SIP ports must begin with its header; the address that it states then
+    /// counts as the partner's. Default: none.
     #[serde(default, skip_serializing_if = "is_empty")]
     #[schemars(schema_with = "schema::set::<schema::Cidr, 0, 32>")]
     pub trusted_proxies: Vec<String>,

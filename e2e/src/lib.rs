@@ -14,6 +14,7 @@ pub mod baresip;
 pub mod corp;
 pub mod ejabberd;
 pub mod gateway;
+pub mod haproxy;
 pub mod http;
 pub mod kamailio;
 pub mod knot;

@@ -132,6 +132,8 @@ pub struct Realm {
     pub drain: String,
     /// Ranges that are not public and may be dialed.
     pub allowed_ranges: Vec<String>,
+    /// The pool's `trustedProxies`, as flow YAML.
+    pub trusted_proxies: Option<String>,
     /// Limits of the pool, as flow YAML.
     pub limits: Option<String>,
     /// What the gateway logs.
@@ -158,6 +160,7 @@ impl Realm {
             certificate: None,
             drain: "{settle: 100ms, grace: 3s}".to_owned(),
             allowed_ranges: vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()],
+            trusted_proxies: None,
             limits: None,
             log_filter: "info,isthmus=debug,isthmus_gateway=debug".to_owned(),
         })
@@ -252,7 +255,7 @@ spec:
     adminPort: {admin}
     ports: {{sip: {sip}, sipPlain: {plain}}}
   allowedRanges: [{ranges}]
-  drain: {drain}
+{proxies}  drain: {drain}
   logFilter: "{filter}"
 {limits}{tls}---
 apiVersion: isthmus.dev/v1alpha1
@@ -268,6 +271,7 @@ spec:
             plain = self.plain_port,
             drain = self.drain,
             filter = self.log_filter,
+            proxies = self.trusted_proxies.as_ref().map(|p| format!("  trustedProxies: {p}\n")).unwrap_or_default(),
             limits = self.limits.as_ref().map(|l| format!("  limits: {l}\n")).unwrap_or_default(),
             component = self.component_port,
         )

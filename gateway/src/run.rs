@@ -371,6 +371,7 @@ pub(crate) fn prepare(loaded: &Loaded, pool: &str) -> Result<Prepared, Failure> 
             idle: IDLE,
         },
         allowed_ranges: pool.allowed_ranges.clone(),
+        trusted_proxies: pool.trusted_proxies.clone(),
     };
     Ok(Prepared {
         tls: edge_tls(snapshot, pool, &loaded.secrets)?,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use isthmus_e2e::baresip::Baresip;
 use isthmus_e2e::corp::Corp;
+use isthmus_e2e::haproxy::Haproxy;
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
 use isthmus_e2e::knot::Knot;
 use isthmus_e2e::lab::{Lab, scenario, wait_for};
@@ -14,7 +15,7 @@ use isthmus_e2e::sipp::{Sipp, SippPlan};
 use isthmus_e2e::xmpp_client::XmppClient;
 use isthmus_e2e::{ports, tls_client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 
 use super::presence::phone;
 use super::session::{EDGE, blue};
@@ -318,6 +319,70 @@ async fn a_peer_without_tls_is_known_by_its_next_hop_even_by_name() {
                 || r.is_message(ana, "ours")
                 || r.is_message(ana, "numeric")
         })
+    })
+    .await;
+}
+
+/// Sends a MESSAGE over TCP, by way of `port` and from an own address that ends in `last`; gives the answer.
+async fn ask_from(last: u8, port: u16, before: &[u8], body: &str) -> Result<String> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(([127, 0, 0, last], 0).into())?;
+    let mut stream = socket.connect(([127, 0, 0, 1], port).into()).await?;
+    let message = format!(
+        "MESSAGE sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.{last}:9;branch=z9hG4bKp{body}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:{ANA}>;tag=1\r\nTo: <sip:juliet@corp.example>\r\nCall-ID: {body}\r\n\
+         CSeq: 1 MESSAGE\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(&[before, message.as_bytes()].concat()).await?;
+    let mut answer = [0_u8; 4096];
+    let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut answer)).await.context("no answer")?;
+    // A connection that is closed with bytes unread is reset.
+    let length = read.unwrap_or(0);
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
+}
+
+#[tokio::test]
+async fn behind_a_trusted_balancer_the_stated_address_is_the_peers() {
+    scenario("balancer", async |lab| -> Result<()> {
+        let authority = Authority::new("federation test")?;
+        let (prosody, mut realm) = Corp::prepare(lab, &["juliet"], &["partner.example", "blue.example"]).await?;
+        realm.certificate = Some(authority.sign(&[Name::Dns("sip.corp.example")])?);
+        realm.trusted_proxies = Some("[\"127.0.0.1/32\"]".to_owned());
+        let partner = Partner::standard("partner.example", "TCP", 0).via("127.0.0.7", ports::free()?);
+        let realm = realm.partner(partner).partner(Partner::microsoft("blue.example"));
+        let corp = Corp::start(lab, prosody, realm).await?;
+        let juliet = corp.online("juliet").await?;
+        let (plain, tls) = (corp.realm.plain_port, corp.realm.tls_port);
+        let balancer = Haproxy::start(lab, plain).await?;
+        let answer = ask_from(7, balancer.port, b"", "balanced").await?;
+        ensure!(answer.starts_with("SIP/2.0 200"), "the partner behind the balancer got {answer:?}");
+        let answer = ask_from(8, balancer.port, b"", "stranger").await?;
+        ensure!(answer.starts_with("SIP/2.0 403"), "a stranger behind the balancer got {answer:?}");
+        let stated = b"PROXY TCP4 127.0.0.7 127.0.0.1 40000 5060\r\n";
+        let answer = ask_from(1, plain, stated, "version-one").await?;
+        ensure!(answer.starts_with("SIP/2.0 200"), "the header of version 1 got {answer:?}");
+        let answer = ask_from(1, plain, b"", "bare").await?;
+        ensure!(answer.is_empty(), "a balancer without header got {answer:?}");
+        // Who is not listed cannot state anything; nor does it need to.
+        let answer = ask_from(8, plain, stated, "forged").await?;
+        ensure!(!answer.starts_with("SIP/2.0 200"), "a forged header got {answer:?}");
+        let answer = ask_from(7, plain, b"", "direct").await?;
+        ensure!(answer.starts_with("SIP/2.0 200"), "the partner itself got {answer:?}");
+        let metrics = corp.gateway.metrics().await?;
+        ensure!(metrics.contains("isthmus_refusals_total{reason=\"proxy_header\"}"), "{metrics}");
+        for text in ["balanced", "version-one", "direct"] {
+            juliet.wait(text, |r| r.is_message(ANA, text)).await?;
+        }
+
+        // The header comes before TLS.
+        let balancer = Haproxy::start(lab, tls).await?;
+        let good = authority.sign(&[Name::Dns("blue.example")])?;
+        let ask = |port| tls_client::exchange(port, "sip.corp.example", &authority.pem, Some(&good), OPTIONS);
+        let answer = ask(balancer.port).await?;
+        ensure!(answer.starts_with("SIP/2.0 200"), "TLS behind the balancer got {answer:?}");
+        ensure!(!ask(tls).await.is_ok_and(|answer| answer.starts_with("SIP/2.0")), "TLS without header was served");
+        Ok(())
     })
     .await;
 }

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod flow;
 pub mod listener;
 pub mod outbound;
+pub mod proxy;
 pub mod reach;
 
 use std::net::SocketAddr;
@@ -68,6 +69,8 @@ pub struct EdgeSettings {
     pub connections: ConnectionLimits,
     /// Ranges of peers that may be dialed although they are not public.
     pub allowed_ranges: Vec<IpNet>,
+    /// Ranges of balancers whose connections begin with a PROXY header.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// What connections that we open need: whom we trust, and what we show.

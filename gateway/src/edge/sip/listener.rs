@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::flow::{Datagrams, Peer};
-use super::{SipEdge, Stop};
+use super::{SipEdge, Stop, proxy, reach};
 use crate::tls::CertificateNames;
 
 /// How long a TLS handshake may take.
@@ -177,13 +177,54 @@ async fn accept(edge: Arc<SipEdge>, listener: TcpListener, transport: Transport,
                 continue;
             }
         };
-        let limits = edge.settings().connections;
-        let Some(place) = edge.admission.enter(remote.ip(), limits.total, limits.per_address) else {
+        let settings = edge.settings().clone();
+        let limits = settings.connections;
+        // A balancer brings the connections of many, so that its own address says nothing; each of them is counted
+        // again under the address that its header states.
+        let balanced = reach::lies_in(remote.ip(), &settings.trusted_proxies);
+        let per_address = if balanced { limits.total } else { limits.per_address };
+        let Some(place) = edge.admission.enter(remote.ip(), limits.total, per_address) else {
             edge.metrics.refused("connection_limit");
             continue;
         };
-        tokio::spawn(serve(Arc::clone(&edge), stream, remote, transport, place));
+        let edge = Arc::clone(&edge);
+        if balanced {
+            tokio::spawn(serve_balanced(edge, stream, remote, transport, place));
+        } else {
+            tokio::spawn(serve(edge, stream, remote, transport, place));
+        }
     }
+}
+
+/// Serves a connection of a trusted balancer in the name of the peer that its header states.
+async fn serve_balanced(
+    edge: Arc<SipEdge>,
+    mut stream: TcpStream,
+    balancer: SocketAddr,
+    transport: Transport,
+    place: Place,
+) {
+    let stated = match proxy::read_header(&mut stream).await {
+        Ok(stated) => stated,
+        Err(error) => {
+            edge.metrics.refused("proxy_header");
+            tracing::warn!(
+                peer = %balancer, %error,
+                "connection closed: let the balancer send the PROXY header, or take its address out of trustedProxies of the pool"
+            );
+            return;
+        }
+    };
+    let remote = stated.unwrap_or(balancer);
+    drop(place);
+    let limits = edge.settings().connections;
+    // The balancer's own probes keep to no limit of one address.
+    let per_address = if stated.is_some() { limits.per_address } else { limits.total };
+    let Some(place) = edge.admission.enter(remote.ip(), limits.total, per_address) else {
+        edge.metrics.refused("connection_limit");
+        return;
+    };
+    serve(edge, stream, remote, transport, place).await;
 }
 
 async fn serve(edge: Arc<SipEdge>, stream: TcpStream, remote: SocketAddr, transport: Transport, place: Place) {

@@ -26,7 +26,12 @@ fn edge(t4: Duration) -> Arc<SipEdge> {
     let (anchors, certificates) = (Arc::new(rustls::RootCertStore::empty()), Arc::new(CertificateSet::default()));
     let server = tls::server_config(Arc::clone(&anchors), Arc::clone(&certificates)).unwrap();
     let tls = EdgeTls { server, client: ClientTrust { anchors, certificates } };
-    let settings = EdgeSettings { limits: Limits::default(), connections, allowed_ranges: Vec::new() };
+    let settings = EdgeSettings {
+        limits: Limits::default(),
+        connections,
+        allowed_ranges: Vec::new(),
+        trusted_proxies: Vec::new(),
+    };
     let edge = SipEdge::new(endpoint, settings, tls, Arc::new(Metrics::new()));
     edge.set_handler(Arc::new(Unheard));
     edge
