@@ -1,12 +1,12 @@
 //! SIP addresses to model addresses, with the answers for those that cannot be mapped, and back.
 //!
 //! The mapping itself is [`isthmus_model::address`]; here are the rules about URIs around it (interworking
-//! specification §1.1 to §1.3) and the checks of who may speak for whom (§1.5).
+//! specification §1.1 to §1.3).
 
 #[cfg(test)]
 mod tests;
 
-use isthmus_model::{Address, AddressError, BareAddress, Domain};
+use isthmus_model::{Address, AddressError, BareAddress};
 use isthmus_sip::{Host, NameAddr, Scheme, StatusCode, Uri};
 
 use crate::Dialect;
@@ -158,58 +158,4 @@ pub fn pres_uri(address: &BareAddress) -> String {
     uri.push('@');
     uri.push_str(address.domain.as_str());
     uri
-}
-
-/// Why a request or stanza may not be relayed (interworking specification §1.5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RelayRefusal {
-    /// The domain of From is not one that the connection's peer speaks for.
-    #[error("sender's domain is not covered by the identity of the peer")]
-    NotCovered,
-    /// The sender claims to be of a domain that is ours.
-    #[error("sender claims a local domain from outside")]
-    LocalSender,
-    /// The recipient is not of a domain that is ours: we are no relay.
-    #[error("recipient's domain is not served here")]
-    NotLocal,
-}
-
-impl RelayRefusal {
-    /// The status of the answer.
-    pub fn status(self) -> StatusCode {
-        match self {
-            Self::NotCovered | Self::LocalSender => StatusCode::FORBIDDEN,
-            Self::NotLocal => StatusCode::NOT_FOUND,
-        }
-    }
-}
-
-/// Checks the domains of a SIP request from outside: who sends for whom, and whether to one of ours.
-///
-/// # Errors
-///
-/// [`RelayRefusal`]; the sender is checked before the recipient, so that strangers learn nothing.
-pub fn check_inbound(
-    from: &Domain,
-    to: &Domain,
-    is_local: impl Fn(&Domain) -> bool,
-    peer_covers: impl Fn(&Domain) -> bool,
-) -> Result<(), RelayRefusal> {
-    if is_local(from) {
-        return Err(RelayRefusal::LocalSender);
-    }
-    if !peer_covers(from) {
-        return Err(RelayRefusal::NotCovered);
-    }
-    if !is_local(to) {
-        return Err(RelayRefusal::NotLocal);
-    }
-    Ok(())
-}
-
-/// True if a stanza from the local side may go out: its sender is ours and its recipient is not. Others are
-/// dropped.
-pub fn is_outbound(from: &Domain, to: &Domain, is_local: impl Fn(&Domain) -> bool) -> bool {
-    is_local(from) && !is_local(to)
 }

@@ -16,7 +16,7 @@ use isthmus_model::Address;
 use isthmus_sip::{Contact, HeaderName, Message, ResponseWriter, StatusCode, Uri, WriteError};
 use isthmus_xmpp::{ErrorCondition, ErrorType, StanzaError};
 
-use crate::address::{AddressRefusal, RelayRefusal, from_uri};
+use crate::address::{AddressRefusal, from_uri};
 use crate::content::{self, ContentRefusal, clean};
 use tables::{FROM_SIP, TO_SIP, both};
 
@@ -226,12 +226,6 @@ impl From<AddressRefusal> for SipAnswer {
             Some((code, text)) => answer.with_warning(code, text),
             None => answer,
         }
-    }
-}
-
-impl From<RelayRefusal> for SipAnswer {
-    fn from(refusal: RelayRefusal) -> Self {
-        Self::new(refusal.status())
     }
 }
 

@@ -41,6 +41,7 @@ impl Bridge {
         if let Some(answer) = self.refuse_message(&incoming).await {
             return self.respond(incoming.tx, &incoming.request, answer);
         }
+        self.observe_spelling(&incoming).await;
         let id = self.next_stanza_id();
         let arrival = Arrival {
             mode: Mode::Pager,

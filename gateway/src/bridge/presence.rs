@@ -228,7 +228,7 @@ impl Bridge {
     }
 
     /// Remembers how a peer spells its user, when that differs from how we would.
-    async fn observe_spelling(&self, incoming: &Incoming) {
+    pub(super) async fn observe_spelling(&self, incoming: &Incoming) {
         let from = incoming.request.from_();
         let Ok(uri) = from.uri() else { return };
         let Some(spelling) = Spelling::observe(&uri, &incoming.remote.bare) else { return };

@@ -39,6 +39,9 @@ const SESSION_GRACE: Duration = Duration::from_secs(120);
 impl Bridge {
     /// Takes INVITE, BYE, INFO and other requests of a session that passed the entry checks.
     pub(super) async fn sip_session(self: Arc<Self>, incoming: Incoming) {
+        if !incoming.in_dialog() {
+            self.observe_spelling(&incoming).await;
+        }
         let users = users_of(&incoming);
         let tls = incoming.flow.transport == Transport::Tls;
         let request = &incoming.request;

@@ -1,5 +1,6 @@
 //! The bridge between scripted ends.
 
+mod entry;
 mod fallback;
 mod late;
 mod letters;

@@ -309,6 +309,14 @@ fn an_unknown_watcher_is_pending_until_the_user_decides_and_prompted_once() {
     lab.wait(3000);
     lab.subscribe(Access::Prompt, PRESENCE);
     assert!(lab.drain().1.is_empty());
+    // A new try asks again, but not on the same day.
+    for (wait, asked) in [(24 * 3600 - 3001, 0), (1, 1), (24 * 3600 - 1, 0), (1, 1)] {
+        lab.wait(wait);
+        lab.drain();
+        lab.subscribe(Access::Prompt, PRESENCE);
+        let told = lab.drain().1;
+        assert_eq!(told.iter().filter(|p| matches!(p, ToLocal::Subscribe(_))).count(), asked, "{told:?}");
+    }
 }
 
 // N-10, N-12, N-18, N-22, L-06

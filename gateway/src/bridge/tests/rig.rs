@@ -368,12 +368,25 @@ impl Partner {
 
     /// Writes a request of ana to juliet; gives its Call-ID.
     pub(super) async fn write(&mut self, method: &str, more: &str, body: &str) -> String {
+        let juliet = "sip:juliet@corp.example";
+        self.write_as(method, "sip:ana@partner.example", (juliet, juliet), more, body).await
+    }
+
+    /// Writes a request with a From, a Request-URI and a To of the test's choice; gives its Call-ID.
+    pub(super) async fn write_as(
+        &mut self,
+        method: &str,
+        from: &str,
+        (uri, to): (&str, &str),
+        more: &str,
+        body: &str,
+    ) -> String {
         self.sent += 1;
         let (number, port) = (self.sent, self.socket.local_addr().unwrap().port());
         let call = format!("call-{number}@rig");
         let request = format!(
-            "{method} sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bKrig{number}\r\n\
-             Max-Forwards: 70\r\nFrom: <sip:ana@partner.example>;tag=rig{number}\r\nTo: <sip:juliet@corp.example>\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{port};branch=z9hG4bKrig{number}\r\n\
+             Max-Forwards: 70\r\nFrom: <{from}>;tag=rig{number}\r\nTo: <{to}>\r\n\
              Call-ID: {call}\r\nCSeq: 1 {method}\r\n{more}Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

@@ -1,0 +1,70 @@
+//! Who may send what to whom, before anything else is looked at (interworking specification §1.5).
+
+use super::rig::{Rig, attribute, header};
+
+const ANA: &str = "sip:ana@partner.example";
+const JULIET: &str = "sip:juliet@corp.example";
+const TEXT: &str = "Content-Type: text/plain\r\n";
+
+// A-02, T-09, T-10, T-11
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_with_wrong_addresses_get_their_answer_and_reach_nobody() {
+    let mut rig = Rig::start("Pager").await;
+    let asserted = |value: &str| format!("P-Asserted-Identity: {value}\r\n");
+    for (from, uri, to, more, answer) in [
+        (ANA, "sips:juliet@corp.example", JULIET, String::new(), "480 "),
+        (ANA, JULIET, "sips:juliet@corp.example", String::new(), "480 "),
+        ("sip:eve@other.example", JULIET, JULIET, String::new(), "403 "),
+        ("sip:romeo@corp.example", JULIET, JULIET, String::new(), "403 "),
+        (ANA, JULIET, JULIET, asserted("<sip:eve@other.example>"), "403 "),
+        (ANA, JULIET, JULIET, asserted("<sip:ana@partner.example>, \"R\" <sip:romeo@corp.example>"), "403 "),
+        (ANA, JULIET, JULIET, asserted("<sips:ana@192.0.2.1>"), "403 "),
+        (ANA, "sip:lee@other.example", "sip:lee@other.example", String::new(), "404 "),
+    ] {
+        rig.partner.write_as("MESSAGE", from, (uri, to), &format!("{TEXT}{more}"), "hello").await;
+        let got = rig.partner.answered(&format!("SIP/2.0 {answer}")).await;
+        assert_eq!(header(&got, "Warning").starts_with("380 "), answer == "480 ", "{got}");
+    }
+    // The sender's own name, and a number beside it, are no offence; and nothing came before this message.
+    let own = asserted("\"Ana\" <sip:Ana@partner.example>, <tel:+15551234>");
+    rig.partner.write("MESSAGE", &format!("{TEXT}{own}"), "at last").await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    let stanza = rig.server.stanza().await;
+    assert!(stanza.contains("at last") && attribute(&stanza, "from") == "ana@partner.example", "{stanza}");
+    assert!(rig.server.rest().is_empty());
+}
+
+// T-12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stanzas_of_foreign_senders_go_nowhere() {
+    let mut rig = Rig::start("Pager").await;
+    for from in ["eve@other.example/x", "ana@partner.example", "juliet@sub.corp.example", "corp.example.evil.example"] {
+        rig.server.send(&format!(
+            "<message from='{from}' to='ana@partner.example' type='chat' id='f'><body>forged</body></message>"
+        ));
+        rig.server.send(&format!("<presence from='{from}' to='ana@partner.example' type='subscribe'/>"));
+    }
+    rig.server.message("m1", "one");
+    rig.partner.accept_message("one").await;
+    rig.partner.nothing_came().await;
+    assert!(rig.server.rest().is_empty());
+    // They were not left to policy, which would also have refused them. The last one names no user at all.
+    let dropped = "isthmus_refusals_total{reason=\"foreign_stanza\"} 6\n";
+    assert!(rig.metrics.render().contains(dropped), "{}", rig.metrics.render());
+}
+
+//
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_spelling_of_a_message_is_that_of_what_is_sent_back() {
+    let mut rig = Rig::start("Pager").await;
+    rig.partner.write_as("MESSAGE", "sip:Ana@Partner.example", (JULIET, JULIET), TEXT, "hello").await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    rig.server.stanza().await;
+    rig.server.message("m1", "one");
+    let message = rig.partner.accept_message("one").await;
+    assert!(message.starts_with("MESSAGE sip:Ana@partner.example SIP/2.0"), "{message}");
+    assert_eq!(header(&message, "To"), "<sip:Ana@partner.example>");
+    rig.server.send("<presence from='juliet@corp.example' to='ana@partner.example' type='subscribe'/>");
+    let subscribe = rig.partner.request("SUBSCRIBE").await;
+    assert!(subscribe.starts_with("SUBSCRIBE sip:Ana@partner.example SIP/2.0"), "{subscribe}");
+}
