@@ -1,7 +1,8 @@
-//! HAProxy as the balancer in front of the gateway: it states the client's address in a PROXY header.
+//! HAProxy, as the balancer in front of the gateway, and as the end of TLS in front of a server that speaks none.
 
 use std::fs;
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use anyhow::Result;
 use tokio::net::TcpStream;
 
 use crate::lab::{Lab, wait_for};
+use crate::pki::Certificate;
 use crate::ports;
 use crate::process::Process;
 
@@ -28,10 +30,26 @@ impl Haproxy {
     /// When HAProxy is not installed or does not listen within 5 s.
     pub async fn start(lab: &Lab, target: u16) -> Result<Self> {
         let folder = lab.folder(&format!("haproxy-{target}"))?;
+        Self::between(&folder, "", target, "send-proxy-v2").await
+    }
+
+    /// Takes TLS connections, showing `certificate`, and hands what is inside on to `target` on 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn end_tls(lab: &Lab, target: u16, certificate: &Certificate) -> Result<Self> {
+        let folder = lab.folder(&format!("haproxy-tls-{target}"))?;
+        let pem = folder.join("server.pem");
+        fs::write(&pem, format!("{}{}", certificate.chain_pem, certificate.key_pem))?;
+        Self::between(&folder, &format!("ssl crt {}", pem.display()), target, "").await
+    }
+
+    async fn between(folder: &Path, bind: &str, target: u16, server: &str) -> Result<Self> {
         let port = ports::free()?;
         let config = format!(
             "global\n    maxconn 100\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 30s\n    \
-             timeout server 30s\nlisten sip\n    bind 127.0.0.1:{port}\n    server gateway 127.0.0.1:{target} send-proxy-v2\n"
+             timeout server 30s\nlisten all\n    bind 127.0.0.1:{port} {bind}\n    server target 127.0.0.1:{target} {server}\n"
         );
         let file = folder.join("haproxy.cfg");
         fs::write(&file, config)?;
@@ -41,7 +59,7 @@ impl Haproxy {
             .find(|path| fs::exists(path).is_ok_and(|is| is));
         let mut command = Command::new(program.unwrap_or("haproxy"));
         command.arg("-db").arg("-f").arg(file);
-        let mut process = Process::spawn("haproxy", &command, &folder)?;
+        let mut process = Process::spawn("haproxy", &command, folder)?;
         wait_for("haproxy listens", Duration::from_secs(5), || {
             let state = process.must_run();
             async move {

@@ -110,6 +110,8 @@ impl Partner {
 pub struct Realm {
     /// Where Prosody takes components.
     pub component_port: u16,
+    /// `tls` of the component backend, as flow YAML.
+    pub component_tls: Option<String>,
     /// SIP over TLS.
     pub tls_port: u16,
     /// SIP over UDP and TCP.
@@ -149,6 +151,7 @@ impl Realm {
     pub fn new(component_port: u16) -> Result<Self> {
         Ok(Self {
             component_port,
+            component_tls: None,
             tls_port: ports::free()?,
             plain_port: ports::free()?,
             admin_port: ports::free()?,
@@ -264,7 +267,7 @@ metadata: {{name: corp.example, namespace: {NAMESPACE}}}
 spec:
   domain: corp.example
   backend:
-    component: {{host: 127.0.0.1, port: {component}, secretKey: corp.example}}
+    component: {{host: 127.0.0.1, port: {component}, secretKey: corp.example{component_tls}}}
 {policy}"#,
             admin = self.admin_port,
             sip = self.tls_port,
@@ -274,6 +277,7 @@ spec:
             proxies = self.trusted_proxies.as_ref().map(|p| format!("  trustedProxies: {p}\n")).unwrap_or_default(),
             limits = self.limits.as_ref().map(|l| format!("  limits: {l}\n")).unwrap_or_default(),
             component = self.component_port,
+            component_tls = self.component_tls.as_ref().map(|tls| format!(", tls: {tls}")).unwrap_or_default(),
         )
     }
 }

@@ -6,6 +6,7 @@ mod live {
     mod ejabberd;
     mod errors;
     mod life;
+    mod links;
     mod pager;
     mod peers;
     mod policy;

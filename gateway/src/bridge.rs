@@ -10,6 +10,7 @@ pub mod lanes;
 mod letters;
 mod message;
 mod presence;
+mod rates;
 mod runtime;
 mod sender;
 mod session;
@@ -44,6 +45,7 @@ use crate::metrics::Metrics;
 use delivery::Deliveries;
 use lanes::Lanes;
 use letters::Letters;
+use rates::Rates;
 
 pub use runtime::Runtime;
 
@@ -67,6 +69,7 @@ pub struct Bridge {
     pub(crate) metrics: Arc<Metrics>,
     runtime: ArcSwap<Runtime>,
     lanes: Arc<Lanes>,
+    rates: Rates,
     deliveries: Deliveries,
     letters: Letters,
     /// Names this life of the process among the holders of leases.
@@ -105,6 +108,7 @@ impl Bridge {
             metrics,
             runtime: ArcSwap::from_pointee(runtime),
             lanes: Lanes::new(LANE_DEPTH),
+            rates: Rates::default(),
             deliveries: Deliveries::default(),
             letters: Letters::default(),
             sender_lookups: Arc::new(Semaphore::new(sender::MAX_LOOKUPS)),

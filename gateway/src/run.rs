@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use isthmus_crds::{ClientTls, SecretRef};
 use isthmus_policy::{Pool, Snapshot};
 use isthmus_sip::Limits;
 use isthmus_sip::endpoint::EndpointConfig;
@@ -16,6 +17,7 @@ use isthmus_store::memory::MemoryStore;
 use isthmus_store::{Store, SystemClock};
 use isthmus_xmpp::component::Secret;
 use parking_lot::Mutex;
+use rustls_pki_types::ServerName;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Readiness};
@@ -23,7 +25,7 @@ use crate::bridge::{Bridge, BridgeHandle, Runtime};
 use crate::dns::Locator;
 use crate::edge::sip::listener::Binding;
 use crate::edge::sip::{ClientTrust, ConnectionLimits, EdgeSettings, EdgeTls, SipEdge, SipHandler};
-use crate::edge::xmpp::{LinkSpec, Links, XmppHandler};
+use crate::edge::xmpp::{LinkSpec, LinkTls, Links, XmppHandler};
 use crate::metrics::{Metrics, Reason};
 use crate::report::{LastError, StatusReport};
 use crate::source::{self, Loaded, Secrets, SourceOptions};
@@ -381,8 +383,12 @@ pub(crate) fn prepare(loaded: &Loaded, pool: &str) -> Result<Prepared, Failure> 
     })
 }
 
+fn unix_now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
 fn edge_tls(snapshot: &Snapshot, pool: &Pool, secrets: &Secrets) -> Result<EdgeTls, Failure> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = unix_now();
     let mut certificates = CertificateSet::default();
     let locals = snapshot.locals();
     let own = locals.iter().filter_map(|local| local.tls_secret.as_ref());
@@ -431,13 +437,42 @@ fn link_specs(snapshot: &Snapshot, secrets: &Secrets) -> Result<Vec<LinkSpec>, F
                     link.name, link.secret_key
                 ))
             })?;
+            let tls = link.tls.as_ref().map(|tls| link_tls(tls, &link.host, secrets)).transpose()?;
             Ok(LinkSpec {
                 host: link.host,
                 port: link.port,
                 name: link.name,
                 locals: link.locals,
                 secret: Secret::new(secret.trim_end_matches(['\r', '\n'])),
+                tls,
             })
         })
         .collect()
+}
+
+/// TLS towards the server of a component link, with the texts of the Secrets that it names.
+fn link_tls(tls: &ClientTls, host: &str, secrets: &Secrets) -> Result<LinkTls, Failure> {
+    let text = |secret: &str, key: &str| {
+        secrets.get(secret, key).ok_or_else(|| Failure(format!("Secret {secret} has no key {key}: add the key to it")))
+    };
+    let mut material = Vec::new();
+    let anchors = match &tls.ca_secret_ref {
+        Some(SecretRef { name }) => {
+            let anchors = text(name, "ca.crt")?;
+            material.push(anchors.to_vec());
+            let place = format!("Secret {name} (ca.crt)");
+            tls::certificates::trust_from_pem([(place.as_str(), anchors)]).map_err(Failure::of)?
+        }
+        None => tls::certificates::system_trust(),
+    };
+    let mut certificates = CertificateSet::default();
+    if let Some(SecretRef { name }) = &tls.client_secret_ref {
+        let (chain, key) = (text(name, "tls.crt")?, text(name, "tls.key")?);
+        material.extend([chain.to_vec(), key.to_vec()]);
+        certificates.add_pem(&format!("Secret {name}"), chain, key, unix_now()).map_err(Failure::of)?;
+    }
+    let name = tls.server_name.as_deref().unwrap_or(host);
+    let server_name = ServerName::try_from(name.to_owned())
+        .map_err(|_| Failure(format!("{name} cannot stand in a certificate: set tls.serverName of the component")))?;
+    LinkTls::new(server_name, anchors, &certificates, material).map_err(Failure::of)
 }

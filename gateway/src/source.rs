@@ -133,6 +133,7 @@ fn read(options: &SourceOptions, former: Option<&Loaded>, manifests: &[PathBuf])
     if let Some(Object::GatewayPool(pool)) = realm.declared(Kind::GatewayPool, &options.pool).map(Declared::object) {
         notices.extend(references::deployment_notices(&realm, pool));
     }
+    notices.extend(references::unheeded_notices(&realm));
     let (declared, secrets) = realm.into_parts();
     Ok(Loaded {
         snapshot: Arc::new(report.snapshot),

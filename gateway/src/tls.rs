@@ -35,6 +35,9 @@ pub enum TlsConfigError {
     /// rustls refused the configuration.
     #[error("TLS configuration: {0}")]
     Rustls(#[from] rustls::Error),
+    /// There are no trust anchors to judge a server by.
+    #[error("no usable trust anchors: {0}")]
+    Anchors(#[from] rustls::client::VerifierBuilderError),
 }
 
 /// Makes the server side: TLS 1.2 and 1.3, a client certificate is demanded (RFC 5922 §7.4).
@@ -79,6 +82,6 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
 }

@@ -163,6 +163,14 @@ impl Bridge {
         if let Some(answer) = checks::refuse_require(&request, &to_tag) {
             return self.respond(tx, &request, answer.finish(b""));
         }
+        if let Some(partner) = runtime.snapshot.federated(&remote.bare.domain)
+            && let Err(wait) = self.rates.take(&runtime.pool, partner, request.method(), in_dialog, arrived)
+        {
+            self.metrics.refused("rate");
+            tracing::info!(domain = %partner.domain, method = request.method().as_str(), "request refused: more than the limit of its domain in a second");
+            let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+            return refuse(SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).with_retry_after(seconds));
+        }
         let pair = PairId::of(&local.bare, &remote.bare);
         if in_dialog && request.to().tag().and_then(PairId::from_tag) != Some(pair) {
             return refuse(SipAnswer::new(StatusCode::CALL_DOES_NOT_EXIST));

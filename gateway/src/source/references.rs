@@ -30,21 +30,35 @@ const DEPLOYMENT_FIELDS: &[(&str, &str)] = &[
     ("monitoring", "scrape /metrics of the admin port"),
 ];
 
+fn is_set(spec: &Value, field: &str) -> bool {
+    field.split('.').try_fold(spec, |value, key| value.get(key)).is_some_and(|value| !value.is_null())
+}
+
 /// One notice for each field of a pool that only a deployment would heed.
 pub(super) fn deployment_notices(realm: &Realm, pool: &GatewayPool) -> Vec<Notice> {
     let name = pool.metadata.name.as_deref().unwrap_or_default();
     let Some(declared) = realm.declared(isthmus_crds::Kind::GatewayPool, name) else { return Vec::new() };
     let spec = &declared.value()["spec"];
-    let is_set = |field: &str| {
-        let found = field.split('.').try_fold(spec, |value: &Value, key| value.get(key));
-        found.is_some_and(|value| !value.is_null())
-    };
     DEPLOYMENT_FIELDS
         .iter()
-        .filter(|(field, _)| is_set(field))
+        .filter(|(field, _)| is_set(spec, field))
         .map(|(field, instead)| {
             let message = format!("the field is ignored in standalone mode: {instead}");
             declared.finding(&format!("spec.{field}"), message)
+        })
+        .collect()
+}
+
+/// Fields of a FederatedDomain on which the gateway does not act yet.
+const UNHEEDED_FIELDS: &[&str] = &["overrides.rate", "overrides.keepalive"];
+
+/// One notice for each field of a partner on which the gateway does not act yet.
+pub(super) fn unheeded_notices(realm: &Realm) -> Vec<Notice> {
+    let partners = realm.of_kind(isthmus_crds::Kind::FederatedDomain);
+    partners
+        .flat_map(|declared| {
+            let set = UNHEEDED_FIELDS.iter().filter(|field| is_set(&declared.value()["spec"], field));
+            set.map(|field| declared.finding(&format!("spec.{field}"), "the field is not acted on yet"))
         })
         .collect()
 }

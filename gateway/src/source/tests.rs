@@ -341,3 +341,12 @@ fn a_claim_for_another_realm_refuses_the_local_domain() {
     let refusal = Folder::new(&[("realm.yaml", REALM), ("claim.yaml", claim)]).refusal();
     expect(&refusal, "realm.yaml", 18, 3, ("LocalDomain corp.example", "spec.domain", "DomainClaim"));
 }
+
+#[test]
+fn fields_of_a_partner_that_are_not_acted_on_yet_are_told() {
+    let far = format!("{}  overrides: {{rate: 5}}\n", partner("far.example"));
+    let loaded = Folder::new(&[("realm.yaml", REALM), ("far.yaml", &far)]).load();
+    let told: Vec<_> = loaded.notices.iter().filter(|notice| notice.message.contains("not acted on")).collect();
+    assert_eq!(told.len(), 1, "{:?}", loaded.notices);
+    assert_eq!(told[0].field.as_deref(), Some("spec.overrides.rate"));
+}

@@ -72,3 +72,19 @@ async fn a_text_that_no_stanza_can_carry_is_refused_for_good() {
     assert_eq!(header(&answer, "Retry-After"), "", "{answer}");
     assert!(rig.server.rest().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_messages_than_the_partners_limit_are_refused_with_a_time() {
+    let mut rig = Rig::with_message_limit(2).await;
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        rig.partner.write("MESSAGE", "Content-Type: text/plain\r\n", "hi").await;
+    }
+    for _ in 0..3 {
+        answers.push(rig.partner.receive().await);
+    }
+    // Whichever is answered first: the accepted ones wait for the server.
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.starts_with("SIP/2.0 503 ")).collect();
+    assert_eq!(refused.len(), 1, "{answers:?}");
+    assert_eq!(header(refused[0], "Retry-After"), "1", "{answers:?}");
+}

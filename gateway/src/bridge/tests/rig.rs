@@ -504,12 +504,23 @@ impl Rig {
 
     /// Starts a bridge on a store.
     pub(super) async fn with_store(mode: &str, store: Arc<dyn Store>) -> Self {
+        Self::declared(&format!("overrides: {{imMode: {mode}}}"), store).await
+    }
+
+    /// Starts a bridge whose partner allows so many messages a second.
+    pub(super) async fn with_message_limit(per_second: u32) -> Self {
+        let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+        Self::declared(&format!("limits: {{messagesPerSecond: {per_second}}}"), store).await
+    }
+
+    /// Starts a bridge with one more field in the spec of its partner.
+    async fn declared(field: &str, store: Arc<dyn Store>) -> Self {
         crate::tls::install_provider();
         let server = Server::start().await;
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let plain = free_port();
-        write_realm(folder.path(), server.port, plain, socket.local_addr().unwrap().port(), mode);
+        write_realm(folder.path(), server.port, plain, socket.local_addr().unwrap().port(), field);
         let options = SourceOptions {
             dir: folder.path().to_owned(),
             secrets: None,
@@ -614,7 +625,7 @@ fn free_port() -> u16 {
     }
 }
 
-fn write_realm(folder: &Path, component: u16, plain: u16, partner: u16, mode: &str) {
+fn write_realm(folder: &Path, component: u16, plain: u16, partner: u16, field: &str) {
     let text = format!(
         r#"apiVersion: isthmus.dev/v1alpha1
 kind: Federation
@@ -652,7 +663,7 @@ metadata: {{name: partner.example, namespace: im-edge}}
 spec:
   domain: partner.example
   protocol: SIP
-  overrides: {{imMode: {mode}}}
+  {field}
   sip:
     peerType: SimpleGeneric
     transport: UDP

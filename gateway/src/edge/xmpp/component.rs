@@ -4,6 +4,7 @@
 //! server answers senders itself meanwhile and nothing may be kept in silence.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,11 +15,13 @@ use isthmus_xmpp::component::{
 };
 use isthmus_xmpp::{ErrorCondition, Message, Stanza, StanzaError};
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
 
+use super::tls::LinkTls;
 use crate::alarm::Alarm;
 use crate::metrics::{Metrics, State};
 
@@ -43,6 +46,8 @@ pub struct LinkSpec {
     pub locals: Vec<Domain>,
     /// The secret, read again at each connect.
     pub secret: Secret,
+    /// TLS towards the server; `None` for a link in the clear.
+    pub tls: Option<LinkTls>,
 }
 
 /// How a link is.
@@ -203,6 +208,9 @@ impl Links {
     }
 }
 
+type Reader = Box<dyn AsyncRead + Send + Unpin>;
+type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+
 struct Task {
     spec: LinkSpec,
     state: Arc<Mutex<LinkState>>,
@@ -216,9 +224,9 @@ impl Task {
         while !*stopped.borrow() {
             *self.state.lock() = LinkState::Connecting;
             let address = (self.spec.host.as_str(), self.spec.port);
-            let pause = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    let (reason, pause) = self.carry(stream, &mut commands, &mut stopped).await;
+            let pause = match timeout(CONNECT_TIMEOUT, self.connect(address)).await {
+                Ok(Ok((reader, writer))) => {
+                    let (reason, pause) = self.carry(reader, writer, &mut commands, &mut stopped).await;
                     if matches!(reason, CloseReason::Requested) {
                         return;
                     }
@@ -257,18 +265,30 @@ impl Task {
         }
     }
 
+    /// Opens the connection, with the handshake of TLS where the link has it.
+    async fn connect(&self, address: (&str, u16)) -> io::Result<(Reader, Writer)> {
+        let stream = TcpStream::connect(address).await?;
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = &self.spec.tls else {
+            let (reader, writer) = stream.into_split();
+            return Ok((Box::new(reader), Box::new(writer)));
+        };
+        let stream = TlsConnector::from(tls.config()).connect(tls.server_name().clone(), stream).await?;
+        let (reader, writer) = tokio::io::split(stream);
+        Ok((Box::new(reader), Box::new(writer)))
+    }
+
     async fn carry(
         &self,
-        stream: TcpStream,
+        mut reader: Reader,
+        mut writer: Writer,
         commands: &mut mpsc::Receiver<Command>,
         stopped: &mut watch::Receiver<bool>,
     ) -> (CloseReason, Duration) {
-        let _ = stream.set_nodelay(true);
         let server = self.spec.locals.first().unwrap_or(&self.spec.name).to_unicode();
         let name = self.spec.name.to_unicode();
         let nonce = rand::random();
         let mut link = Link::new(LinkConfig::new(&name, &server, self.spec.secret.clone()), nonce);
-        let (mut reader, mut writer) = stream.into_split();
         let mut buffer = vec![0; READ_BUFFER];
         link.handle_connected(Instant::now());
         let mut bytes = Vec::new();
@@ -290,7 +310,11 @@ impl Task {
                 }
             }
             if !bytes.is_empty() {
-                let written = timeout(WRITE_TIMEOUT, writer.write_all(&bytes)).await;
+                let write = async {
+                    writer.write_all(&bytes).await?;
+                    writer.flush().await
+                };
+                let written = timeout(WRITE_TIMEOUT, write).await;
                 if !matches!(written, Ok(Ok(()))) && closed.is_none() {
                     link.handle_closed(Instant::now());
                     continue;
