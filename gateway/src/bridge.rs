@@ -35,7 +35,6 @@ use isthmus_store::{Key, Kind, Record, Store, StoreError, record};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 
 use crate::edge::sip::flow::Flow;
 use crate::edge::sip::outbound::Control;
@@ -46,6 +45,7 @@ use delivery::Deliveries;
 use lanes::Lanes;
 use letters::Letters;
 use rates::Rates;
+use sender::Senders;
 
 pub use runtime::Runtime;
 
@@ -80,8 +80,9 @@ pub struct Bridge {
     invites: Mutex<HashMap<String, Control>>,
     /// Sessions that were accepted too late and ended, by Call-ID and the peer's tag, with the time.
     ended_late: Mutex<VecDeque<(Instant, String, String)>>,
-    /// Places for requests whose sender is looked up.
-    sender_lookups: Arc<Semaphore>,
+    senders: Senders,
+    /// Requests whose sender is looked up, in their order, by sender.
+    sender_lanes: Arc<Lanes>,
     stanza_ids: AtomicU64,
     cseq: AtomicU32,
 }
@@ -111,7 +112,8 @@ impl Bridge {
             rates: Rates::default(),
             deliveries: Deliveries::default(),
             letters: Letters::default(),
-            sender_lookups: Arc::new(Semaphore::new(sender::MAX_LOOKUPS)),
+            senders: Senders::default(),
+            sender_lanes: Lanes::new(LANE_DEPTH),
             life: format!("{:016x}", rand::random::<u64>()),
             pairs: Mutex::default(),
             invites: Mutex::default(),
@@ -128,6 +130,7 @@ impl Bridge {
     /// Takes a new configuration, for what arrives from now on.
     pub fn set_runtime(&self, runtime: Runtime) {
         self.runtime.store(Arc::new(runtime));
+        self.senders.clear();
     }
 
     pub(crate) fn runtime(&self) -> Arc<Runtime> {

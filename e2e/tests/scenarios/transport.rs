@@ -1,5 +1,6 @@
 //! Transports, identities of peers, and how peers are found.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -8,14 +9,15 @@ use isthmus_e2e::corp::Corp;
 use isthmus_e2e::haproxy::Haproxy;
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
 use isthmus_e2e::knot::Knot;
-use isthmus_e2e::lab::{Lab, scenario, wait_for};
+use isthmus_e2e::lab::{Lab, scenario, wait_for, wait_until};
 use isthmus_e2e::manifests::Partner;
 use isthmus_e2e::pki::{Authority, Name};
 use isthmus_e2e::sipp::{Sipp, SippPlan};
-use isthmus_e2e::xmpp_client::XmppClient;
+use isthmus_e2e::xmpp_client::{SOON, XmppClient};
 use isthmus_e2e::{ports, tls_client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::time::timeout;
 
 use super::presence::phone;
 use super::session::{EDGE, blue};
@@ -190,7 +192,7 @@ async fn a_stream_is_kept_alive_and_read_message_by_message() {
         let mut stream = TcpStream::connect(("127.0.0.1", corp.realm.plain_port)).await?;
         stream.write_all(b"\r\n\r\n").await?;
         let mut pong = [0_u8; 2];
-        tokio::time::timeout(Duration::from_secs(2), stream.read_exact(&mut pong)).await??;
+        timeout(Duration::from_secs(2), stream.read_exact(&mut pong)).await??;
         ensure!(&pong == b"\r\n", "{pong:?}");
         let message = |number: u32, text: &str| {
             format!(
@@ -206,7 +208,7 @@ async fn a_stream_is_kept_alive_and_read_message_by_message() {
         let mut answers = String::new();
         let mut piece = [0_u8; 4096];
         while answers.matches("SIP/2.0 200").count() < 2 {
-            let read = tokio::time::timeout(Duration::from_secs(5), stream.read(&mut piece)).await;
+            let read = timeout(Duration::from_secs(5), stream.read(&mut piece)).await;
             let n = read.with_context(|| format!("only answered: {answers}"))??;
             ensure!(n > 0, "closed after {answers}");
             answers.push_str(&String::from_utf8_lossy(&piece[..n]));
@@ -218,7 +220,7 @@ async fn a_stream_is_kept_alive_and_read_message_by_message() {
         let broken = message(3, "").replace("l: 0\r\n", "");
         stream.write_all(broken.as_bytes()).await?;
         let mut rest = Vec::new();
-        tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.context("left open")??;
+        timeout(Duration::from_secs(5), stream.read_to_end(&mut rest)).await.context("left open")??;
         ensure!(!String::from_utf8_lossy(&rest).contains("SIP/2.0 200"), "it was served");
         Ok(())
     })
@@ -250,7 +252,7 @@ async fn a_private_address_is_dialed_only_inside_an_allowed_range() {
         }
         let mut buffer = [0_u8; 4096];
         ensure!(udp.try_recv(&mut buffer).is_err(), "a datagram was sent: {}", String::from_utf8_lossy(&buffer));
-        let dialed = tokio::time::timeout(Duration::from_millis(50), tcp.accept()).await;
+        let dialed = timeout(Duration::from_millis(50), tcp.accept()).await;
         ensure!(dialed.is_err(), "a connection was opened");
         let metrics = corp.gateway.metrics().await?;
         ensure!(metrics.contains("isthmus_refusals_total{reason=\"private_address\"}"), "{metrics}");
@@ -264,13 +266,39 @@ async fn a_private_address_is_dialed_only_inside_an_allowed_range() {
         })
         .await?;
         juliet.message("normal", "ana@named.example", "through the door").await?;
-        let length = tokio::time::timeout(Duration::from_secs(5), udp.recv(&mut buffer)).await??;
+        let length = timeout(Duration::from_secs(5), udp.recv(&mut buffer)).await??;
         ensure!(String::from_utf8_lossy(&buffer[..length]).contains("through the door"), "something else was sent");
         juliet.message("normal", "ana@stream.example", "through the door").await?;
-        tokio::time::timeout(Duration::from_secs(5), tcp.accept()).await??;
+        timeout(Duration::from_secs(5), tcp.accept()).await??;
         Ok(())
     })
     .await;
+}
+
+/// Sends one MESSAGE for each sender over UDP without waiting between them, and gives all answers.
+async fn burst(port: u16, senders: &[String]) -> Result<Vec<String>> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let own = socket.local_addr()?.port();
+    for (number, sender) in senders.iter().enumerate() {
+        let body = format!("burst {number}");
+        let request = format!(
+            "MESSAGE sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:{own};rport;branch=z9hG4bKburst{own}x{number}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:{sender}>;tag={number}\r\nTo: <sip:juliet@corp.example>\r\n\
+             Call-ID: burst-{own}-{number}\r\nCSeq: 1 MESSAGE\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        socket.send_to(request.as_bytes(), (Ipv4Addr::LOCALHOST, port)).await?;
+    }
+    let mut answers = Vec::new();
+    let mut buffer = vec![0; 65_536];
+    while answers.len() < senders.len() {
+        let (length, _) = timeout(SOON, socket.recv_from(&mut buffer)).await.context("an answer is missing")??;
+        let answer = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if !answer.starts_with("SIP/2.0 1") {
+            answers.push(answer);
+        }
+    }
+    Ok(answers)
 }
 
 #[tokio::test]
@@ -286,6 +314,21 @@ async fn a_peer_without_tls_is_known_by_its_next_hop_even_by_name() {
         realm.resolver = Some(knot.port);
         let corp = Corp::start(lab, prosody, realm).await?;
         let juliet = corp.online("juliet").await?;
+        // Many at once, before anything was looked up: nobody is turned away, and one sender's stay in order.
+        let crowd: Vec<String> = (0..100).map(|user| format!("user{user}@named.example")).collect();
+        let pile: Vec<String> = vec!["ana@named.example".to_owned(); 10];
+        for senders in [crowd, pile] {
+            let answers = burst(corp.realm.plain_port, &senders).await?;
+            ensure!(answers.iter().all(|answer| answer.starts_with("SIP/2.0 20")), "{answers:?}");
+        }
+        let bodies = || -> Vec<String> {
+            let received = juliet.received();
+            let of_ana = received.iter().filter(|r| r.from_bare() == "ana@named.example");
+            of_ana.filter_map(|r| r.body()).filter(|body| body.starts_with("burst")).collect()
+        };
+        wait_until("the whole pile", SOON, || (bodies().len() == 10).then_some(())).await?;
+        let sent: Vec<String> = (0..10).map(|number| format!("burst {number}")).collect();
+        ensure!(bodies() == sent, "{:?}", bodies());
         let send = |from: &str, asserted: &str, body: &str, status: &str| {
             SippPlan::new("request")
                 .named(&body.replace(' ', "-"))
@@ -336,7 +379,7 @@ async fn ask_from(last: u8, port: u16, before: &[u8], body: &str) -> Result<Stri
     );
     stream.write_all(&[before, message.as_bytes()].concat()).await?;
     let mut answer = [0_u8; 4096];
-    let read = tokio::time::timeout(Duration::from_secs(10), stream.read(&mut answer)).await.context("no answer")?;
+    let read = timeout(Duration::from_secs(10), stream.read(&mut answer)).await.context("no answer")?;
     // A connection that is closed with bytes unread is reset.
     let length = read.unwrap_or(0);
     Ok(String::from_utf8_lossy(&answer[..length]).into_owned())

@@ -69,22 +69,26 @@ impl Bridge {
         match claim.decide(&runtime) {
             Sender::Allowed => self.admit(runtime, tx, flow, request, from, tag, arrived),
             Sender::Refused(refusal) => self.refuse_sender(tx, remote, &request, &from, &tag, refusal.label()),
-            // Rare: a peer whose certificate names its edge only, or one without TLS behind a named next hop.
+            // A peer whose certificate names its edge only, or one without TLS behind a named next hop.
             Sender::NeedsSrvTargets | Sender::NeedsHopAddresses => {
-                let Ok(place) = Arc::clone(&self.sender_lookups).try_acquire_owned() else {
+                let place = self.senders.wait();
+                let (bridge, waiting, to_tag) = (Arc::clone(self), request.clone(), tag.clone());
+                // What was looked up lately takes no time; a request that does wait is not overtaken by its sender's next.
+                let submitted = place.map(|place| {
+                    self.sender_lanes.submit(PairId::of(&from.bare, &from.bare), async move {
+                        let allowed = claim.look_up(&runtime, &bridge.senders).await;
+                        drop(place);
+                        match allowed {
+                            Ok(()) => bridge.admit(runtime, tx, &claim.flow, waiting, from, to_tag, arrived),
+                            Err(refusal) => bridge.refuse_sender(tx, remote, &waiting, &from, &to_tag, refusal.label()),
+                        }
+                    })
+                });
+                if !matches!(submitted, Some(Ok(()))) {
                     self.metrics.refused("sender_lookups");
                     let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).respond(&request, Some(&tag), AGENT);
-                    return self.respond(tx, &request, answer);
-                };
-                let bridge = Arc::clone(self);
-                tokio::spawn(async move {
-                    let allowed = claim.look_up(&runtime).await;
-                    drop(place);
-                    match allowed {
-                        Ok(()) => bridge.admit(runtime, tx, &claim.flow, request, from, tag, arrived),
-                        Err(refusal) => bridge.refuse_sender(tx, remote, &request, &from, &tag, refusal.label()),
-                    }
-                });
+                    self.respond(tx, &request, answer);
+                }
             }
         }
     }

@@ -1,22 +1,32 @@
 //! Whether the other end of a flow may speak for the domains that a request names (interworking
 //! specification §1.5): the domain of From, and those of P-Asserted-Identity.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use isthmus_model::{Address, Domain};
 use isthmus_policy::{Proof, Resolve, Sender, SenderRefusal};
 use isthmus_sip::header::NameAddr;
 use isthmus_sip::{Message, Transport, Uri};
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Runtime;
 use crate::dns::Discovery;
 use crate::edge::sip::flow::{Flow, Peer};
 
-/// How many requests may wait for a look-up of their sender at a time. Anybody can make us look up, since a
-/// datagram's source address is easily forged; what the cache knows takes no time.
-pub(super) const MAX_LOOKUPS: usize = 64;
+/// How many look-ups of senders run at a time. Anybody can make us look up, since a datagram's source address is easily
+/// forged.
+const MAX_LOOKUPS: usize = 64;
+/// How many requests may wait for a look-up at a time; the rest is refused.
+const MAX_WAITING: usize = 1024;
+/// How long what was looked up is good: the shortest time that the resolver keeps it, too.
+const KNOWN_FOR: Duration = Duration::from_secs(30);
+/// Domains of which something is known. More of them only cost look-ups.
+const MAX_KNOWN: usize = 4096;
 /// Identities that one request may assert; RFC 3325 §9.1 allows two.
 const MAX_ASSERTED: usize = 4;
 
@@ -32,11 +42,83 @@ pub(super) struct Claim {
     domains: Vec<Domain>,
 }
 
+/// What was looked up of senders, and the bounds on looking up.
+#[derive(Debug)]
+pub(super) struct Senders {
+    /// By domain, and whether it is about next hops.
+    known: Mutex<HashMap<(Domain, bool), (Instant, Arc<Known>)>>,
+    lookups: Semaphore,
+    waiting: Arc<Semaphore>,
+}
+
+impl Default for Senders {
+    fn default() -> Self {
+        Self {
+            known: Mutex::default(),
+            lookups: Semaphore::new(MAX_LOOKUPS),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING)),
+        }
+    }
+}
+
+impl Senders {
+    /// Forgets everything: another configuration may name other next hops.
+    pub(super) fn clear(&self) {
+        self.known.lock().clear();
+    }
+
+    /// Takes a place for a request that waits; `None` when there is none.
+    pub(super) fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.waiting).try_acquire_owned().ok()
+    }
+
+    fn find(&self, key: &(Domain, bool)) -> Option<Arc<Known>> {
+        let known = self.known.lock();
+        known.get(key).filter(|(at, _)| at.elapsed() < KNOWN_FOR).map(|(_, known)| Arc::clone(known))
+    }
+
+    /// Gives what is known, without waiting if it was looked up lately.
+    async fn of(&self, runtime: &Runtime, domain: &Domain, hops: bool) -> Arc<Known> {
+        let key = (domain.clone(), hops);
+        if let Some(known) = self.find(&key) {
+            return known;
+        }
+        let _place = self.lookups.acquire().await;
+        // Somebody may have looked it up meanwhile.
+        if let Some(known) = self.find(&key) {
+            return known;
+        }
+        let found = if hops {
+            Known { hops: Some(hop_addresses(runtime, domain).await), ..Known::default() }
+        } else {
+            Known { srv_targets: srv_targets(runtime, domain).await, ..Known::default() }
+        };
+        let found = Arc::new(found);
+        // A failed look-up is not kept: it would keep a partner out for longer than its name servers are away.
+        if !found.is_empty() {
+            let mut known = self.known.lock();
+            if known.len() >= MAX_KNOWN {
+                known.retain(|_, (at, _)| at.elapsed() < KNOWN_FOR);
+            }
+            if known.len() < MAX_KNOWN {
+                known.insert(key, (Instant::now(), Arc::clone(&found)));
+            }
+        }
+        found
+    }
+}
+
 /// What was looked up for one domain; nothing before that.
 #[derive(Debug, Default)]
 struct Known {
     srv_targets: Vec<String>,
     hops: Option<Vec<(String, Vec<IpAddr>)>>,
+}
+
+impl Known {
+    fn is_empty(&self) -> bool {
+        self.srv_targets.is_empty() && self.hops.iter().flatten().all(|(_, addresses)| addresses.is_empty())
+    }
 }
 
 impl Claim {
@@ -83,14 +165,13 @@ impl Claim {
     }
 
     /// Asks the name servers for what [`Self::decide`] missed, and decides for good.
-    pub(super) async fn look_up(&self, runtime: &Runtime) -> Result<(), SenderRefusal> {
+    pub(super) async fn look_up(&self, runtime: &Runtime, senders: &Senders) -> Result<(), SenderRefusal> {
         for domain in &self.domains {
-            let mut known = Known::default();
-            match self.ask(runtime, domain, &known) {
-                Sender::NeedsSrvTargets => known.srv_targets = srv_targets(runtime, domain).await,
-                Sender::NeedsHopAddresses => known.hops = Some(hop_addresses(runtime, domain).await),
-                Sender::Allowed | Sender::Refused(_) => {}
-            }
+            let known = match self.ask(runtime, domain, &Known::default()) {
+                Sender::NeedsSrvTargets => senders.of(runtime, domain, false).await,
+                Sender::NeedsHopAddresses => senders.of(runtime, domain, true).await,
+                Sender::Allowed | Sender::Refused(_) => Arc::default(),
+            };
             match self.ask(runtime, domain, &known) {
                 Sender::Allowed => {}
                 Sender::Refused(refusal) => return Err(refusal),
