@@ -42,11 +42,13 @@ pub(super) struct Claim {
     domains: Vec<Domain>,
 }
 
+/// A domain, and whether its next hops are asked for or its SRV targets.
+type Question = (Domain, bool);
+
 /// What was looked up of senders, and the bounds on looking up.
 #[derive(Debug)]
 pub(super) struct Senders {
-    /// By domain, and whether it is about next hops.
-    known: Mutex<HashMap<(Domain, bool), (Instant, Arc<Known>)>>,
+    known: Mutex<HashMap<Question, (Instant, Arc<Known>)>>,
     lookups: Semaphore,
     waiting: Arc<Semaphore>,
 }
@@ -72,7 +74,7 @@ impl Senders {
         Arc::clone(&self.waiting).try_acquire_owned().ok()
     }
 
-    fn find(&self, key: &(Domain, bool)) -> Option<Arc<Known>> {
+    fn find(&self, key: &Question) -> Option<Arc<Known>> {
         let known = self.known.lock();
         known.get(key).filter(|(at, _)| at.elapsed() < KNOWN_FOR).map(|(_, known)| Arc::clone(known))
     }
