@@ -13,7 +13,7 @@ use isthmus_e2e::lab::{Lab, scenario, wait_for, wait_until};
 use isthmus_e2e::manifests::Partner;
 use isthmus_e2e::pki::{Authority, Name};
 use isthmus_e2e::sipp::{Sipp, SippPlan};
-use isthmus_e2e::xmpp_client::{SOON, XmppClient};
+use isthmus_e2e::xmpp_client::{Received, SOON, XmppClient};
 use isthmus_e2e::{ports, tls_client};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -324,7 +324,7 @@ async fn a_peer_without_tls_is_known_by_its_next_hop_even_by_name() {
         let bodies = || -> Vec<String> {
             let received = juliet.received();
             let of_ana = received.iter().filter(|r| r.from_bare() == "ana@named.example");
-            of_ana.filter_map(|r| r.body()).filter(|body| body.starts_with("burst")).collect()
+            of_ana.filter_map(Received::body).filter(|body| body.starts_with("burst")).collect()
         };
         wait_until("the whole pile", SOON, || (bodies().len() == 10).then_some(())).await?;
         let sent: Vec<String> = (0..10).map(|number| format!("burst {number}")).collect();
