@@ -42,6 +42,7 @@ use crate::edge::sip::{SipEdge, SipHandler};
 use crate::edge::xmpp::{LinkSpec, Links, XmppHandler};
 use crate::metrics::Metrics;
 use delivery::Deliveries;
+use inbound::Asker;
 use lanes::Lanes;
 use letters::Letters;
 use rates::Rates;
@@ -145,8 +146,11 @@ impl Bridge {
         self.cseq.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn respond(&self, tx: ServerTxId, request: &Message, answer: Result<Bytes, WriteError>) {
-        self.edge.respond(tx, request, answer);
+    /// Gives a request its final answer.
+    fn respond(&self, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
+        match asker {
+            Asker::Here(tx) => self.edge.respond(*tx, request, answer),
+        }
     }
 
     fn remember_pair(&self, local: &BareAddress, remote: &BareAddress) {

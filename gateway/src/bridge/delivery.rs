@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use isthmus_interwork::error_map::{self, RequestKind, SipAnswer};
 use isthmus_interwork::pager;
 use isthmus_model::Domain;
-use isthmus_sip::endpoint::ServerTxId;
 use isthmus_sip::{Message, StatusCode};
 use isthmus_store::{Retry, StoreError};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
@@ -20,6 +19,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::Bridge;
+use super::inbound::Asker;
 
 /// How long an answer over UDP waits; beyond it the peer repeats its request.
 const CEILING_UDP: Duration = Duration::from_millis(400);
@@ -30,7 +30,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// One message under way that was not answered.
 pub(super) struct Pending {
-    tx: ServerTxId,
+    asker: Asker,
     request: Message,
     to_tag: String,
     pub(super) stanza: Arc<isthmus_xmpp::Message>,
@@ -63,7 +63,7 @@ impl Deliveries {
 
 /// What is to be delivered for a request.
 pub(super) struct Parcel {
-    pub(super) tx: ServerTxId,
+    pub(super) asker: Asker,
     pub(super) request: Message,
     pub(super) to_tag: String,
     pub(super) stanza: isthmus_xmpp::Message,
@@ -78,10 +78,10 @@ impl Bridge {
     /// Hands a message to the local server and answers its request when the fate is known.
     pub(super) fn deliver(&self, parcel: Parcel) {
         let token = self.deliveries.next_token();
-        let Parcel { tx, request, to_tag, stanza, in_session, local, remote, reliable, arrived } = parcel;
+        let Parcel { asker, request, to_tag, stanza, in_session, local, remote, reliable, arrived } = parcel;
         let stanza = Arc::new(stanza);
         let pending = Pending {
-            tx,
+            asker,
             request,
             to_tag,
             stanza: Arc::clone(&stanza),
@@ -97,7 +97,7 @@ impl Bridge {
             if let Some(pending) = self.deliveries.pending.lock().remove(&token) {
                 self.metrics.message("sip_to_xmpp", "no_link");
                 let answer = error_map::no_link().respond(&pending.request, Some(&pending.to_tag), "isthmus");
-                self.respond(pending.tx, &pending.request, answer);
+                self.respond(&pending.asker, &pending.request, answer);
             }
             return;
         }
@@ -130,7 +130,7 @@ impl Bridge {
     }
 
     fn answer_fate(&self, pending: &Pending, delivery: &Delivery) {
-        let Pending { tx, request, to_tag, .. } = pending;
+        let Pending { asker, request, to_tag, .. } = pending;
         let answer = match delivery {
             Delivery::Delivered => {
                 self.metrics.message("sip_to_xmpp", "delivered");
@@ -147,7 +147,7 @@ impl Bridge {
             }
         };
         self.metrics.message_seconds.observe(pending.arrived.elapsed().as_secs_f64());
-        self.respond(*tx, request, answer);
+        self.respond(asker, request, answer);
     }
 
     /// Stores what took too long, then answers it.
@@ -172,7 +172,7 @@ impl Bridge {
                     drop(open);
                     self.metrics.message("sip_to_xmpp", "accepted");
                     let answer = pager::accept(&pending.request, false, Some(&pending.to_tag));
-                    self.respond(pending.tx, &pending.request, answer);
+                    self.respond(&pending.asker, &pending.request, answer);
                 }
                 (stored, Some(fate)) => {
                     drop(open);
@@ -186,7 +186,7 @@ impl Bridge {
                     self.store_failed(&error);
                     self.metrics.message("sip_to_xmpp", "not_kept");
                     let answer = not_kept(&error).respond(&pending.request, Some(&pending.to_tag), "isthmus");
-                    self.respond(pending.tx, &pending.request, answer);
+                    self.respond(&pending.asker, &pending.request, answer);
                 }
             }
         }

@@ -10,7 +10,7 @@ use isthmus_interwork::error_map::SipAnswer;
 use isthmus_model::{Address, PairId, Protocol};
 use isthmus_policy::{Gate, Sender};
 use isthmus_sip::endpoint::{ServerTxId, checks};
-use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, WriteError};
+use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, Transport, WriteError};
 use tracing::Instrument as _;
 
 use super::sender::Claim;
@@ -20,16 +20,24 @@ use crate::edge::sip::flow::Flow;
 /// What the Warning header names as its agent.
 const AGENT: &str = "isthmus";
 
+/// Who waits for the answer to a request.
+#[derive(Debug, Clone)]
+pub(super) enum Asker {
+    /// A transaction of this process.
+    Here(ServerTxId),
+}
+
 /// A request that passed the entry checks.
 pub(super) struct Incoming {
-    pub(super) tx: ServerTxId,
+    pub(super) asker: Asker,
     pub(super) request: Message,
     pub(super) local: Address,
     pub(super) remote: Address,
     pub(super) pair: PairId,
     /// A tag for answers outside of dialogs.
     pub(super) to_tag: String,
-    pub(super) flow: Arc<Flow>,
+    /// How it came to the process that its peer spoke to.
+    pub(super) transport: Transport,
     pub(super) arrived: Instant,
     /// The configuration under which it came in; it is served to its end with that.
     pub(super) runtime: Arc<Runtime>,
@@ -87,7 +95,7 @@ impl Bridge {
                 if !matches!(submitted, Some(Ok(()))) {
                     self.metrics.refused("sender_lookups");
                     let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).respond(&request, Some(&tag), AGENT);
-                    self.respond(tx, &request, answer);
+                    self.edge.respond(tx, &request, answer);
                 }
             }
         }
@@ -106,7 +114,7 @@ impl Bridge {
         self.metrics.refused(reason);
         tracing::info!(%peer, domain = %from.bare.domain, reason, "request refused: the peer may not speak for the domain");
         let answer = SipAnswer::new(StatusCode::FORBIDDEN).respond(request, Some(tag), AGENT);
-        self.respond(tx, request, answer);
+        self.edge.respond(tx, request, answer);
     }
 
     fn refuse_address(
@@ -123,7 +131,7 @@ impl Bridge {
         if let Some((code, text)) = refusal.warning() {
             answer = answer.with_warning(code, text);
         }
-        self.respond(tx, request, answer.respond(request, Some(tag), AGENT));
+        self.edge.respond(tx, request, answer.respond(request, Some(tag), AGENT));
     }
 
     /// Goes on with a request whose sender is who it says.
@@ -140,12 +148,12 @@ impl Bridge {
     ) {
         let in_dialog = request.to().tag().is_some();
         let refuse = |answer: SipAnswer| {
-            self.respond(tx, &request, answer.respond(&request, Some(&to_tag), AGENT));
+            self.edge.respond(tx, &request, answer.respond(&request, Some(&to_tag), AGENT));
         };
         if !in_dialog && request.method() == Method::Options {
             let answer = checks::refuse_require(&request, &to_tag);
             let answer = answer.unwrap_or_else(|| checks::answer_options(&request, &to_tag));
-            return self.respond(tx, &request, answer.finish(b""));
+            return self.edge.respond(tx, &request, answer.finish(b""));
         }
         // Inside a dialog the Request-URI is our Contact; To still names the user.
         let local = if in_dialog {
@@ -165,7 +173,7 @@ impl Bridge {
             return refuse(SipAnswer::new(status));
         }
         if let Some(answer) = checks::refuse_require(&request, &to_tag) {
-            return self.respond(tx, &request, answer.finish(b""));
+            return self.edge.respond(tx, &request, answer.finish(b""));
         }
         if let Some(partner) = runtime.snapshot.federated(&remote.bare.domain)
             && let Err(wait) = self.rates.take(&runtime.pool, partner, request.method(), in_dialog, arrived)
@@ -179,13 +187,23 @@ impl Bridge {
         if in_dialog && request.to().tag().and_then(PairId::from_tag) != Some(pair) {
             return refuse(SipAnswer::new(StatusCode::CALL_DOES_NOT_EXIST));
         }
-        let incoming = Incoming { tx, request, local, remote, pair, to_tag, flow: Arc::clone(flow), arrived, runtime };
+        let incoming = Incoming {
+            asker: Asker::Here(tx),
+            request,
+            local,
+            remote,
+            pair,
+            to_tag,
+            transport: flow.transport,
+            arrived,
+            runtime,
+        };
         self.dispatch(incoming);
     }
 
     fn dispatch(self: &Arc<Self>, incoming: Incoming) {
         let bridge = Arc::clone(self);
-        let (tx, request, tag) = (incoming.tx, incoming.request.clone(), incoming.to_tag.clone());
+        let (asker, request, tag) = (incoming.asker.clone(), incoming.request.clone(), incoming.to_tag.clone());
         let pair = incoming.pair;
         // One span for a transaction, across both edges. Addresses stay out of it.
         let span = tracing::info_span!(
@@ -212,19 +230,19 @@ impl Bridge {
             }
             (Method::Notify | Method::Bye | Method::Info, false) => {
                 let answer = SipAnswer::new(StatusCode::CALL_DOES_NOT_EXIST);
-                return self.respond(tx, &request, incoming.answer(&answer));
+                return self.respond(&asker, &request, incoming.answer(&answer));
             }
             _ => {
                 let answer = checks::refuse_method(&request, &tag).unwrap_or_else(|| {
                     ResponseWriter::for_request(&request, StatusCode::NOT_ACCEPTABLE_HERE, None, Some(&tag))
                 });
-                return self.respond(tx, &request, answer.finish(b""));
+                return self.respond(&asker, &request, answer.finish(b""));
             }
         };
         if submitted.is_err() {
             self.metrics.refused("lane_full");
             let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).respond(&request, Some(&tag), AGENT);
-            self.respond(tx, &request, answer);
+            self.respond(&asker, &request, answer);
         }
     }
 }

@@ -39,7 +39,7 @@ impl Bridge {
     /// Takes a MESSAGE outside of dialogs that passed the entry checks.
     pub(super) async fn sip_message(self: Arc<Self>, incoming: Incoming) {
         if let Some(answer) = self.refuse_message(&incoming).await {
-            return self.respond(incoming.tx, &incoming.request, answer);
+            return self.respond(&incoming.asker, &incoming.request, answer);
         }
         self.observe_spelling(&incoming).await;
         let id = self.next_stanza_id();
@@ -57,12 +57,12 @@ impl Bridge {
             // Typing outside of a session has nowhere to go.
             Ok(ToXmpp::Typing(_) | ToXmpp::Nothing) => {
                 let answer = pager::accept(&incoming.request, true, Some(&incoming.to_tag));
-                self.respond(incoming.tx, &incoming.request, answer);
+                self.respond(&incoming.asker, &incoming.request, answer);
             }
             Err(refusal) => {
                 self.metrics.malformed("content");
                 let answer = incoming.answer(&SipAnswer::from(refusal));
-                self.respond(incoming.tx, &incoming.request, answer);
+                self.respond(&incoming.asker, &incoming.request, answer);
             }
         }
     }
@@ -71,13 +71,13 @@ impl Bridge {
     /// a session, in which it can be told of a failure later.
     pub(super) fn deliver_for(&self, incoming: Incoming, stanza: MessageStanza, in_session: bool) {
         self.deliver(Parcel {
-            tx: incoming.tx,
+            asker: incoming.asker,
             to_tag: incoming.to_tag,
             stanza,
             in_session,
             local: incoming.local.bare.domain,
             remote: incoming.remote.bare.domain,
-            reliable: incoming.flow.transport != Transport::Udp,
+            reliable: incoming.transport != Transport::Udp,
             arrived: incoming.arrived,
             request: incoming.request,
         });

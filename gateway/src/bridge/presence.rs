@@ -65,7 +65,7 @@ impl Bridge {
         if !incoming.in_dialog() {
             self.observe_spelling(&incoming).await;
         }
-        let tls = incoming.flow.transport == Transport::Tls;
+        let tls = incoming.transport == Transport::Tls;
         let done = self
             .turn(&incoming.runtime, &users, |pair: &mut Pair, ctx| {
                 pair.handle_subscribe(ctx, access, &incoming.request, tls).finish(b"")
@@ -99,7 +99,7 @@ impl Bridge {
                         .finish(b"")
                 });
                 // The answer goes first: what follows belongs to the dialog that it opens.
-                self.respond(incoming.tx, &incoming.request, answer);
+                self.respond(&incoming.asker, &incoming.request, answer);
                 self.perform(users, outputs);
             }
             Err(error) => self.store_is_away(incoming, &error),
@@ -109,7 +109,7 @@ impl Bridge {
     pub(super) fn store_is_away(&self, incoming: &Incoming, error: &StoreError) {
         self.store_failed(error);
         let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE);
-        self.respond(incoming.tx, &incoming.request, incoming.answer(&answer));
+        self.respond(&incoming.asker, &incoming.request, incoming.answer(&answer));
     }
 
     /// Takes presence from the local server.

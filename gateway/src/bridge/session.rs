@@ -43,7 +43,7 @@ impl Bridge {
             self.observe_spelling(&incoming).await;
         }
         let users = users_of(&incoming);
-        let tls = incoming.flow.transport == Transport::Tls;
+        let tls = incoming.transport == Transport::Tls;
         let request = &incoming.request;
         let done = self
             .turn(&incoming.runtime, &users, |session: &mut Session, ctx| match request.method() {
@@ -59,7 +59,7 @@ impl Bridge {
     /// Takes a MESSAGE inside a session.
     pub(super) async fn sip_session_message(self: Arc<Self>, incoming: Incoming) {
         if let Some(answer) = self.refuse_message(&incoming).await {
-            return self.respond(incoming.tx, &incoming.request, answer);
+            return self.respond(&incoming.asker, &incoming.request, answer);
         }
         let users = users_of(&incoming);
         let id = self.next_stanza_id();
@@ -86,7 +86,7 @@ impl Bridge {
                     ResponseWriter::for_request(&incoming.request, StatusCode::FORBIDDEN, None, Some(&incoming.to_tag))
                         .finish(b"")
                 });
-                self.respond(incoming.tx, &incoming.request, answer);
+                self.respond(&incoming.asker, &incoming.request, answer);
                 self.perform_session(users, outputs);
             }
             Err(error) => self.store_is_away(incoming, &error),
