@@ -201,10 +201,25 @@ impl Bridge {
         self.dispatch(incoming);
     }
 
+    /// Puts a request into the lane of its pair.
     fn dispatch(self: &Arc<Self>, incoming: Incoming) {
-        let bridge = Arc::clone(self);
         let (asker, request, tag) = (incoming.asker.clone(), incoming.request.clone(), incoming.to_tag.clone());
-        let pair = incoming.pair;
+        let refused = match (request.method(), incoming.in_dialog()) {
+            (Method::Subscribe | Method::Message | Method::Invite, _)
+            | (Method::Notify | Method::Bye | Method::Info | Method::Options, true) => None,
+            (Method::Notify | Method::Bye | Method::Info, false) => {
+                Some(incoming.answer(&SipAnswer::new(StatusCode::CALL_DOES_NOT_EXIST)))
+            }
+            _ => {
+                let answer = checks::refuse_method(&request, &tag).unwrap_or_else(|| {
+                    ResponseWriter::for_request(&request, StatusCode::NOT_ACCEPTABLE_HERE, None, Some(&tag))
+                });
+                Some(answer.finish(b""))
+            }
+        };
+        if let Some(answer) = refused {
+            return self.respond(&asker, &request, answer);
+        }
         // One span for a transaction, across both edges. Addresses stay out of it.
         let span = tracing::info_span!(
             "sip_request",
@@ -212,37 +227,23 @@ impl Bridge {
             local = %incoming.local.bare.domain,
             remote = %incoming.remote.bare.domain,
         );
-        let submitted = match (request.method(), incoming.in_dialog()) {
-            (Method::Subscribe, _) => {
-                self.lanes.submit(pair, async move { bridge.sip_subscribe(incoming).await }.instrument(span))
-            }
-            (Method::Notify, true) => {
-                self.lanes.submit(pair, async move { bridge.sip_notify(incoming).await }.instrument(span))
-            }
-            (Method::Message, false) => {
-                self.lanes.submit(pair, async move { bridge.sip_message(incoming).await }.instrument(span))
-            }
-            (Method::Message, true) => {
-                self.lanes.submit(pair, async move { bridge.sip_session_message(incoming).await }.instrument(span))
-            }
-            (Method::Invite, _) | (Method::Bye | Method::Info | Method::Options, true) => {
-                self.lanes.submit(pair, async move { bridge.sip_session(incoming).await }.instrument(span))
-            }
-            (Method::Notify | Method::Bye | Method::Info, false) => {
-                let answer = SipAnswer::new(StatusCode::CALL_DOES_NOT_EXIST);
-                return self.respond(&asker, &request, incoming.answer(&answer));
-            }
-            _ => {
-                let answer = checks::refuse_method(&request, &tag).unwrap_or_else(|| {
-                    ResponseWriter::for_request(&request, StatusCode::NOT_ACCEPTABLE_HERE, None, Some(&tag))
-                });
-                return self.respond(&asker, &request, answer.finish(b""));
-            }
-        };
+        let (bridge, pair) = (Arc::clone(self), incoming.pair);
+        let submitted = self.lanes.submit(pair, async move { bridge.work(incoming).await }.instrument(span));
         if submitted.is_err() {
             self.metrics.refused("lane_full");
             let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).respond(&request, Some(&tag), AGENT);
             self.respond(&asker, &request, answer);
+        }
+    }
+
+    /// Works on a request in the lane of its pair.
+    async fn work(self: Arc<Self>, incoming: Incoming) {
+        match (incoming.request.method(), incoming.in_dialog()) {
+            (Method::Subscribe, _) => self.sip_subscribe(incoming).await,
+            (Method::Notify, _) => self.sip_notify(incoming).await,
+            (Method::Message, false) => self.sip_message(incoming).await,
+            (Method::Message, true) => self.sip_session_message(incoming).await,
+            _ => self.sip_session(incoming).await,
         }
     }
 }
