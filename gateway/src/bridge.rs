@@ -14,6 +14,7 @@ mod rates;
 mod runtime;
 mod sender;
 mod session;
+mod spelling;
 #[cfg(test)]
 mod tests;
 mod timers;
@@ -45,6 +46,7 @@ use delivery::Deliveries;
 use inbound::Asker;
 use lanes::Lanes;
 use letters::Letters;
+use presence::PairUsers;
 use rates::Rates;
 use sender::Senders;
 
@@ -174,6 +176,13 @@ impl Bridge {
     async fn user_list(&self, user: &BareAddress) -> Result<UserList, StoreError> {
         let records = self.store.read(&[Key::user(user)]).await?;
         read_list(records.first().and_then(Option::as_ref))
+    }
+
+    /// Reads what a request of a partner is judged by, the local user's list, and how its sender was spelled last.
+    async fn known_of(&self, users: &PairUsers) -> Result<(UserList, Option<Record>), StoreError> {
+        let mut records = self.store.read(&[Key::user(&users.local), Key::address(&users.remote)]).await?.into_iter();
+        let list = read_list(records.next().flatten().as_ref())?;
+        Ok((list, records.next().flatten()))
     }
 
     fn store_failed(&self, error: &StoreError) {

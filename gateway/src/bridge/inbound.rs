@@ -13,6 +13,7 @@ use isthmus_sip::endpoint::{ServerTxId, checks};
 use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, Transport, WriteError};
 use tracing::Instrument as _;
 
+use super::presence::PairUsers;
 use super::sender::Claim;
 use super::{Bridge, Runtime};
 use crate::edge::sip::flow::Flow;
@@ -47,6 +48,11 @@ impl Incoming {
     /// Tells whether the request says that it belongs to a dialog.
     pub(super) fn in_dialog(&self) -> bool {
         self.request.to().tag().is_some()
+    }
+
+    /// Names both users.
+    pub(super) fn users(&self) -> PairUsers {
+        PairUsers { local: self.local.bare.clone(), remote: self.remote.bare.clone() }
     }
 
     /// Writes an answer without a body.

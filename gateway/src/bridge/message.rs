@@ -28,6 +28,7 @@ use super::inbound::Incoming;
 use super::presence::PairUsers;
 use super::runtime::dialect_of;
 use super::session::read_refusal;
+use super::spelling::read_spelling;
 use crate::edge::sip::outbound::{ClientEvent, SendFailure};
 use crate::edge::xmpp::LinkSpec;
 
@@ -38,10 +39,10 @@ const NO_SINGLE_MESSAGES: [StatusCode; 3] =
 impl Bridge {
     /// Takes a MESSAGE outside of dialogs that passed the entry checks.
     pub(super) async fn sip_message(self: Arc<Self>, incoming: Incoming) {
-        if let Some(answer) = self.refuse_message(&incoming).await {
-            return self.respond(&incoming.asker, &incoming.request, answer);
+        match self.judge_message(&incoming).await {
+            Ok(spelling) => self.observe_spelling(&incoming, spelling.as_ref()).await,
+            Err(answer) => return self.respond(&incoming.asker, &incoming.request, answer),
         }
-        self.observe_spelling(&incoming).await;
         let id = self.next_stanza_id();
         let arrival = Arrival {
             mode: Mode::Pager,
@@ -83,14 +84,14 @@ impl Bridge {
         });
     }
 
-    /// Asks policy about a MESSAGE, inside or outside of a session; `Some` is the answer of one that does not
-    /// go through.
-    pub(super) async fn refuse_message(&self, incoming: &Incoming) -> Option<Result<Bytes, WriteError>> {
-        let user_list = match self.user_list(&incoming.local.bare).await {
-            Ok(list) => list,
+    /// Asks policy about a MESSAGE, inside or outside of a session, and gives what is remembered of the sender's spelling,
+    /// which is read on the way. The error is the answer of a message that does not go through.
+    pub(super) async fn judge_message(&self, incoming: &Incoming) -> Result<Option<Record>, Result<Bytes, WriteError>> {
+        let (user_list, spelling) = match self.known_of(&incoming.users()).await {
+            Ok(known) => known,
             Err(error) => {
                 self.store_failed(&error);
-                return Some(incoming.answer(&SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE)));
+                return Err(incoming.answer(&SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE)));
             }
         };
         let runtime = &incoming.runtime;
@@ -109,22 +110,22 @@ impl Bridge {
         }
         let tag = &incoming.to_tag;
         match decision.access {
-            Access::Allow | Access::Prompt => None,
+            Access::Allow | Access::Prompt => Ok(spelling),
             Access::Drop => {
                 self.metrics.message("sip_to_xmpp", "dropped");
-                Some(pager::accept(&incoming.request, true, Some(tag)))
+                Err(pager::accept(&incoming.request, true, Some(tag)))
             }
             Access::BlockPolite => {
                 self.metrics.message("sip_to_xmpp", "blocked");
                 let offline = runtime.snapshot.local(&incoming.local.bare.domain).map(|home| home.policy.offline_im);
-                Some(match offline {
+                Err(match offline {
                     Some(OfflineIm::Accept) => pager::accept(&incoming.request, true, Some(tag)),
                     _ => incoming.answer(&SipAnswer::new(StatusCode::TEMPORARILY_UNAVAILABLE)),
                 })
             }
             Access::BlockReject | Access::NotPermitted => {
                 self.metrics.refused(decision.cause.label());
-                Some(incoming.answer(&SipAnswer::new(StatusCode::FORBIDDEN)))
+                Err(incoming.answer(&SipAnswer::new(StatusCode::FORBIDDEN)))
             }
         }
     }
@@ -342,7 +343,7 @@ impl Bridge {
         let keys = [Key::address(&users.remote), Key::peer(&users.remote.domain)];
         let Ok(records) = self.store.read(&keys).await else { return (None, None) };
         let [spelling, peer] = &records[..] else { return (None, None) };
-        (read_spelling(spelling.as_ref(), users), read_refusal(peer.as_ref()).ok().flatten())
+        (read_spelling(spelling.as_ref(), &users.remote), read_refusal(peer.as_ref()).ok().flatten())
     }
 
     /// Confirms a message whose sender asked for a receipt (XEP-0184).
@@ -363,11 +364,6 @@ enum NotSent {
     Session,
     /// It cannot go at all.
     Refused(StanzaError),
-}
-
-/// Reads a remembered spelling; one that does not fit is none.
-pub(super) fn read_spelling(stored: Option<&Record>, users: &PairUsers) -> Option<Spelling> {
-    Spelling::restore(std::str::from_utf8(&stored?.bytes).ok()?, &users.remote)
 }
 
 /// Names a failure below the transaction layer.

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use isthmus_interwork::address::Spelling;
 use isthmus_interwork::authorization::{
     AuthRecord, Context, FromLocal, Outcome, Output, Pair, PairConfig, PairRecord, Purpose, ToLocal,
 };
@@ -19,7 +18,7 @@ use isthmus_xmpp::stanza::{Presence, PresenceType};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError, jid};
 
 use super::inbound::Incoming;
-use super::message::read_spelling;
+use super::spelling::read_spelling;
 use super::turn::{Machine, Records, Turned};
 use super::{Bridge, CONFLICT_RETRIES, Runtime, timers};
 use crate::edge::sip::outbound::ClientEvent;
@@ -28,8 +27,6 @@ use crate::edge::xmpp::LinkSpec;
 /// Formats of the stored payloads.
 const PAIR_FORMAT: u16 = 1;
 const AUTH_FORMAT: u16 = 1;
-/// A spelling is remembered so long after it was last seen (interworking specification §1.3).
-const SPELLING_LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a pair's record outlives its last deadline.
 const PAIR_GRACE: Duration = Duration::from_secs(24 * 3600);
 /// The longest status text of a stanza that is kept.
@@ -57,13 +54,14 @@ impl PairUsers {
 impl Bridge {
     /// Takes a SUBSCRIBE that passed the entry checks.
     pub(super) async fn sip_subscribe(self: Arc<Self>, incoming: Incoming) {
-        let users = PairUsers { local: incoming.local.bare.clone(), remote: incoming.remote.bare.clone() };
-        let access = match self.presence_access(&incoming.runtime, &users).await {
-            Ok(access) => access,
+        let users = incoming.users();
+        let (user_list, spelling) = match self.known_of(&users).await {
+            Ok(known) => known,
             Err(error) => return self.store_is_away(&incoming, &error),
         };
+        let access = presence_access(&incoming.runtime, &users, &user_list);
         if !incoming.in_dialog() {
-            self.observe_spelling(&incoming).await;
+            self.observe_spelling(&incoming, spelling.as_ref()).await;
         }
         let tls = incoming.transport == Transport::Tls;
         let done = self
@@ -76,7 +74,7 @@ impl Bridge {
 
     /// Takes a NOTIFY that passed the entry checks.
     pub(super) async fn sip_notify(self: Arc<Self>, incoming: Incoming) {
-        let users = PairUsers { local: incoming.local.bare.clone(), remote: incoming.remote.bare.clone() };
+        let users = incoming.users();
         let done = self
             .turn(&incoming.runtime, &users, |pair: &mut Pair, ctx| {
                 pair.handle_notify(ctx, &incoming.request).finish(b"")
@@ -151,7 +149,7 @@ impl Bridge {
 
     async fn take_presence(self: &Arc<Self>, users: &PairUsers, event: &FromLocal) -> Result<(), StoreError> {
         let runtime = self.runtime();
-        let access = self.presence_access(&runtime, users).await?;
+        let access = presence_access(&runtime, users, &self.user_list(&users.local).await?);
         let done =
             self.turn(&runtime, users, |pair: &mut Pair, ctx| pair.handle_local(ctx, access, event.clone())).await;
         let (_, outputs) = done?;
@@ -205,38 +203,6 @@ impl Bridge {
             if submitted.is_err() {
                 self.metrics.presence("xmpp_to_sip", "lane_full");
             }
-        }
-    }
-
-    /// Asks policy about the remote user as watcher.
-    async fn presence_access(&self, runtime: &Runtime, users: &PairUsers) -> Result<Access, StoreError> {
-        let user_list = self.user_list(&users.local).await?;
-        let question = Question {
-            direction: Direction::Inbound,
-            feature: Feature::Presence,
-            protocol: Some(Protocol::Sip),
-            remote: (&users.remote).into(),
-            local: (&users.local).into(),
-            user_list: &user_list,
-        };
-        let decision = runtime.snapshot.decide(&question);
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let why = runtime.snapshot.explain(&question).lines.join("; ");
-            tracing::debug!(local = %users.local, remote = %users.remote, access = ?decision.access, why, "presence");
-        }
-        Ok(decision.access)
-    }
-
-    /// Remembers how a peer spells its user, when that differs from how we would.
-    pub(super) async fn observe_spelling(&self, incoming: &Incoming) {
-        let from = incoming.request.from_();
-        let Ok(uri) = from.uri() else { return };
-        let Some(spelling) = Spelling::observe(&uri, &incoming.remote.bare) else { return };
-        let mut batch = Batch::new();
-        let key = Key::address(&incoming.remote.bare);
-        batch.put(key, Condition::Any, spelling.as_str().to_owned().into_bytes(), Lifetime::For(SPELLING_LIFETIME));
-        if let Err(error) = self.store.commit(batch).await {
-            self.store_failed(&error);
         }
     }
 
@@ -376,6 +342,24 @@ impl Bridge {
     }
 }
 
+/// Asks policy about the remote user as watcher.
+fn presence_access(runtime: &Runtime, users: &PairUsers, user_list: &UserList) -> Access {
+    let question = Question {
+        direction: Direction::Inbound,
+        feature: Feature::Presence,
+        protocol: Some(Protocol::Sip),
+        remote: (&users.remote).into(),
+        local: (&users.local).into(),
+        user_list,
+    };
+    let decision = runtime.snapshot.decide(&question);
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let why = runtime.snapshot.explain(&question).lines.join("; ");
+        tracing::debug!(local = %users.local, remote = %users.remote, access = ?decision.access, why, "presence");
+    }
+    decision.access
+}
+
 impl Machine for Pair {
     type Config = PairConfig;
     type Output = Output;
@@ -390,7 +374,7 @@ impl Machine for Pair {
 
     fn load(runtime: &Runtime, users: &PairUsers, records: &Records) -> Result<Option<(Self, PairConfig)>, StoreError> {
         let [stored, auth, spelling] = records;
-        let spelling = read_spelling(spelling.as_ref(), users);
+        let spelling = read_spelling(spelling.as_ref(), &users.remote);
         let Some(config) = runtime.pair_config(&users.local, &users.remote, spelling) else { return Ok(None) };
         let auth = read_record(Kind::Auth, AUTH_FORMAT, auth.as_ref(), AuthRecord::from_bytes)?;
         let record = read_record(Self::KIND, Self::FORMAT, stored.as_ref(), PairRecord::from_bytes)?;

@@ -18,9 +18,10 @@ use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, StoreError, T
 use isthmus_xmpp::{Stanza, StanzaError};
 
 use super::inbound::Incoming;
-use super::message::{local_failure, read_spelling};
+use super::message::local_failure;
 use super::presence::{PairUsers, read_record};
 use super::sender::Claim;
+use super::spelling::read_spelling;
 use super::turn::{Machine, Records, Turned};
 use super::{Bridge, Runtime, timers};
 use crate::edge::sip::flow::Flow;
@@ -40,9 +41,12 @@ impl Bridge {
     /// Takes INVITE, BYE, INFO and other requests of a session that passed the entry checks.
     pub(super) async fn sip_session(self: Arc<Self>, incoming: Incoming) {
         if !incoming.in_dialog() {
-            self.observe_spelling(&incoming).await;
+            // A store that is away is told of by the turn.
+            if let Ok(records) = self.store.read(&[Key::address(&incoming.remote.bare)]).await {
+                self.observe_spelling(&incoming, records.first().and_then(Option::as_ref)).await;
+            }
         }
-        let users = users_of(&incoming);
+        let users = incoming.users();
         let tls = incoming.transport == Transport::Tls;
         let request = &incoming.request;
         let done = self
@@ -58,10 +62,10 @@ impl Bridge {
 
     /// Takes a MESSAGE inside a session.
     pub(super) async fn sip_session_message(self: Arc<Self>, incoming: Incoming) {
-        if let Some(answer) = self.refuse_message(&incoming).await {
+        if let Err(answer) = self.judge_message(&incoming).await {
             return self.respond(&incoming.asker, &incoming.request, answer);
         }
-        let users = users_of(&incoming);
+        let users = incoming.users();
         let id = self.next_stanza_id();
         let done = self
             .turn(&incoming.runtime, &users, |session: &mut Session, ctx| {
@@ -393,7 +397,7 @@ impl Machine for Session {
         records: &Records,
     ) -> Result<Option<(Self, SessionConfig)>, StoreError> {
         let [stored, spelling, peer] = records;
-        let spelling = read_spelling(spelling.as_ref(), users);
+        let spelling = read_spelling(spelling.as_ref(), &users.remote);
         let refuses = read_refusal(peer.as_ref())?;
         let config = runtime.session_config(&users.local, &users.remote, spelling, refuses);
         let Some(config) = config else { return Ok(None) };
@@ -426,8 +430,4 @@ impl Machine for Session {
 pub(super) fn read_refusal(stored: Option<&Record>) -> Result<Option<Refuses>, StoreError> {
     let peer = read_record(Kind::Peer, PEER_FORMAT, stored, PeerRecord::from_bytes)?;
     Ok(peer.and_then(|peer| peer.refuses))
-}
-
-fn users_of(incoming: &Incoming) -> PairUsers {
-    PairUsers { local: incoming.local.bare.clone(), remote: incoming.remote.bare.clone() }
 }

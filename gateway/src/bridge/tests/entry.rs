@@ -1,5 +1,8 @@
 //! Who may send what to whom, before anything else is looked at (interworking specification §1.5).
 
+use isthmus_model::BareAddress;
+use isthmus_store::Key;
+
 use super::rig::{Rig, attribute, header};
 
 const ANA: &str = "sip:ana@partner.example";
@@ -67,4 +70,29 @@ async fn the_spelling_of_a_message_is_that_of_what_is_sent_back() {
     rig.server.send("<presence from='juliet@corp.example' to='ana@partner.example' type='subscribe'/>");
     let subscribe = rig.partner.request("SUBSCRIBE").await;
     assert!(subscribe.starts_with("SUBSCRIBE sip:Ana@partner.example SIP/2.0"), "{subscribe}");
+}
+
+//
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_spelling_is_stored_when_it_changes_and_not_with_every_message() {
+    let mut rig = Rig::start("Pager").await;
+    let key = || Key::address(&BareAddress::from_jid("ana@partner.example").unwrap());
+    let mut stored_as = Vec::new();
+    for from in ["sip:Ana@partner.example", "sip:Ana@partner.example", "sip:ANA@partner.example", ANA, ANA] {
+        let before = rig.store.asked();
+        rig.partner.write_as("MESSAGE", from, (JULIET, JULIET), TEXT, "hello").await;
+        rig.partner.answered("SIP/2.0 200 ").await;
+        rig.server.stanza().await;
+        let stored = rig.store.stored(key()).await.map(|record| String::from_utf8(record.bytes.to_vec()).unwrap());
+        stored_as.push((stored, rig.store.asked() - before));
+    }
+    let [first, again, other, plain, plain_again] = &stored_as[..] else { unreachable!() };
+    assert!(first.0.as_deref().is_some_and(|text| text.contains("Ana")) && first.1 == 1, "{first:?}");
+    assert_eq!(*again, (first.0.clone(), 0));
+    assert!(other.0.as_deref().is_some_and(|text| text.contains("ANA")) && other.1 == 1, "{other:?}");
+    assert_eq!((plain, plain_again), (&(None, 1), &(None, 0)));
+    // An INVITE teaches it too, though nobody is there to take it.
+    rig.partner.write_as("INVITE", "sip:Ana@partner.example", (JULIET, JULIET), "", "").await;
+    rig.partner.answered("SIP/2.0 ").await;
+    assert!(rig.store.stored(key()).await.is_some());
 }
