@@ -260,6 +260,10 @@ impl Store for MemoryStore {
         Box::pin(async move { self.with(|state, now| state.take(queue, consumer, max, now, hold)) })
     }
 
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     fn wake(&self, topic: Topic) -> Wake {
         self.wakes.register(topic)
     }

@@ -425,6 +425,10 @@ impl Store for RedisStore {
         Box::pin(self.shared.take(queue, consumer, max, hold))
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
     fn wake(&self, topic: Topic) -> Wake {
         self.shared.wakes.register(wake::text(&topic))
     }

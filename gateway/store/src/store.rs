@@ -103,6 +103,10 @@ pub trait Store: Send + Sync + 'static {
         hold: Duration,
     ) -> StoreFuture<'a, Vec<Item>>;
 
+    /// Tells whether several processes may work on it at the same time. One that is embedded in a process says no, and
+    /// spares that process what only serves the others.
+    fn is_shared(&self) -> bool;
+
     /// Registers for wake-ups.
     fn wake(&self, topic: Topic) -> Wake;
 

@@ -44,6 +44,8 @@ pub(super) enum Commits {
 /// A store whose commits can be held up and refused.
 pub(super) struct TestStore {
     inner: Arc<dyn Store>,
+    /// Whether it says that other processes use it too.
+    shared: bool,
     mode: watch::Sender<Commits>,
     /// Commits that were asked for.
     asked: watch::Sender<u64>,
@@ -51,7 +53,16 @@ pub(super) struct TestStore {
 
 impl TestStore {
     pub(super) fn over(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner, mode: watch::Sender::new(Commits::Pass), asked: watch::Sender::new(0) })
+        Self::made(inner, false)
+    }
+
+    /// As [`Self::over`], for a store that several bridges use.
+    pub(super) fn shared_over(inner: Arc<dyn Store>) -> Arc<Self> {
+        Self::made(inner, true)
+    }
+
+    fn made(inner: Arc<dyn Store>, shared: bool) -> Arc<Self> {
+        Arc::new(Self { inner, shared, mode: watch::Sender::new(Commits::Pass), asked: watch::Sender::new(0) })
     }
 
     pub(super) fn set(&self, mode: Commits) {
@@ -125,6 +136,10 @@ impl Store for TestStore {
         hold: Duration,
     ) -> StoreFuture<'a, Vec<Item>> {
         self.inner.take(queue, consumer, max, hold)
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
     }
 
     fn wake(&self, topic: Topic) -> Wake {
@@ -504,17 +519,22 @@ impl Rig {
 
     /// Starts a bridge on a store.
     pub(super) async fn with_store(mode: &str, store: Arc<dyn Store>) -> Self {
-        Self::declared(&format!("overrides: {{imMode: {mode}}}"), store).await
+        Self::declared(&format!("overrides: {{imMode: {mode}}}"), TestStore::over(store)).await
+    }
+
+    /// Starts a bridge on a store that other bridges may use too.
+    pub(super) async fn with_shared_store(mode: &str, store: Arc<dyn Store>) -> Self {
+        Self::declared(&format!("overrides: {{imMode: {mode}}}"), TestStore::shared_over(store)).await
     }
 
     /// Starts a bridge whose partner allows so many messages a second.
     pub(super) async fn with_message_limit(per_second: u32) -> Self {
         let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
-        Self::declared(&format!("limits: {{messagesPerSecond: {per_second}}}"), store).await
+        Self::declared(&format!("limits: {{messagesPerSecond: {per_second}}}"), TestStore::over(store)).await
     }
 
     /// Starts a bridge with one more field in the spec of its partner.
-    async fn declared(field: &str, store: Arc<dyn Store>) -> Self {
+    async fn declared(field: &str, store: Arc<TestStore>) -> Self {
         crate::tls::install_provider();
         let server = Server::start().await;
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -539,7 +559,6 @@ impl Rig {
         let binding = Binding { tls: None, ..binding_of(&prepared.runtime.pool) };
         let edge = SipEdge::new(endpoint, prepared.settings, prepared.tls, Arc::clone(&metrics));
         let links = Links::new(Arc::clone(&metrics));
-        let store = TestStore::over(store);
         let shared: Arc<dyn Store> = Arc::clone(&store) as _;
         let bridge =
             Bridge::start(Arc::clone(&edge), Arc::clone(&links), shared, Arc::clone(&metrics), prepared.runtime);
