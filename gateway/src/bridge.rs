@@ -8,6 +8,7 @@ mod delivery;
 mod inbound;
 pub mod lanes;
 mod letters;
+mod lists;
 mod message;
 mod presence;
 mod rates;
@@ -46,6 +47,7 @@ use delivery::Deliveries;
 use inbound::Asker;
 use lanes::Lanes;
 use letters::Letters;
+use lists::Lists;
 use presence::PairUsers;
 use rates::Rates;
 use sender::Senders;
@@ -75,6 +77,7 @@ pub struct Bridge {
     rates: Rates,
     deliveries: Deliveries,
     letters: Letters,
+    lists: Lists,
     /// Names this life of the process among the holders of leases.
     life: String,
     /// Pairs with presence, by the link that carries it; to ask again when a link comes back.
@@ -115,6 +118,7 @@ impl Bridge {
             rates: Rates::default(),
             deliveries: Deliveries::default(),
             letters: Letters::default(),
+            lists: Lists::default(),
             senders: Senders::default(),
             sender_lanes: Lanes::new(LANE_DEPTH),
             life: format!("{:016x}", rand::random::<u64>()),
@@ -181,7 +185,11 @@ impl Bridge {
     /// Reads what a request of a partner is judged by, the local user's list, and how its sender was spelled last.
     async fn known_of(&self, users: &PairUsers) -> Result<(UserList, Option<Record>), StoreError> {
         let mut records = self.store.read(&[Key::user(&users.local), Key::address(&users.remote)]).await?.into_iter();
-        let list = read_list(records.next().flatten().as_ref())?;
+        let list = records.next().flatten();
+        if self.store.is_shared() {
+            self.lists.note(&users.local, list.as_ref());
+        }
+        let list = read_list(list.as_ref())?;
         Ok((list, records.next().flatten()))
     }
 

@@ -15,7 +15,7 @@ use isthmus_model::{Access, Address, Direction, Feature, OfflineIm, PairId, Prot
 use isthmus_policy::profile::MessageMode;
 use isthmus_policy::{Question, UserList};
 use isthmus_sip::{StatusCode, Transport, WriteError};
-use isthmus_store::{Key, Record};
+use isthmus_store::{Key, Record, StoreError};
 use isthmus_xmpp::payload::Receipt;
 use isthmus_xmpp::stanza::{IqKind, MessageType};
 use isthmus_xmpp::{ErrorCondition, Iq, Message as MessageStanza, Stanza, StanzaError, jid};
@@ -91,7 +91,13 @@ impl Bridge {
             Ok(known) => known,
             Err(error) => {
                 self.store_failed(&error);
-                return Err(incoming.answer(&SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE)));
+                // A message goes on without the store where nobody can be wronged by that.
+                let away = matches!(error, StoreError::Unavailable { .. });
+                let last = self.lists.last(&incoming.local.bare).filter(|_| away);
+                match last.map(|last| super::read_list(last.as_ref())) {
+                    Some(Ok(list)) => (list, None),
+                    _ => return Err(incoming.answer(&SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE))),
+                }
             }
         };
         let runtime = &incoming.runtime;

@@ -1,5 +1,6 @@
 //! The bridge between scripted ends.
 
+mod away;
 mod entry;
 mod fallback;
 mod late;

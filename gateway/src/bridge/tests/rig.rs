@@ -39,6 +39,8 @@ pub(super) enum Commits {
     Wait,
     /// They are refused.
     Refuse,
+    /// They are refused, and so are reads.
+    Away,
 }
 
 /// A store whose commits can be held up and refused.
@@ -86,21 +88,27 @@ impl TestStore {
     }
 }
 
+fn away() -> StoreError {
+    StoreError::Unavailable { reason: "test".to_owned(), retry_after: Duration::from_secs(7) }
+}
+
 impl Store for TestStore {
     fn commit(&self, batch: Batch) -> StoreFuture<'_, Committed> {
         self.asked.send_modify(|asked| *asked += 1);
         Box::pin(async move {
             let mut mode = self.mode.subscribe();
             let mode = *mode.wait_for(|mode| *mode != Commits::Wait).await.unwrap();
-            if mode == Commits::Refuse {
-                let retry_after = Duration::from_secs(7);
-                return Err(StoreError::Unavailable { reason: "test".to_owned(), retry_after });
+            if matches!(mode, Commits::Refuse | Commits::Away) {
+                return Err(away());
             }
             self.inner.commit(batch).await
         })
     }
 
     fn read<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Vec<Option<Record>>> {
+        if *self.mode.borrow() == Commits::Away {
+            return Box::pin(async { Err(away()) });
+        }
         self.inner.read(keys)
     }
 
