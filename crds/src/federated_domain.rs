@@ -113,7 +113,8 @@ string_enum! {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DomainLimits {
-    /// Messages a second from the domain, 1 to 100000. Default: no bound of its own.
+    /// Messages a second from the domain, 1 to 100000; what is beyond is answered 503 with Retry-After. Default: no bound
+    /// of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::int::<1, 100000>")]
     pub messages_per_second: Option<u32>,

@@ -509,7 +509,8 @@ pub struct PoolLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::int::<1, 1000000>")]
     pub connections_per_address: Option<u32>,
-    /// New sessions and subscriptions a second from one federated domain. Default: 50.
+    /// New sessions and subscriptions a second from one federated domain; what is beyond is answered 503 with Retry-After.
+    /// Default: 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::int::<1, 1000000>")]
     pub new_sessions_per_second_per_domain: Option<u32>,

@@ -185,7 +185,7 @@ impl Bridge {
             && let Err(wait) = self.rates.take(&runtime.pool, partner, request.method(), in_dialog, arrived)
         {
             self.metrics.refused("rate");
-            tracing::info!(domain = %partner.domain, method = request.method().as_str(), "request refused: more than the limit of its domain in a second");
+            tracing::debug!(domain = %partner.domain, method = request.method().as_str(), "request refused: more than the limit of its domain in a second");
             let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
             return refuse(SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).with_retry_after(seconds));
         }

@@ -12,6 +12,7 @@ use isthmus_policy::{Proof, Resolve, Sender, SenderRefusal};
 use isthmus_sip::header::NameAddr;
 use isthmus_sip::{Message, Transport, Uri};
 use parking_lot::Mutex;
+use smallvec::{SmallVec, smallvec};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Runtime;
@@ -39,7 +40,7 @@ pub(super) struct BadAssertion;
 pub(super) struct Claim {
     pub(super) flow: Arc<Flow>,
     pub(super) remote: SocketAddr,
-    domains: Vec<Domain>,
+    domains: SmallVec<[Domain; 1]>,
 }
 
 /// A domain, and whether its next hops are asked for or its SRV targets.
@@ -149,7 +150,7 @@ impl Claim {
 
     /// A claim to one domain.
     pub(super) fn by_domain(flow: &Arc<Flow>, remote: SocketAddr, domain: &Domain) -> Self {
-        Self { flow: Arc::clone(flow), remote, domains: vec![domain.clone()] }
+        Self { flow: Arc::clone(flow), remote, domains: smallvec![domain.clone()] }
     }
 
     /// Decides with what the configuration and the connection tell. Anything but a plain yes or no needs

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout};
 
 use super::flow::{Flow, Queued};
 use super::{SipEdge, Stop};
+use crate::alarm::Alarm;
 
 /// How long a peer may take to read what we wrote.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -52,9 +53,10 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
     let mut framer = Framer::new(limits);
     let mut buffer = BytesMut::with_capacity(READ_BUFFER);
     let mut pings = Pings::new(idle);
+    let mut alarm = Alarm::new();
     loop {
         let partial = framer.buffered() > 0;
-        let deadline = pings.next_deadline(partial);
+        alarm.set(Some(pings.next_deadline(partial).into_std()));
         tokio::select! {
             read = reader.read_buf(&mut buffer) => {
                 match read {
@@ -104,7 +106,7 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                     return Ended::Stuck;
                 }
             }
-            () = tokio::time::sleep_until(deadline) => match pings.due(partial) {
+            () = alarm.wait() => match pings.due(partial) {
                 Due::Nothing => {}
                 Due::Ping => {
                     framer.ping_sent();
