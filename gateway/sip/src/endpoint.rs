@@ -10,6 +10,7 @@
 //! what was answered is remembered for 64·T1 on every transport: the same request may come again by another
 //! connection, and must not be executed twice.
 
+mod again;
 pub mod checks;
 mod client;
 mod config;
@@ -26,6 +27,7 @@ use isthmus_model::Entropy;
 pub use crate::transaction::client::SendError;
 pub use crate::transaction::server::RespondError;
 pub use crate::transaction::{ClientTxId, ServerTxId};
+pub use again::Repeatable;
 pub use config::{EndpointConfig, EndpointStats, SentBy};
 pub use output::{CancelOutcome, Destination, Event, FlowId, Origin, Outgoing, Output, Source};
 

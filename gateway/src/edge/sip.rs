@@ -20,7 +20,8 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ipnet::IpNet;
 use isthmus_sip::endpoint::{
-    ClientTxId, Destination, Endpoint, EndpointConfig, Event, Origin, Outgoing, Output, SentBy, ServerTxId, Source,
+    ClientTxId, Destination, Endpoint, EndpointConfig, Event, Origin, Outgoing, Output, RespondError, SentBy,
+    ServerTxId, Source,
 };
 use isthmus_sip::{Limits, Message, Method, ParseError, ResponseWriter, StatusCode, Transport, WriteError};
 use parking_lot::Mutex;
@@ -191,14 +192,36 @@ impl SipEdge {
 
     /// Answers a request. An answer that cannot be written becomes a plain 500, so that none stays out.
     pub fn respond(&self, tx: ServerTxId, request: &Message, response: Result<Bytes, WriteError>) {
+        self.answer_with(request, response, |endpoint, now, bytes| endpoint.respond(now, tx, bytes));
+    }
+
+    /// As [`Self::respond`], where another process gave this answer before and repeats it if that is needed.
+    pub fn respond_once(&self, tx: ServerTxId, request: &Message, response: Result<Bytes, WriteError>) {
+        self.answer_with(request, response, |endpoint, now, bytes| endpoint.respond_once(now, tx, bytes));
+    }
+
+    fn answer_with(
+        &self,
+        request: &Message,
+        response: Result<Bytes, WriteError>,
+        give: impl FnOnce(&mut Endpoint, Instant, Bytes) -> Result<(), RespondError>,
+    ) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         let bytes = response.or_else(|error| {
             tracing::error!(%error, "answer could not be written");
             ResponseWriter::for_request(request, StatusCode::SERVER_INTERNAL_ERROR, None, None).finish(b"")
         });
         let Ok(bytes) = bytes else { return };
-        if let Err(error) = self.drive(|endpoint, now| endpoint.respond(now, tx, bytes)) {
+        if let Err(error) = self.drive(|endpoint, now| give(endpoint, now, bytes)) {
             tracing::debug!(%error, "answer came too late");
+        }
+    }
+
+    /// Leaves a request without an answer of ours: another process works on it.
+    pub fn absorb(&self, tx: ServerTxId) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        if let Err(error) = self.drive(|endpoint, now| endpoint.absorb(now, tx)) {
+            tracing::debug!(%error, "nothing to absorb");
         }
     }
 

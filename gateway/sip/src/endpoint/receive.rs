@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{Endpoint, Event, INVITE_CAP, Origin, ServerTxId, Source, purpose};
+use super::{Endpoint, Event, INVITE_CAP, Origin, Repeatable, ServerTxId, Source, purpose};
 use crate::header::{HeaderName, Via};
 use crate::message::{Message, Partial};
 use crate::method::Method;
@@ -11,7 +11,7 @@ use crate::timer::{INVITE_TRYING, TimerReason};
 use crate::transaction::TxRef;
 use crate::transaction::client::own_message;
 use crate::transaction::key::{Fingerprint, Mixer};
-use crate::transaction::server::{ReplyPath, ServerState, ServerTx, status_of};
+use crate::transaction::server::{ReplyPath, ServerState, ServerTx};
 use crate::transaction::slab::Key;
 use crate::write::ResponseWriter;
 
@@ -176,7 +176,9 @@ impl Endpoint {
     fn merged(&mut self, id: Key, source: Source, message: &Message) {
         self.stats.merged_requests += 1;
         let answer = match self.servers.get(id) {
-            Some(tx) if !tx.state.is_open() => answer_again(&tx.response, message),
+            Some(tx) if !tx.state.is_open() => {
+                Repeatable::of(&tx.response).and_then(|answer| answer.answer(message).ok())
+            }
             _ => None,
         };
         match answer {
@@ -288,28 +290,4 @@ impl Endpoint {
         let response = self.servers.get(id)?.response.clone();
         own_message(response)?.to().tag().map(str::to_owned)
     }
-}
-
-/// Writes an earlier answer anew for the same request with other Via values.
-fn answer_again(response: &bytes::Bytes, request: &Message) -> Option<bytes::Bytes> {
-    let status = status_of(response)?;
-    let earlier = own_message(response.clone())?;
-    let mut writer = ResponseWriter::for_request(request, status, Some(earlier.reason()), earlier.to().tag());
-    for (header, name, value) in earlier.lines() {
-        match header {
-            HeaderName::Via
-            | HeaderName::From
-            | HeaderName::To
-            | HeaderName::CallId
-            | HeaderName::CSeq
-            | HeaderName::ContentLength => {}
-            HeaderName::Other => {
-                writer.extension(name, value);
-            }
-            known => {
-                writer.header(known, value);
-            }
-        }
-    }
-    writer.finish(&earlier.body()).ok()
 }

@@ -35,6 +35,40 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Answers a request with what another process has answered it already, as [`Self::respond`] does, but once and
+    /// without a transaction: what has to be repeated is repeated there, and a further copy is a new request here.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::respond`].
+    pub fn respond_once(&mut self, now: Instant, tx: ServerTxId, response: Bytes) -> Result<(), RespondError> {
+        self.advance(now);
+        let state = self.servers.get(tx.0).ok_or(RespondError::Gone)?;
+        let status = status_of(&response).ok_or(RespondError::NotResponse)?;
+        state.may_answer(status)?;
+        let open = self.flows.contains(&state.reply.source.flow);
+        self.transmit(state.reply.destination(open), response, Origin::Stateless);
+        self.forget_server(tx.0);
+        Ok(())
+    }
+
+    /// Forgets a request that has no answer: another process works on it and will give one. A further copy is a new
+    /// request.
+    ///
+    /// # Errors
+    ///
+    /// [`RespondError::Answered`] and [`RespondError::Gone`] when there is nothing to forget.
+    pub fn absorb(&mut self, now: Instant, tx: ServerTxId) -> Result<(), RespondError> {
+        self.advance(now);
+        let state = self.servers.get(tx.0).ok_or(RespondError::Gone)?;
+        if !state.state.is_open() {
+            return Err(RespondError::Answered);
+        }
+        self.stats.repeated_requests += 1;
+        self.forget_server(tx.0);
+        Ok(())
+    }
+
     fn answer(&mut self, now: Instant, id: Key, status: StatusCode, response: Bytes) {
         let timers = self.config.timers;
         let accepted = match self.servers.get(id) {

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use isthmus_sip::endpoint::checks::{answer_options, refuse_method, refuse_require};
-use isthmus_sip::endpoint::{Destination, EndpointConfig, Event, FlowId, Origin, SentBy};
+use isthmus_sip::endpoint::{Destination, EndpointConfig, Event, FlowId, Origin, RespondError, SentBy};
 use isthmus_sip::{Limits, Message, Transport};
 
-use crate::side::{Side, address, config, outgoing, parse, reply, request, source, tls, udp, with_headers};
+use crate::side::{
+    Sent, Side, address, answer, config, outgoing, parse, reply, request, source, tls, udp, with_headers,
+};
 
 // S-06
 #[test]
@@ -234,7 +236,7 @@ fn requests_leave_with_our_name_rport_and_a_fresh_branch() {
     side.send(first);
     side.send(outgoing("MESSAGE", Transport::Udp));
     let sent = side.take_sent();
-    let branches: Vec<_> = sent.iter().map(crate::side::Sent::branch).collect();
+    let branches: Vec<_> = sent.iter().map(Sent::branch).collect();
     assert_ne!(branches[0], branches[1]);
     for branch in &branches {
         let random = branch.strip_prefix("z9hG4bK").unwrap().strip_suffix(".p1").unwrap();
@@ -401,4 +403,48 @@ fn required_extensions_get_420_and_proxy_require_nothing() {
     assert_eq!(unsupported, ["timer", "com.microsoft.rtc-multiparty"]);
     let proxy = parse(&with_headers("INVITE", "z9hG4bKa", "Proxy-Require: sec-agree\r\nSupported: timer\r\n"));
     assert!(refuse_require(&proxy, "t").is_none());
+}
+
+#[test]
+fn an_answer_of_another_process_leaves_once_and_leaves_nothing_behind() {
+    for source in [udp(), tls()] {
+        let mut side = Side::new();
+        for n in 1..=2 {
+            side.receive(source, &request("INVITE", "z9hG4bKa"));
+            let (tx, invite) = side.request();
+            side.endpoint.respond_once(side.now(), tx, answer(&invite, 200)).unwrap();
+            side.drain();
+            assert_eq!(side.endpoint.server_transactions(), 0);
+            let late = side.endpoint.respond(side.now(), tx, answer(&invite, 486));
+            assert_eq!(late, Err(RespondError::Gone));
+            side.run_to(n * 100_000);
+            let sent = side.take_sent();
+            assert_eq!(
+                sent.iter().map(Sent::what).collect::<Vec<_>>(),
+                ["200"],
+                "it is not repeated, and no ACK is missed"
+            );
+            assert!(side.events.is_empty());
+        }
+    }
+}
+
+#[test]
+fn an_absorbed_request_gets_nothing_and_its_next_copy_is_a_new_one() {
+    for method in ["MESSAGE", "INVITE"] {
+        let mut side = Side::new();
+        for n in 1..=2 {
+            side.receive(udp(), &request(method, "z9hG4bKa"));
+            let (tx, _) = side.request();
+            side.endpoint.absorb(side.now(), tx).unwrap();
+            assert_eq!(side.endpoint.absorb(side.now(), tx), Err(RespondError::Gone));
+            side.run_to(n * 300_000);
+            assert!(side.take_sent().is_empty() && side.events.is_empty());
+        }
+        side.receive(udp(), &request(method, "z9hG4bKa"));
+        let (tx, message) = side.request();
+        side.respond(tx, &message, 480);
+        assert_eq!(side.endpoint.absorb(side.now(), tx), Err(RespondError::Answered));
+        assert_eq!(side.take_sent().pop().unwrap().what(), "480");
+    }
 }
