@@ -17,7 +17,7 @@ mod sender;
 mod session;
 mod spelling;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod timers;
 mod turn;
 

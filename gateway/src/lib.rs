@@ -6,6 +6,7 @@ pub mod bridge;
 pub mod dns;
 pub mod edge;
 pub mod metrics;
+pub mod pods;
 pub mod report;
 pub mod run;
 pub mod source;

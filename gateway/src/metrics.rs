@@ -43,6 +43,15 @@ pub struct Request {
     pub answer: &'static str,
 }
 
+/// A note between processes, and what became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NoteOutcome {
+    /// The kind of note.
+    pub kind: &'static str,
+    /// What became of it.
+    pub outcome: &'static str,
+}
+
 /// Every metric of the process.
 #[derive(Debug)]
 pub struct Metrics {
@@ -69,6 +78,10 @@ pub struct Metrics {
     pub message_seconds: Histogram,
     /// Store operations that failed, by reason.
     pub store_errors: Family<Reason, Counter>,
+    /// Processes that share the store, this one among them.
+    pub pods: Gauge,
+    /// Notes to and from other processes.
+    pub pod_notes: Family<NoteOutcome, Counter>,
 }
 
 impl Default for Metrics {
@@ -93,6 +106,8 @@ impl Metrics {
             config_timestamp: Gauge::default(),
             message_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             store_errors: Family::default(),
+            pods: Gauge::default(),
+            pod_notes: Family::default(),
         };
         let r = &mut metrics.registry;
         r.register("sip_requests", "SIP requests", metrics.sip_requests.clone());
@@ -114,6 +129,8 @@ impl Metrics {
             metrics.message_seconds.clone(),
         );
         r.register("store_errors", "Store operations that failed", metrics.store_errors.clone());
+        r.register("pods", "Processes that share the state store", metrics.pods.clone());
+        r.register("pod_notes", "Notes to and from other processes", metrics.pod_notes.clone());
         metrics
     }
 

@@ -6,5 +6,5 @@ mod fallback;
 mod late;
 mod letters;
 mod refusals;
-mod rig;
+pub(crate) mod rig;
 mod stored;

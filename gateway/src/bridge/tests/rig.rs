@@ -32,7 +32,7 @@ const SOON: Duration = Duration::from_secs(10);
 
 /// What a test does with commits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Commits {
+pub(crate) enum Commits {
     /// They happen.
     Pass,
     /// They wait.
@@ -44,7 +44,7 @@ pub(super) enum Commits {
 }
 
 /// A store whose commits can be held up and refused.
-pub(super) struct TestStore {
+pub(crate) struct TestStore {
     inner: Arc<dyn Store>,
     /// Whether it says that other processes use it too.
     shared: bool,
@@ -54,12 +54,12 @@ pub(super) struct TestStore {
 }
 
 impl TestStore {
-    pub(super) fn over(inner: Arc<dyn Store>) -> Arc<Self> {
+    pub(crate) fn over(inner: Arc<dyn Store>) -> Arc<Self> {
         Self::made(inner, false)
     }
 
     /// As [`Self::over`], for a store that several bridges use.
-    pub(super) fn shared_over(inner: Arc<dyn Store>) -> Arc<Self> {
+    pub(crate) fn shared_over(inner: Arc<dyn Store>) -> Arc<Self> {
         Self::made(inner, true)
     }
 
@@ -67,23 +67,23 @@ impl TestStore {
         Arc::new(Self { inner, shared, mode: watch::Sender::new(Commits::Pass), asked: watch::Sender::new(0) })
     }
 
-    pub(super) fn set(&self, mode: Commits) {
+    pub(crate) fn set(&self, mode: Commits) {
         self.mode.send_replace(mode);
     }
 
     /// Returns how many commits were asked for so far.
-    pub(super) fn asked(&self) -> u64 {
+    pub(crate) fn asked(&self) -> u64 {
         *self.asked.borrow()
     }
 
     /// Waits until more than `before` commits were asked for.
-    pub(super) async fn wait_asked(&self, before: u64) {
+    pub(crate) async fn wait_asked(&self, before: u64) {
         let mut asked = self.asked.subscribe();
         timeout(SOON, asked.wait_for(|asked| *asked > before)).await.expect("no commit").unwrap();
     }
 
     /// Reads the record whose key is given, past all modes.
-    pub(super) async fn stored(&self, key: Key) -> Option<Record> {
+    pub(crate) async fn stored(&self, key: Key) -> Option<Record> {
         self.inner.read(&[key]).await.unwrap().remove(0)
     }
 }

@@ -1,0 +1,372 @@
+//! The processes of a realm that share its store: who they are, and what they tell each other.
+//!
+//! Each process keeps its name in one record that all of them write in turn, and has an inbox: a bounded queue in the
+//! store from which it alone takes. With an embedded store there is one process, and nothing of this runs.
+
+mod note;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use isthmus_store::wake::Topic;
+use isthmus_store::{
+    Batch, Condition, Consumer, ItemId, Key, Kind, Lifetime, QueueName, Retry, Slot, Store, StoreError, record,
+};
+use minicbor::{Decode, Encode};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+pub use note::{Note, NoteError, Way};
+
+use crate::metrics::{Metrics, NoteOutcome, Reason};
+
+/// How often a process says that it lives.
+const BEAT: Duration = Duration::from_secs(3);
+/// A process that said nothing for so long is gone (interworking specification §6.8).
+const GONE: Duration = Duration::from_secs(15);
+/// How long the list of processes outlives the last of them.
+const LIFETIME: Duration = Duration::from_secs(3600);
+/// How many processes a realm can have.
+const MOST: usize = 1024;
+/// Format of the list.
+const FORMAT: u16 = 1;
+/// How often the list is read and written anew when another process was faster.
+const RETRIES: usize = 20;
+/// How many notes are taken at once.
+const ROUND: usize = 128;
+/// How long notes that were taken are nobody else's; nobody else takes them anyway.
+const HOLD: Duration = Duration::from_secs(30);
+/// A wake-up may be lost when the store fails over.
+const LOOK: Duration = Duration::from_secs(2);
+/// The pause after the store failed.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A process of the realm.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Member {
+    /// The name of this life of the process.
+    #[n(0)]
+    pub life: String,
+    /// Pool and number of the node.
+    #[n(1)]
+    pub node: String,
+    /// When it started, in milliseconds since the epoch by its own clock.
+    #[n(2)]
+    pub started: u64,
+    /// Grows while it lives.
+    #[n(3)]
+    pub beat: u64,
+    /// It is about to end and takes no new work.
+    #[n(4)]
+    pub draining: bool,
+}
+
+#[derive(Debug, Default, Encode, Decode)]
+struct Members {
+    #[n(0)]
+    members: Vec<Member>,
+}
+
+/// Who acts on notes.
+pub trait NoteHandler: Send + Sync + 'static {
+    /// Takes a note. Notes come in the order in which they were written; what takes time is begun here and done elsewhere.
+    fn note(&self, note: Note);
+}
+
+/// Why a note was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendNoteError {
+    /// Too much waits for the other process.
+    #[error("too much waits for process {life}")]
+    Full {
+        /// The other process.
+        life: String,
+    },
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// When a process was last heard of: its beat, and since when it is the same.
+type Heard = HashMap<String, (u64, Instant)>;
+
+/// The processes of the realm, seen from this one.
+pub struct Pods {
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    me: Mutex<Member>,
+    life: String,
+    members: Mutex<Vec<Member>>,
+    heard: Mutex<Heard>,
+    handler: OnceLock<Arc<dyn NoteHandler>>,
+    state_lost: watch::Sender<u64>,
+    /// The list was written at least once.
+    listed: AtomicBool,
+    /// This process is no member any more.
+    left: AtomicBool,
+}
+
+impl std::fmt::Debug for Pods {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pods").field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+impl Pods {
+    /// Joins the processes that share the store. `life` is a name that no other process and no earlier life of this one
+    /// has; `node` is shown to people.
+    pub fn start(store: Arc<dyn Store>, life: &str, node: &str, metrics: Arc<Metrics>) -> Arc<Self> {
+        let me = Member {
+            life: life.to_owned(),
+            node: node.to_owned(),
+            started: crate::bridge::now().epoch.0,
+            beat: 0,
+            draining: false,
+        };
+        let pods = Arc::new(Self {
+            store,
+            metrics,
+            life: life.to_owned(),
+            members: Mutex::new(vec![me.clone()]),
+            me: Mutex::new(me),
+            heard: Mutex::default(),
+            handler: OnceLock::new(),
+            state_lost: watch::Sender::new(0),
+            listed: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+        });
+        if pods.is_shared() {
+            tokio::spawn(keep_listed(Arc::clone(&pods)));
+        }
+        pods
+    }
+
+    /// Says who acts on notes, and begins to take them.
+    pub fn set_handler(self: &Arc<Self>, handler: Arc<dyn NoteHandler>) {
+        if self.handler.set(handler).is_ok() && self.is_shared() {
+            tokio::spawn(take_notes(Arc::clone(self)));
+        }
+    }
+
+    /// Returns the name of this life of the process.
+    pub fn life(&self) -> &str {
+        &self.life
+    }
+
+    /// Tells whether there can be other processes.
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// Tells whether a process lives, as far as this one knows. While the store is away the last state stands.
+    pub fn is_alive(&self, life: &str) -> bool {
+        life == self.life || self.members.lock().iter().any(|member| member.life == life)
+    }
+
+    /// Lists the living processes, this one among them.
+    pub fn members(&self) -> Vec<Member> {
+        self.members.lock().clone()
+    }
+
+    /// Notifies when the store has lost its data: the list was there, and is gone.
+    pub fn watch_state_lost(&self) -> watch::Receiver<u64> {
+        self.state_lost.subscribe()
+    }
+
+    /// Sends a note; it is of no use any more after `lifetime`.
+    ///
+    /// # Errors
+    ///
+    /// [`SendNoteError`]; the note was not sent, but for a store that became unavailable meanwhile: then nobody knows.
+    pub async fn send(&self, life: &str, note: &Note, lifetime: Duration) -> Result<(), SendNoteError> {
+        let mut batch = Batch::new();
+        batch.enqueue(QueueName::pod(life), note.to_bytes(), lifetime);
+        let sent = self.store.commit(batch).await;
+        let outcome = match &sent {
+            Ok(_) => "sent",
+            Err(StoreError::Full { .. }) => "full",
+            Err(_) => "failed",
+        };
+        self.metrics.pod_notes.get_or_create(&NoteOutcome { kind: note.label(), outcome }).inc();
+        match sent {
+            Ok(_) => Ok(()),
+            Err(StoreError::Full { .. }) => Err(SendNoteError::Full { life: life.to_owned() }),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells the others that this process is about to end.
+    pub async fn drain(&self) {
+        self.me.lock().draining = true;
+        if self.is_shared() {
+            self.beat_and_note().await;
+        }
+    }
+
+    /// Leaves the list.
+    pub async fn leave(&self) {
+        if !self.is_shared() {
+            return;
+        }
+        self.left.store(true, Ordering::Relaxed);
+        let left = self.update(|members| members.retain(|member| member.life != self.life)).await;
+        if let Err(error) = left {
+            tracing::debug!(%error, "this process stays in the list until it is found to be gone");
+        }
+    }
+
+    async fn beat_and_note(&self) {
+        if let Err(error) = self.beat().await {
+            self.metrics.store_errors.get_or_create(&Reason { reason: error.reason() }).inc();
+            tracing::debug!(%error, "this process cannot say that it lives");
+        }
+    }
+
+    /// Says that this process lives, and learns who else does.
+    async fn beat(&self) -> Result<(), StoreError> {
+        let me = {
+            let mut me = self.me.lock();
+            me.beat += 1;
+            me.clone()
+        };
+        let listed = self
+            .update(|members| {
+                let alive = self.hear(members);
+                members.retain(|member| alive.contains(&member.life));
+                members.retain(|member| member.life != me.life);
+                if members.len() < MOST {
+                    members.push(me.clone());
+                } else {
+                    tracing::error!(limit = MOST, "too many processes share the store");
+                }
+            })
+            .await?;
+        self.metrics.pods.set(i64::try_from(listed.len()).unwrap_or(i64::MAX));
+        *self.members.lock() = listed;
+        Ok(())
+    }
+
+    /// Takes note of the beats, and returns who lives. Clocks of different machines are not compared: a process is gone
+    /// when its beat stayed the same for so long by the clock of this one.
+    fn hear(&self, members: &[Member]) -> Vec<String> {
+        let now = Instant::now();
+        let mut heard = self.heard.lock();
+        heard.retain(|life, _| members.iter().any(|member| member.life == *life));
+        let mut alive = Vec::with_capacity(members.len());
+        for member in members {
+            let (beat, since) = heard.entry(member.life.clone()).or_insert((member.beat, now));
+            if *beat != member.beat {
+                (*beat, *since) = (member.beat, now);
+            }
+            if now.duration_since(*since) < GONE {
+                alive.push(member.life.clone());
+            }
+        }
+        alive
+    }
+
+    /// Changes the list, as often as it takes.
+    async fn update(&self, mut change: impl FnMut(&mut Vec<Member>)) -> Result<Vec<Member>, StoreError> {
+        let key = Key::other("pods", Slot::named("realm"), "members");
+        let mut retries = 0;
+        loop {
+            let stored = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
+            if stored.is_none() && self.listed.swap(false, Ordering::Relaxed) {
+                tracing::error!("the state store has lost its data; subscriptions are made anew");
+                self.state_lost.send_modify(|times| *times += 1);
+            }
+            let known = stored.as_ref().and_then(|stored| {
+                let envelope = record::decode_as(Kind::Other, FORMAT, &stored.bytes).ok()?;
+                minicbor::decode::<Members>(&envelope.payload).ok()
+            });
+            let mut members = known.unwrap_or_default().members;
+            change(&mut members);
+            let mut payload = Vec::new();
+            // Writing to a Vec cannot fail.
+            let _ = minicbor::encode(Members { members: members.clone() }, &mut payload);
+            let mut batch = Batch::new();
+            let bytes = record::encode(Kind::Other, FORMAT, &payload);
+            batch.put(key.clone(), Condition::unchanged(stored.as_ref()), bytes, Lifetime::For(LIFETIME));
+            match self.store.commit(batch).await {
+                Ok(_) => {
+                    self.listed.store(true, Ordering::Relaxed);
+                    return Ok(members);
+                }
+                Err(error) if error.retry() == Retry::Reload && retries < RETRIES => retries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Says again and again that this process lives.
+async fn keep_listed(pods: Arc<Pods>) {
+    while !pods.left.load(Ordering::Relaxed) {
+        pods.beat_and_note().await;
+        // Not all at the same moment.
+        let pause = BEAT.mul_f64(rand::random_range(0.9..1.1));
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Takes what others write to this process.
+async fn take_notes(pods: Arc<Pods>) {
+    let queue = QueueName::pod(&pods.life);
+    let consumer = Consumer { name: pods.life.clone(), fence: None };
+    let mut wake = pods.store.wake(Topic::Queue(queue.clone()));
+    let mut last = ItemId(0);
+    loop {
+        match pods.store.take(&queue, &consumer, ROUND, HOLD).await {
+            Ok(items) if items.is_empty() => {
+                tokio::select! {
+                    () = wake.changed() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+            }
+            Ok(items) => {
+                let mut done = Vec::with_capacity(items.len());
+                for item in items {
+                    done.push(item.id);
+                    // What came again was begun already; only the store did not hear of that.
+                    if item.id > last {
+                        last = item.id;
+                        pods.hand_in(Note::from_bytes(&item.bytes));
+                    }
+                }
+                if let Err(error) = pods.store.ack(&queue, &done, None).await {
+                    pods.metrics.store_errors.get_or_create(&Reason { reason: error.reason() }).inc();
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "notes of other processes cannot be read");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+impl Pods {
+    fn hand_in(&self, note: Result<Note, NoteError>) {
+        let (kind, outcome) = match note {
+            Ok(note) => {
+                let kind = note.label();
+                if let Some(handler) = self.handler.get() {
+                    handler.note(note);
+                }
+                (kind, "taken")
+            }
+            Err(error) => {
+                tracing::error!(%error, "a note of another process is lost; do all of them run releases that know each other?");
+                ("unknown", "unreadable")
+            }
+        };
+        self.metrics.pod_notes.get_or_create(&NoteOutcome { kind, outcome }).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Several processes on one store.
+
+use isthmus_store::{Limits, MemoryStore, SystemClock};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::*;
+use crate::bridge::tests::rig::TestStore;
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Inbox(mpsc::UnboundedSender<Note>);
+
+impl NoteHandler for Inbox {
+    fn note(&self, note: Note) {
+        self.0.send(note).unwrap();
+    }
+}
+
+fn store() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)))
+}
+
+fn pods(inner: &Arc<MemoryStore>, life: &str) -> (Arc<Pods>, mpsc::UnboundedReceiver<Note>) {
+    let store = TestStore::shared_over(Arc::clone(inner) as Arc<dyn Store>);
+    let pods = Pods::start(store, life, "sip/0", Arc::new(Metrics::new()));
+    let (sender, notes) = mpsc::unbounded_channel();
+    pods.set_handler(Arc::new(Inbox(sender)));
+    (pods, notes)
+}
+
+async fn until(mut condition: impl FnMut() -> bool) {
+    let met = async {
+        while !condition() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(SOON * 10, met).await.expect("the condition is never met");
+}
+
+#[tokio::test(start_paused = true)]
+async fn processes_learn_of_each_other_and_of_their_end() {
+    let inner = store();
+    let (one, _) = pods(&inner, "one");
+    let (two, _) = pods(&inner, "two");
+    until(|| one.is_alive("two") && two.is_alive("one")).await;
+    assert_eq!(one.members().len(), 2);
+    two.drain().await;
+    until(|| one.members().iter().any(|member| member.life == "two" && member.draining)).await;
+    two.leave().await;
+    until(|| !one.is_alive("two")).await;
+    assert!(one.is_alive("one") && !two.is_alive("three"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_says_nothing_any_more_is_gone() {
+    let inner = store();
+    let (one, _) = pods(&inner, "one");
+    let silent = Pods::start(TestStore::over(Arc::clone(&inner) as _), "two", "sip/1", Arc::new(Metrics::new()));
+    silent.beat().await.unwrap();
+    until(|| one.is_alive("two")).await;
+    let seen = Instant::now();
+    until(|| !one.is_alive("two")).await;
+    assert!(seen.elapsed() > GONE - BEAT * 2 && seen.elapsed() < GONE + BEAT * 3, "{:?}", seen.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_lost_its_data_is_noticed() {
+    let inner = store();
+    let (one, _) = pods(&inner, "one");
+    let mut lost = one.watch_state_lost();
+    until(|| one.listed.load(Ordering::Relaxed)).await;
+    assert!(timeout(BEAT * 3, lost.changed()).await.is_err());
+    let mut batch = Batch::new();
+    batch.delete(Key::other("pods", Slot::named("realm"), "members"), Condition::Any);
+    inner.commit(batch).await.unwrap();
+    timeout(BEAT * 3, lost.changed()).await.unwrap().unwrap();
+    assert!(timeout(BEAT * 3, lost.changed()).await.is_err(), "it is lost once");
+    assert!(one.is_alive("one"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn notes_arrive_in_order_and_once() {
+    let inner = store();
+    let (one, _) = pods(&inner, "one");
+    let (_two, mut notes) = pods(&inner, "two");
+    for id in 0..300 {
+        one.send("two", &Note::Absorbed { id }, SOON).await.unwrap();
+    }
+    for id in 0..300 {
+        assert_eq!(timeout(SOON, notes.recv()).await.unwrap(), Some(Note::Absorbed { id }));
+    }
+    assert!(timeout(SOON, notes.recv()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_inbox_that_nobody_empties_is_full_some_time() {
+    let inner = Arc::new(MemoryStore::new(Limits { queue_items: 5, ..Limits::default() }, Arc::new(SystemClock)));
+    let (one, _) = pods(&inner, "one");
+    for id in 0..5 {
+        one.send("gone", &Note::Absorbed { id }, SOON).await.unwrap();
+    }
+    let refused = one.send("gone", &Note::Absorbed { id: 5 }, SOON).await;
+    assert_eq!(refused, Err(SendNoteError::Full { life: "gone".to_owned() }));
+}
