@@ -1,5 +1,6 @@
 //! As much HTTP as it takes to read an admin port, or to ask a server's own API.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -21,7 +22,16 @@ pub struct Response {
 ///
 /// When nothing answers within 5 s.
 pub async fn get(port: u16, path: &str) -> Result<Response> {
-    exchange(port, &format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")).await
+    get_at((Ipv4Addr::LOCALHOST, port).into(), path).await
+}
+
+/// Gets a path from another address of this machine.
+///
+/// # Errors
+///
+/// As [`get`].
+pub async fn get_at(server: SocketAddr, path: &str) -> Result<Response> {
+    exchange(server, &format!("GET {path} HTTP/1.0\r\nHost: {server}\r\n\r\n")).await
 }
 
 /// Posts JSON to a path on 127.0.0.1.
@@ -32,12 +42,13 @@ pub async fn get(port: u16, path: &str) -> Result<Response> {
 pub async fn post(port: u16, path: &str, json: &str) -> Result<Response> {
     let length = json.len();
     let head = format!("POST {path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json");
-    exchange(port, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{json}")).await
+    let server = (Ipv4Addr::LOCALHOST, port).into();
+    exchange(server, &format!("{head}\r\nContent-Length: {length}\r\n\r\n{json}")).await
 }
 
-async fn exchange(port: u16, request: &str) -> Result<Response> {
+async fn exchange(server: SocketAddr, request: &str) -> Result<Response> {
     let exchange = async {
-        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        let mut stream = TcpStream::connect(server).await?;
         // Version 1.0, so that the body comes in one piece and the connection closes.
         stream.write_all(request.as_bytes()).await?;
         let mut bytes = Vec::new();

@@ -10,6 +10,7 @@
     reason = "configuration files are short and read best as format strings"
 )]
 
+pub mod balancer;
 pub mod baresip;
 pub mod corp;
 pub mod ejabberd;
@@ -19,6 +20,7 @@ pub mod http;
 pub mod kamailio;
 pub mod knot;
 pub mod lab;
+pub mod ledger;
 pub mod load;
 pub mod manifests;
 pub mod otlp;
@@ -29,5 +31,6 @@ pub mod prosody;
 pub mod sink;
 pub mod sip_trace;
 pub mod sipp;
+pub mod slow_proxy;
 pub mod tls_client;
 pub mod xmpp_client;
