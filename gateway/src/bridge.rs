@@ -12,6 +12,7 @@ mod lists;
 mod message;
 mod presence;
 mod rates;
+mod repeats;
 mod runtime;
 mod sender;
 mod session;
@@ -29,10 +30,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use isthmus_interwork::error_map::SipAnswer;
 use isthmus_model::{BareAddress, Domain, EpochMillis, Now, PairId};
 use isthmus_policy::UserList;
 use isthmus_sip::endpoint::ServerTxId;
-use isthmus_sip::{Message, WriteError};
+use isthmus_sip::{Message, Method, StatusCode, WriteError};
 use isthmus_store::{Key, Kind, Record, Store, StoreError, record};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
@@ -50,6 +52,7 @@ use letters::Letters;
 use lists::Lists;
 use presence::PairUsers;
 use rates::Rates;
+use repeats::Repeats;
 use sender::Senders;
 
 pub use runtime::Runtime;
@@ -78,6 +81,7 @@ pub struct Bridge {
     deliveries: Deliveries,
     letters: Letters,
     lists: Lists,
+    repeats: Repeats,
     /// Names this life of the process among the holders of leases.
     life: String,
     /// Pairs with presence, by the link that carries it; to ask again when a link comes back.
@@ -119,6 +123,7 @@ impl Bridge {
             deliveries: Deliveries::default(),
             letters: Letters::default(),
             lists: Lists::default(),
+            repeats: Repeats::default(),
             senders: Senders::default(),
             sender_lanes: Lanes::new(LANE_DEPTH),
             life: format!("{:016x}", rand::random::<u64>()),
@@ -131,6 +136,9 @@ impl Bridge {
         });
         tokio::spawn(timers::run(Arc::clone(&bridge)));
         tokio::spawn(delivery::run(Arc::clone(&bridge)));
+        if bridge.store.is_shared() {
+            tokio::spawn(repeats::run(Arc::clone(&bridge)));
+        }
         bridge
     }
 
@@ -156,6 +164,22 @@ impl Bridge {
     fn respond(&self, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
         match asker {
             Asker::Here(tx) => self.edge.respond(*tx, request, answer),
+        }
+    }
+
+    /// Gives a copy of a request the answer that another process gave. The 2xx of an INVITE is repeated there until its
+    /// ACK comes, and any other answer while the peer asks for it.
+    fn repeat(&self, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
+        match asker {
+            Asker::Here(tx) if request.method() == Method::Invite => self.edge.respond_once(*tx, request, answer),
+            Asker::Here(tx) => self.edge.respond(*tx, request, answer),
+        }
+    }
+
+    /// Leaves a copy of a request without an answer: another process works on it and gives one.
+    fn absorb(&self, asker: &Asker) {
+        match asker {
+            Asker::Here(tx) => self.edge.absorb(*tx),
         }
     }
 
@@ -206,6 +230,12 @@ fn read_list(stored: Option<&Record>) -> Result<UserList, StoreError> {
     let envelope =
         record::decode_as(Kind::User, LIST_FORMAT, &stored.bytes).map_err(|error| corrupt(error.to_string()))?;
     UserList::decode(&envelope.payload).map_err(|error| corrupt(error.to_string()))
+}
+
+/// The refusal of a request for now, by 5 to 30 s, so that those who are refused do not all come back at once
+/// (interworking specification §6.11).
+fn unavailable() -> SipAnswer {
+    SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).with_retry_after(rand::random_range(5..=30))
 }
 
 /// The error for a user whose request could not be stored; nothing of it left.

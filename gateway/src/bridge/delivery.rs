@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use isthmus_interwork::error_map::{self, RequestKind, SipAnswer};
 use isthmus_interwork::pager;
 use isthmus_model::Domain;
-use isthmus_sip::{Message, StatusCode};
+use isthmus_sip::Message;
 use isthmus_store::{Retry, StoreError};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use parking_lot::Mutex;
@@ -20,6 +20,7 @@ use tokio::sync::Notify;
 
 use super::Bridge;
 use super::inbound::Asker;
+use super::repeats::Permit;
 
 /// How long an answer over UDP waits; beyond it the peer repeats its request.
 const CEILING_UDP: Duration = Duration::from_millis(400);
@@ -31,6 +32,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// One message under way that was not answered.
 pub(super) struct Pending {
     asker: Asker,
+    permit: Permit,
     request: Message,
     to_tag: String,
     pub(super) stanza: Arc<isthmus_xmpp::Message>,
@@ -64,6 +66,7 @@ impl Deliveries {
 /// What is to be delivered for a request.
 pub(super) struct Parcel {
     pub(super) asker: Asker,
+    pub(super) permit: Permit,
     pub(super) request: Message,
     pub(super) to_tag: String,
     pub(super) stanza: isthmus_xmpp::Message,
@@ -76,12 +79,13 @@ pub(super) struct Parcel {
 
 impl Bridge {
     /// Hands a message to the local server and answers its request when the fate is known.
-    pub(super) fn deliver(&self, parcel: Parcel) {
+    pub(super) fn deliver(self: &Arc<Self>, parcel: Parcel) {
         let token = self.deliveries.next_token();
-        let Parcel { asker, request, to_tag, stanza, in_session, local, remote, reliable, arrived } = parcel;
+        let Parcel { asker, permit, request, to_tag, stanza, in_session, local, remote, reliable, arrived } = parcel;
         let stanza = Arc::new(stanza);
         let pending = Pending {
             asker,
+            permit,
             request,
             to_tag,
             stanza: Arc::clone(&stanza),
@@ -97,7 +101,7 @@ impl Bridge {
             if let Some(pending) = self.deliveries.pending.lock().remove(&token) {
                 self.metrics.message("sip_to_xmpp", "no_link");
                 let answer = error_map::no_link().respond(&pending.request, Some(&pending.to_tag), "isthmus");
-                self.respond(&pending.asker, &pending.request, answer);
+                self.conclude(pending.permit, &pending.asker, &pending.request, answer);
             }
             return;
         }
@@ -124,30 +128,30 @@ impl Bridge {
             }
         };
         match pending {
-            Some(pending) => self.answer_fate(&pending, &delivery),
+            Some(pending) => self.answer_fate(pending, &delivery),
             None => self.letter_fate(token.0, delivery),
         }
     }
 
-    fn answer_fate(&self, pending: &Pending, delivery: &Delivery) {
-        let Pending { asker, request, to_tag, .. } = pending;
+    fn answer_fate(self: &Arc<Self>, pending: Pending, delivery: &Delivery) {
+        let Pending { asker, permit, request, to_tag, .. } = pending;
         let answer = match delivery {
             Delivery::Delivered => {
                 self.metrics.message("sip_to_xmpp", "delivered");
-                pager::accept(request, true, Some(to_tag))
+                pager::accept(&request, true, Some(&to_tag))
             }
             Delivery::Bounced(error) => {
                 self.metrics.message("sip_to_xmpp", "bounced");
                 let erring = pending.stanza.to().unwrap_or_default();
-                error_map::to_sip(error, erring, RequestKind::Message).respond(request, Some(to_tag), "isthmus")
+                error_map::to_sip(error, erring, RequestKind::Message).respond(&request, Some(&to_tag), "isthmus")
             }
             Delivery::Unknown => {
                 self.metrics.message("sip_to_xmpp", "link_lost");
-                error_map::no_link().respond(request, Some(to_tag), "isthmus")
+                error_map::no_link().respond(&request, Some(&to_tag), "isthmus")
             }
         };
         self.metrics.message_seconds.observe(pending.arrived.elapsed().as_secs_f64());
-        self.respond(asker, request, answer);
+        self.conclude(permit, &asker, &request, answer);
     }
 
     /// Stores what took too long, then answers it.
@@ -172,11 +176,11 @@ impl Bridge {
                     drop(open);
                     self.metrics.message("sip_to_xmpp", "accepted");
                     let answer = pager::accept(&pending.request, false, Some(&pending.to_tag));
-                    self.respond(&pending.asker, &pending.request, answer);
+                    self.conclude(pending.permit, &pending.asker, &pending.request, answer);
                 }
                 (stored, Some(fate)) => {
                     drop(open);
-                    self.answer_fate(&pending, &fate);
+                    self.answer_fate(pending, &fate);
                     if let Ok(letter) = stored {
                         self.letter_done(letter);
                     }
@@ -186,7 +190,7 @@ impl Bridge {
                     self.store_failed(&error);
                     self.metrics.message("sip_to_xmpp", "not_kept");
                     let answer = not_kept(&error).respond(&pending.request, Some(&pending.to_tag), "isthmus");
-                    self.respond(&pending.asker, &pending.request, answer);
+                    self.conclude(pending.permit, &pending.asker, &pending.request, answer);
                 }
             }
         }
@@ -195,7 +199,7 @@ impl Bridge {
 
 /// The answer for a message that may still arrive, but that we cannot promise to deliver.
 fn not_kept(error: &StoreError) -> SipAnswer {
-    let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE);
+    let answer = super::unavailable();
     let answer = match error.retry() {
         Retry::After(wait) => answer.with_retry_after(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1)),
         Retry::Reload | Retry::Never => answer,

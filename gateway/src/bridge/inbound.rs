@@ -100,7 +100,7 @@ impl Bridge {
                 });
                 if !matches!(submitted, Some(Ok(()))) {
                     self.metrics.refused("sender_lookups");
-                    let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).respond(&request, Some(&tag), AGENT);
+                    let answer = super::unavailable().respond(&request, Some(&tag), AGENT);
                     self.edge.respond(tx, &request, answer);
                 }
             }
@@ -237,7 +237,7 @@ impl Bridge {
         let submitted = self.lanes.submit(pair, async move { bridge.work(incoming).await }.instrument(span));
         if submitted.is_err() {
             self.metrics.refused("lane_full");
-            let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE).respond(&request, Some(&tag), AGENT);
+            let answer = super::unavailable().respond(&request, Some(&tag), AGENT);
             self.respond(&asker, &request, answer);
         }
     }

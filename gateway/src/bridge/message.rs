@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use isthmus_interwork::address::Spelling;
 use isthmus_interwork::content::ContentLimits;
 use isthmus_interwork::error_map::{self, LocalFailure, SipAnswer};
 use isthmus_interwork::pager::{self, Arrival, Envelope, FromXmpp, MessageRefusal, Mode, ToXmpp};
 use isthmus_interwork::peer::Refuses;
-use isthmus_interwork::session::OutgoingMessage;
+use isthmus_interwork::session::{Answer, OutgoingMessage};
 use isthmus_interwork::thread::call_id_for;
 use isthmus_model::{Access, Address, Direction, Feature, OfflineIm, PairId, Protocol};
 use isthmus_policy::profile::MessageMode;
 use isthmus_policy::{Question, UserList};
-use isthmus_sip::{StatusCode, Transport, WriteError};
+use isthmus_sip::{StatusCode, Transport};
 use isthmus_store::{Key, Record, StoreError};
 use isthmus_xmpp::payload::Receipt;
 use isthmus_xmpp::stanza::{IqKind, MessageType};
@@ -26,6 +25,7 @@ use super::Bridge;
 use super::delivery::Parcel;
 use super::inbound::Incoming;
 use super::presence::PairUsers;
+use super::repeats::Permit;
 use super::runtime::dialect_of;
 use super::session::read_refusal;
 use super::spelling::read_spelling;
@@ -39,11 +39,9 @@ const NO_SINGLE_MESSAGES: [StatusCode; 3] =
 impl Bridge {
     /// Takes a MESSAGE outside of dialogs that passed the entry checks.
     pub(super) async fn sip_message(self: Arc<Self>, incoming: Incoming) {
-        match self.judge_message(&incoming).await {
-            Ok(spelling) => self.observe_spelling(&incoming, spelling.as_ref()).await,
-            Err(answer) => return self.respond(&incoming.asker, &incoming.request, answer),
-        }
-        let id = self.next_stanza_id();
+        let Some((permit, spelling)) = self.admit_message(&incoming).await else { return };
+        self.observe_spelling(&incoming, spelling.as_ref()).await;
+        let id = permit.stanza_id().unwrap_or_else(|| self.next_stanza_id());
         let arrival = Arrival {
             mode: Mode::Pager,
             from: &incoming.remote,
@@ -54,25 +52,32 @@ impl Bridge {
             now: super::now().epoch,
         };
         match pager::to_xmpp(&incoming.request, &arrival, &ContentLimits::default()) {
-            Ok(ToXmpp::Stanza(stanza)) => self.deliver_for(incoming, stanza, false),
+            Ok(ToXmpp::Stanza(stanza)) => self.deliver_for(incoming, permit, stanza, false),
             // Typing outside of a session has nowhere to go.
             Ok(ToXmpp::Typing(_) | ToXmpp::Nothing) => {
                 let answer = pager::accept(&incoming.request, true, Some(&incoming.to_tag));
-                self.respond(&incoming.asker, &incoming.request, answer);
+                self.conclude(permit, &incoming.asker, &incoming.request, answer);
             }
             Err(refusal) => {
                 self.metrics.malformed("content");
                 let answer = incoming.answer(&SipAnswer::from(refusal));
-                self.respond(&incoming.asker, &incoming.request, answer);
+                self.conclude(permit, &incoming.asker, &incoming.request, answer);
             }
         }
     }
 
     /// Hands a stanza to the local server; its fate answers the request. `in_session` tells whether the sender has
     /// a session, in which it can be told of a failure later.
-    pub(super) fn deliver_for(&self, incoming: Incoming, stanza: MessageStanza, in_session: bool) {
+    pub(super) fn deliver_for(
+        self: &Arc<Self>,
+        incoming: Incoming,
+        permit: Permit,
+        stanza: MessageStanza,
+        in_session: bool,
+    ) {
         self.deliver(Parcel {
             asker: incoming.asker,
+            permit,
             to_tag: incoming.to_tag,
             stanza,
             in_session,
@@ -84,22 +89,48 @@ impl Bridge {
         });
     }
 
-    /// Asks policy about a MESSAGE, inside or outside of a session, and gives what is remembered of the sender's spelling,
-    /// which is read on the way. The error is the answer of a message that does not go through.
-    pub(super) async fn judge_message(&self, incoming: &Incoming) -> Result<Option<Record>, Result<Bytes, WriteError>> {
-        let (user_list, spelling) = match self.known_of(&incoming.users()).await {
-            Ok(known) => known,
+    /// Lets a MESSAGE in, inside or outside of a session: claims it for this process and asks policy, and gives what is
+    /// remembered of the sender's spelling, which is read on the way. One that does not go through is answered here.
+    pub(super) async fn admit_message(self: &Arc<Self>, incoming: &Incoming) -> Option<(Permit, Option<Record>)> {
+        // Side by side: one round trip's time.
+        let (claimed, known) = tokio::join!(self.claim(incoming), self.known_for_message(incoming));
+        let permit = match claimed {
+            Ok(permit) => permit,
+            Err(known) => {
+                self.answer_known(incoming, known);
+                return None;
+            }
+        };
+        let Some((user_list, spelling)) = known else {
+            let answer = incoming.answer(&super::unavailable());
+            self.withdraw(permit, &incoming.asker, &incoming.request, answer);
+            return None;
+        };
+        match self.judge_message(incoming, &user_list) {
+            Ok(()) => Some((permit, spelling)),
+            Err(answer) => {
+                self.conclude(permit, &incoming.asker, &incoming.request, answer);
+                None
+            }
+        }
+    }
+
+    /// Reads what a MESSAGE is judged by; `None` when that is not to be had.
+    async fn known_for_message(&self, incoming: &Incoming) -> Option<(UserList, Option<Record>)> {
+        match self.known_of(&incoming.users()).await {
+            Ok(known) => Some(known),
             Err(error) => {
                 self.store_failed(&error);
                 // A message goes on without the store where nobody can be wronged by that.
                 let away = matches!(error, StoreError::Unavailable { .. });
-                let last = self.lists.last(&incoming.local.bare).filter(|_| away);
-                match last.map(|last| super::read_list(last.as_ref())) {
-                    Some(Ok(list)) => (list, None),
-                    _ => return Err(incoming.answer(&SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE))),
-                }
+                let last = self.lists.last(&incoming.local.bare).filter(|_| away)?;
+                Some((super::read_list(last.as_ref()).ok()?, None))
             }
-        };
+        }
+    }
+
+    /// Asks policy about a MESSAGE. The error is the answer of one that does not go through.
+    fn judge_message(&self, incoming: &Incoming, user_list: &UserList) -> Result<(), Answer> {
         let runtime = &incoming.runtime;
         let question = Question {
             direction: Direction::Inbound,
@@ -107,7 +138,7 @@ impl Bridge {
             protocol: Some(Protocol::Sip),
             remote: (&incoming.remote.bare).into(),
             local: (&incoming.local.bare).into(),
-            user_list: &user_list,
+            user_list,
         };
         let decision = runtime.snapshot.decide(&question);
         if tracing::enabled!(tracing::Level::DEBUG) {
@@ -116,7 +147,7 @@ impl Bridge {
         }
         let tag = &incoming.to_tag;
         match decision.access {
-            Access::Allow | Access::Prompt => Ok(spelling),
+            Access::Allow | Access::Prompt => Ok(()),
             Access::Drop => {
                 self.metrics.message("sip_to_xmpp", "dropped");
                 Err(pager::accept(&incoming.request, true, Some(tag)))

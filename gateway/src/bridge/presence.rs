@@ -12,14 +12,14 @@ use isthmus_model::{
     Access, Address, BareAddress, Direction, EpochMillis, Feature, PairId, Protocol, ResourcePresence,
 };
 use isthmus_policy::{ListAction, Question, UserList};
-use isthmus_sip::{ResponseWriter, StatusCode, Transport, WriteError};
+use isthmus_sip::{StatusCode, Transport};
 use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Retry, StoreError, TimerKind, record};
 use isthmus_xmpp::stanza::{Presence, PresenceType};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError, jid};
 
 use super::inbound::Incoming;
 use super::spelling::read_spelling;
-use super::turn::{Machine, Records, Turned};
+use super::turn::{Machine, Records, Reply, Turned};
 use super::{Bridge, CONFLICT_RETRIES, Runtime, timers};
 use crate::edge::sip::outbound::ClientEvent;
 use crate::edge::xmpp::LinkSpec;
@@ -65,7 +65,7 @@ impl Bridge {
         }
         let tls = incoming.transport == Transport::Tls;
         let done = self
-            .turn(&incoming.runtime, &users, |pair: &mut Pair, ctx| {
+            .turn_for(&incoming, |pair: &mut Pair, ctx| {
                 pair.handle_subscribe(ctx, access, &incoming.request, tls).finish(b"")
             })
             .await;
@@ -76,28 +76,16 @@ impl Bridge {
     pub(super) async fn sip_notify(self: Arc<Self>, incoming: Incoming) {
         let users = incoming.users();
         let done = self
-            .turn(&incoming.runtime, &users, |pair: &mut Pair, ctx| {
-                pair.handle_notify(ctx, &incoming.request).finish(b"")
-            })
+            .turn_for(&incoming, |pair: &mut Pair, ctx| pair.handle_notify(ctx, &incoming.request).finish(b""))
             .await;
         self.answer_pair(&incoming, &users, done);
     }
 
-    fn answer_pair(
-        self: &Arc<Self>,
-        incoming: &Incoming,
-        users: &PairUsers,
-        done: Turned<Pair, Result<Bytes, WriteError>>,
-    ) {
+    fn answer_pair(self: &Arc<Self>, incoming: &Incoming, users: &PairUsers, done: Turned<Pair, Reply>) {
         match done {
             Ok((answer, outputs)) => {
-                let answer = answer.unwrap_or_else(|| {
-                    // The domain left the configuration a moment ago.
-                    ResponseWriter::for_request(&incoming.request, StatusCode::FORBIDDEN, None, Some(&incoming.to_tag))
-                        .finish(b"")
-                });
                 // The answer goes first: what follows belongs to the dialog that it opens.
-                self.respond(&incoming.asker, &incoming.request, answer);
+                self.answer_turn(incoming, answer);
                 self.perform(users, outputs);
             }
             Err(error) => self.store_is_away(incoming, &error),
@@ -106,8 +94,18 @@ impl Bridge {
 
     pub(super) fn store_is_away(&self, incoming: &Incoming, error: &StoreError) {
         self.store_failed(error);
-        let answer = SipAnswer::new(StatusCode::SERVICE_UNAVAILABLE);
-        self.respond(&incoming.asker, &incoming.request, incoming.answer(&answer));
+        self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
+    }
+
+    /// Answers a request with what its turn gave.
+    pub(super) fn answer_turn(&self, incoming: &Incoming, reply: Option<Reply>) {
+        let answer = match reply {
+            Some(Reply::First(answer)) => answer,
+            Some(Reply::Known(known)) => return self.answer_known(incoming, known),
+            // The domain left the configuration a moment ago.
+            None => incoming.answer(&SipAnswer::new(StatusCode::FORBIDDEN)),
+        };
+        self.respond(&incoming.asker, &incoming.request, answer);
     }
 
     /// Takes presence from the local server.

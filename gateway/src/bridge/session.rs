@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use isthmus_interwork::address;
-use isthmus_interwork::error_map::LocalFailure;
+use isthmus_interwork::error_map::{LocalFailure, SipAnswer};
 use isthmus_interwork::peer::{PeerRecord, Refuses};
 use isthmus_interwork::session::{
-    Answer, Context, Outcome, OutgoingMessage, Output, Purpose, Session, SessionConfig, SessionRecord,
+    Context, Outcome, OutgoingMessage, Output, Purpose, Session, SessionConfig, SessionRecord,
 };
 use isthmus_model::{BareAddress, Domain, EpochMillis, PairId};
 use isthmus_policy::Sender;
 use isthmus_sip::endpoint::Destination;
-use isthmus_sip::{Message, Method, ResponseWriter, StatusCode, Transport};
+use isthmus_sip::{Message, Method, StatusCode, Transport};
 use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, StoreError, TimerKind, record};
 use isthmus_xmpp::{Stanza, StanzaError};
 
@@ -22,7 +22,7 @@ use super::message::local_failure;
 use super::presence::{PairUsers, read_record};
 use super::sender::Claim;
 use super::spelling::read_spelling;
-use super::turn::{Machine, Records, Turned};
+use super::turn::{Machine, Records, Reply, Turned};
 use super::{Bridge, Runtime, timers};
 use crate::edge::sip::flow::Flow;
 use crate::edge::sip::outbound::{AckWay, ClientEvent};
@@ -50,7 +50,7 @@ impl Bridge {
         let tls = incoming.transport == Transport::Tls;
         let request = &incoming.request;
         let done = self
-            .turn(&incoming.runtime, &users, |session: &mut Session, ctx| match request.method() {
+            .turn_for(&incoming, |session: &mut Session, ctx| match request.method() {
                 Method::Invite => session.handle_invite(ctx, request, tls),
                 Method::Bye => session.handle_bye(ctx, request),
                 Method::Info => session.handle_info(ctx, request),
@@ -62,11 +62,9 @@ impl Bridge {
 
     /// Takes a MESSAGE inside a session.
     pub(super) async fn sip_session_message(self: Arc<Self>, incoming: Incoming) {
-        if let Err(answer) = self.judge_message(&incoming).await {
-            return self.respond(&incoming.asker, &incoming.request, answer);
-        }
+        let Some((permit, _)) = self.admit_message(&incoming).await else { return };
         let users = incoming.users();
-        let id = self.next_stanza_id();
+        let id = permit.stanza_id().unwrap_or_else(|| self.next_stanza_id());
         let done = self
             .turn(&incoming.runtime, &users, |session: &mut Session, ctx| {
                 session.check_message(ctx, &incoming.request, &id)
@@ -74,23 +72,27 @@ impl Bridge {
             .await;
         match done {
             Ok((Some(Ok(delivery)), outputs)) => {
-                self.deliver_for(incoming, delivery.stanza, true);
+                self.deliver_for(incoming, permit, delivery.stanza, true);
                 self.perform_session(&users, outputs);
             }
-            Ok((Some(Err(answer)), outputs)) => self.answer_session(&incoming, &users, Ok((Some(answer), outputs))),
-            Ok((None, outputs)) => self.answer_session(&incoming, &users, Ok((None, outputs))),
-            Err(error) => self.store_is_away(&incoming, &error),
+            Ok((answer, outputs)) => {
+                let gone = || incoming.answer(&SipAnswer::new(StatusCode::FORBIDDEN));
+                let answer = answer.and_then(Result::err).unwrap_or_else(gone);
+                self.conclude(permit, &incoming.asker, &incoming.request, answer);
+                self.perform_session(&users, outputs);
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                let answer = incoming.answer(&super::unavailable());
+                self.withdraw(permit, &incoming.asker, &incoming.request, answer);
+            }
         }
     }
 
-    fn answer_session(self: &Arc<Self>, incoming: &Incoming, users: &PairUsers, done: Turned<Session, Answer>) {
+    fn answer_session(self: &Arc<Self>, incoming: &Incoming, users: &PairUsers, done: Turned<Session, Reply>) {
         match done {
             Ok((answer, outputs)) => {
-                let answer = answer.unwrap_or_else(|| {
-                    ResponseWriter::for_request(&incoming.request, StatusCode::FORBIDDEN, None, Some(&incoming.to_tag))
-                        .finish(b"")
-                });
-                self.respond(&incoming.asker, &incoming.request, answer);
+                self.answer_turn(incoming, answer);
                 self.perform_session(users, outputs);
             }
             Err(error) => self.store_is_away(incoming, &error),

@@ -8,14 +8,37 @@
 use std::time::Duration;
 
 use isthmus_interwork::context::Context;
+use isthmus_interwork::session::Answer;
 use isthmus_model::EpochMillis;
 use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, Retry, StoreError, Timer, TimerKind, record};
 
+use smallvec::SmallVec;
+
+use super::inbound::Incoming;
 use super::presence::PairUsers;
+use super::repeats::{Identity, Known};
 use super::{Bridge, CONFLICT_RETRIES, Runtime};
 
 /// What a turn gave (`None` when the domain left the configuration), and what is to be done.
 pub(super) type Turned<M, R> = Result<(Option<R>, Vec<<M as Machine>::Output>), StoreError>;
+
+/// How a turn came out; `R` is what `act` gave.
+enum End<M: Machine, R> {
+    /// The machine acted.
+    Acted(R, Vec<M::Output>),
+    /// The request was served before, or is.
+    Known(Known),
+    /// The domain left the configuration.
+    Gone,
+}
+
+/// The answer of a request's turn.
+pub(super) enum Reply {
+    /// Given for the first time.
+    First(Answer),
+    /// What is to be done with a request that another process knows already.
+    Known(Known),
+}
 
 /// The records of a turn as they were read, in the order of their keys.
 pub(super) type Records = [Option<Record>; 3];
@@ -63,22 +86,63 @@ impl Bridge {
         &self,
         runtime: &Runtime,
         users: &PairUsers,
-        mut act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> R,
+        act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> R,
     ) -> Turned<M, R> {
+        Ok(match self.turn_of(runtime, users, None, |_| None, act).await? {
+            End::Acted(result, outputs) => (Some(result), outputs),
+            End::Known(_) | End::Gone => (None, Vec::new()),
+        })
+    }
+
+    /// Gives a machine a turn for a request, which changes nothing when another process has served it already
+    /// ([`super::repeats`]).
+    pub(super) async fn turn_for<M: Machine>(
+        &self,
+        incoming: &Incoming,
+        act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> Answer,
+    ) -> Turned<M, Reply> {
+        let identity = self.store.is_shared().then(|| Identity::of(&incoming.pair, &incoming.request));
+        let request = identity.as_ref().map(|identity| (incoming, identity));
+        Ok(match self.turn_of(&incoming.runtime, &incoming.users(), request, |answer| Some(answer), act).await? {
+            End::Acted(answer, outputs) => (Some(Reply::First(answer)), outputs),
+            End::Known(known) => (Some(Reply::Known(known)), Vec::new()),
+            End::Gone => (None, Vec::new()),
+        })
+    }
+
+    /// The turn itself. A `request` that others may get too is looked up with the machine's records, and its answer is
+    /// written with them.
+    async fn turn_of<M: Machine, R>(
+        &self,
+        runtime: &Runtime,
+        users: &PairUsers,
+        request: Option<(&Incoming, &Identity)>,
+        answer_of: fn(&R) -> Option<&Answer>,
+        mut act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> R,
+    ) -> Result<End<M, R>, StoreError> {
         let keys = M::keys(users);
+        let names: SmallVec<[Key; 4]> =
+            keys.iter().chain(request.map(|(_, identity)| identity.key())).cloned().collect();
         let mut retries = 0;
         loop {
-            let records = self.store.read(&keys).await?;
-            let Ok(records) = Records::try_from(records) else { return Ok((None, Vec::new())) };
-            let Some((mut machine, config)) = M::load(runtime, users, &records)? else {
-                return Ok((None, Vec::new()));
-            };
+            let mut records = self.store.read(&names).await?;
+            let served = request.and_then(|_| records.pop()).flatten();
+            if let (Some((incoming, identity)), Some(served)) = (request, &served)
+                && let Some(known) = self.known(incoming, identity, served)
+            {
+                return Ok(End::Known(known));
+            }
+            let Ok(records) = Records::try_from(records) else { return Ok(End::Gone) };
+            let Some((mut machine, config)) = M::load(runtime, users, &records)? else { return Ok(End::Gone) };
             let now = super::now();
             let result = {
                 let mut entropy = rand::random::<u64>;
                 act(&mut machine, &mut Context { now, config: &config, entropy: &mut entropy })
             };
-            let batch = batch_of(&machine, &config, now.epoch, &keys, &records);
+            let mut batch = batch_of(&machine, &config, now.epoch, &keys, &records);
+            if let (Some((_, identity)), Some(answer)) = (request, answer_of(&result)) {
+                identity.write_answer(&mut batch, served.as_ref(), &self.life, answer);
+            }
             // There was nothing and there is nothing: no round trip for that.
             if !batch.is_empty() {
                 match self.store.commit(batch).await {
@@ -91,7 +155,7 @@ impl Bridge {
                 }
             }
             machine.stored(self, users);
-            return Ok((Some(result), std::iter::from_fn(|| machine.next_output()).collect()));
+            return Ok(End::Acted(result, std::iter::from_fn(|| machine.next_output()).collect()));
         }
     }
 }
