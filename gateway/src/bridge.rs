@@ -34,7 +34,7 @@ use isthmus_interwork::error_map::SipAnswer;
 use isthmus_model::{BareAddress, Domain, EpochMillis, Now, PairId};
 use isthmus_policy::UserList;
 use isthmus_sip::endpoint::ServerTxId;
-use isthmus_sip::{Message, Method, StatusCode, WriteError};
+use isthmus_sip::{Message, StatusCode, WriteError};
 use isthmus_store::{Key, Kind, Record, Store, StoreError, record};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
@@ -167,12 +167,11 @@ impl Bridge {
         }
     }
 
-    /// Gives a copy of a request the answer that another process gave. The 2xx of an INVITE is repeated there until its
-    /// ACK comes, and any other answer while the peer asks for it.
+    /// Gives a copy of a request the answer that its record names. The next copy asks the record again, and the 2xx of
+    /// an INVITE is repeated by the process that gave it.
     fn repeat(&self, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
         match asker {
-            Asker::Here(tx) if request.method() == Method::Invite => self.edge.respond_once(*tx, request, answer),
-            Asker::Here(tx) => self.edge.respond(*tx, request, answer),
+            Asker::Here(tx) => self.edge.respond_once(*tx, request, answer),
         }
     }
 

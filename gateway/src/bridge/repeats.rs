@@ -30,6 +30,8 @@ const FORMAT: u16 = 1;
 const LIFETIME: Duration = Duration::from_secs(32);
 /// The longest answer that is kept, in bytes; copies of a request with a longer one are refused.
 const MAX_ANSWER: usize = 64 * 1024;
+/// A process that is gone is noticed after more than this, one that is new after less.
+const UNKNOWN_YET: Duration = Duration::from_secs(10);
 /// How many answers wait for a store that is away: 32 s of them at 1000 a second.
 const MAX_UNWRITTEN: usize = 32_768;
 /// The pause before a store that was away is tried again. Short: until the answers are written, a copy runs again.
@@ -203,12 +205,17 @@ impl Known {
         let entry = Entry::read(stored)?;
         match entry.answer {
             Some(answer) => Some(Self::Answered(answer.answer(&incoming.request, &incoming.to_tag))),
-            None if !alive(&entry.life) => None,
+            None if !alive(&entry.life) && !is_young(stored) => None,
             None if entry.branch == identity.branch => Some(Self::Running),
             // RFC 3261 §8.2.2.2
             None => Some(Self::Answered(incoming.answer(&SipAnswer::new(StatusCode::LOOP_DETECTED)))),
         }
     }
+}
+
+/// Tells whether a record was written so lately that its process may be too new to be known.
+fn is_young(stored: &Record) -> bool {
+    stored.expires_at.is_some_and(|at| at.since(super::now().epoch) > LIFETIME.saturating_sub(UNKNOWN_YET))
 }
 
 /// The right to work on a MESSAGE. It ends with [`Bridge::conclude`] or [`Bridge::withdraw`].
@@ -249,6 +256,12 @@ pub(super) struct Repeats {
 }
 
 impl Bridge {
+    /// Counts the answers that wait for a store that is away.
+    #[cfg(test)]
+    pub(super) fn unwritten_answers(&self) -> usize {
+        self.repeats.unwritten.lock().len()
+    }
+
     /// Says how to find out whether another process still lives; without that, all do.
     pub fn set_alive(&self, alive: impl Fn(&str) -> bool + Send + Sync + 'static) {
         let _ = self.repeats.alive.set(Box::new(alive));
@@ -318,7 +331,7 @@ impl Bridge {
         let Some(unwritten) = unwritten else { return };
         let bridge = Arc::clone(self);
         tokio::spawn(async move {
-            if !bridge.write_answer(&unwritten).await {
+            if !bridge.write_answer(&unwritten, LIFETIME).await {
                 bridge.write_later(unwritten);
             }
         });
@@ -339,13 +352,9 @@ impl Bridge {
     }
 
     /// Writes an answer down; false when the store is away.
-    async fn write_answer(&self, unwritten: &Unwritten) -> bool {
-        let left = unwritten.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return true;
-        }
+    async fn write_answer(&self, unwritten: &Unwritten, lifetime: Duration) -> bool {
         let mut batch = Batch::new();
-        batch.put(unwritten.key.clone(), unwritten.condition, unwritten.entry.clone(), Lifetime::For(left));
+        batch.put(unwritten.key.clone(), unwritten.condition, unwritten.entry.clone(), Lifetime::For(lifetime));
         match self.store.commit(batch).await {
             // Taken over, or written by an attempt of which nobody knew that it had succeeded.
             Ok(_) | Err(StoreError::Conflict(_)) => true,
@@ -368,6 +377,12 @@ impl Bridge {
     }
 }
 
+/// Tells whether a record holds an answer.
+#[cfg(test)]
+pub(super) fn is_finished(stored: &Record) -> bool {
+    Entry::read(stored).is_some_and(|entry| entry.answer.is_some())
+}
+
 /// Writes answers down that the store did not take while it was away.
 pub(super) async fn run(bridge: Arc<Bridge>) {
     loop {
@@ -376,7 +391,8 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
             bridge.repeats.added.notified().await;
             continue;
         };
-        if !bridge.write_answer(&unwritten).await {
+        let left = unwritten.until.saturating_duration_since(Instant::now());
+        if !left.is_zero() && !bridge.write_answer(&unwritten, left).await {
             bridge.repeats.unwritten.lock().push_front(unwritten);
             tokio::time::sleep(RETRY_PAUSE).await;
         }

@@ -6,5 +6,6 @@ mod fallback;
 mod late;
 mod letters;
 mod refusals;
+mod repeats;
 pub(crate) mod rig;
 mod stored;

@@ -51,6 +51,7 @@ pub(crate) struct TestStore {
     mode: watch::Sender<Commits>,
     /// Commits that were asked for.
     asked: watch::Sender<u64>,
+    reads: AtomicU32,
 }
 
 impl TestStore {
@@ -64,7 +65,13 @@ impl TestStore {
     }
 
     fn made(inner: Arc<dyn Store>, shared: bool) -> Arc<Self> {
-        Arc::new(Self { inner, shared, mode: watch::Sender::new(Commits::Pass), asked: watch::Sender::new(0) })
+        Arc::new(Self {
+            inner,
+            shared,
+            mode: watch::Sender::new(Commits::Pass),
+            asked: watch::Sender::new(0),
+            reads: AtomicU32::new(0),
+        })
     }
 
     pub(crate) fn set(&self, mode: Commits) {
@@ -74,6 +81,11 @@ impl TestStore {
     /// Returns how many commits were asked for so far.
     pub(crate) fn asked(&self) -> u64 {
         *self.asked.borrow()
+    }
+
+    /// Returns how many reads were asked for so far.
+    pub(super) fn reads(&self) -> u32 {
+        self.reads.load(Ordering::SeqCst)
     }
 
     /// Waits until more than `before` commits were asked for.
@@ -106,6 +118,7 @@ impl Store for TestStore {
     }
 
     fn read<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Vec<Option<Record>>> {
+        self.reads.fetch_add(1, Ordering::SeqCst);
         if *self.mode.borrow() == Commits::Away {
             return Box::pin(async { Err(away()) });
         }
@@ -353,6 +366,8 @@ pub(super) struct Partner {
     socket: UdpSocket,
     gateway: SocketAddr,
     sent: u32,
+    /// The last request, but for ACK.
+    pub(super) last: String,
 }
 
 impl Partner {
@@ -378,6 +393,16 @@ impl Partner {
                 return message;
             }
         }
+    }
+
+    /// Sends the last request once more, to the gateway that another partner talks to; over another `branch` if one is
+    /// given. The answer comes here.
+    pub(super) async fn repeat_at(&self, other: &Self, branch: Option<&str>) {
+        let copy = match (branch, self.last.split_once(";branch=").and_then(|(_, rest)| rest.split_once("\r\n"))) {
+            (Some(branch), Some((old, _))) => self.last.replacen(old, branch, 1),
+            _ => self.last.clone(),
+        };
+        self.socket.send_to(copy.as_bytes(), other.gateway).await.unwrap();
     }
 
     pub(super) async fn send(&self, message: &str) {
@@ -414,6 +439,7 @@ impl Partner {
             body.len()
         );
         self.send(&request).await;
+        self.last = request;
         call
     }
 
@@ -479,6 +505,9 @@ impl Partner {
             body.len()
         );
         self.send(&request).await;
+        if method != "ACK" {
+            self.last = request;
+        }
     }
 
     /// Proves that the gateway has sent nothing so far: many round trips through its edge bring only their answers.
@@ -575,7 +604,8 @@ impl Rig {
         links.set(prepared.links, &handler);
         edge.listen(&binding).unwrap();
         let gateway = SocketAddr::from(([127, 0, 0, 1], plain));
-        let rig = Self { store, server, partner: Partner { socket, gateway, sent: 0 }, metrics, bridge };
+        let rig =
+            Self { store, server, partner: Partner { socket, gateway, sent: 0, last: String::new() }, metrics, bridge };
         rig.link_ready().await;
         rig
     }
