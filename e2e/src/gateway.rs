@@ -1,5 +1,6 @@
 //! The gateway itself, as a program: started on a folder of manifests, watched through its admin port.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::process::Process;
 pub struct Gateway {
     process: Process,
     folder: PathBuf,
-    admin_port: u16,
+    admin: SocketAddr,
 }
 
 impl Gateway {
@@ -38,7 +39,16 @@ impl Gateway {
     ///
     /// As [`Self::start`].
     pub async fn resume(folder: &Path, admin_port: u16) -> Result<Self> {
-        Self::wait_ready(Self::spawn(folder)?, folder, admin_port).await
+        Self::resume_at(folder, (Ipv4Addr::LOCALHOST, admin_port).into()).await
+    }
+
+    /// As [`Self::resume`], with the admin listener on another address of this machine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn resume_at(folder: &Path, admin: SocketAddr) -> Result<Self> {
+        Self::wait_ready(Self::spawn(folder)?, folder, admin).await
     }
 
     /// Starts the gateway on a folder of manifests that somebody else wrote, secrets included.
@@ -48,16 +58,16 @@ impl Gateway {
     /// As [`Self::start`].
     pub async fn on(manifests: &Path, folder: &Path, admin_port: u16) -> Result<Self> {
         let process = Process::spawn("gateway", &Self::command(manifests, None, folder)?, folder)?;
-        Self::wait_ready(process, folder, admin_port).await
+        Self::wait_ready(process, folder, (Ipv4Addr::LOCALHOST, admin_port).into()).await
     }
 
-    async fn wait_ready(process: Process, folder: &Path, admin_port: u16) -> Result<Self> {
-        let mut gateway = Self { process, folder: folder.to_owned(), admin_port };
+    async fn wait_ready(process: Process, folder: &Path, admin: SocketAddr) -> Result<Self> {
+        let mut gateway = Self { process, folder: folder.to_owned(), admin };
         wait_for("the gateway is ready", Duration::from_secs(20), || {
             let state = gateway.process.must_run();
             async move {
                 state?;
-                Ok(http::get(admin_port, "/readyz").await.ok().filter(|r| r.status == 200))
+                Ok(http::get_at(admin, "/readyz").await.ok().filter(|r| r.status == 200))
             }
         })
         .await?;
@@ -123,7 +133,7 @@ impl Gateway {
     ///
     /// When it cannot be read.
     pub async fn page(&self, path: &str) -> Result<http::Response> {
-        http::get(self.admin_port, path).await
+        http::get_at(self.admin, path).await
     }
 
     /// The text of `/metrics`.
@@ -172,6 +182,15 @@ impl Gateway {
     pub async fn stop(mut self) -> Result<ExitStatus> {
         self.process.signal(Signal::TERM)?;
         self.process.wait_end(Duration::from_secs(15)).await
+    }
+
+    /// Sends it a signal, for instance to stop and continue it.
+    ///
+    /// # Errors
+    ///
+    /// When the gateway is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// Ends it at once, as a crash would.

@@ -118,6 +118,10 @@ pub struct Realm {
     pub plain_port: u16,
     /// The admin listener.
     pub admin_port: u16,
+    /// Where the gateway listens; 127.0.0.1 and, where there is IPv6, `::1` when not said.
+    pub bind: Vec<String>,
+    /// The Federation's `stateStore`, as flow YAML.
+    pub state_store: Option<String>,
     /// The partners.
     pub partners: Vec<Partner>,
     /// The local domain's `policy`, as flow YAML, for instance `{default: Allow}`.
@@ -155,6 +159,8 @@ impl Realm {
             tls_port: ports::free()?,
             plain_port: ports::free()?,
             admin_port: ports::free()?,
+            bind: Vec::new(),
+            state_store: None,
             partners: Vec::new(),
             local_policy: None,
             policies: Vec::new(),
@@ -238,7 +244,13 @@ impl Realm {
         }
         let ranges: Vec<String> = self.allowed_ranges.iter().map(|range| format!("\"{range}\"")).collect();
         let ranges = ranges.join(", ");
-        let bind = if ports::has_ipv6() { "[\"127.0.0.1\", \"::1\"]" } else { "[\"127.0.0.1\"]" };
+        if let Some(store) = &self.state_store {
+            let _ = writeln!(federation, "  stateStore: {store}");
+        }
+        let loopback = if ports::has_ipv6() { &["127.0.0.1", "::1"][..] } else { &["127.0.0.1"] };
+        let bind: Vec<&str> = self.bind.iter().map(String::as_str).collect();
+        let bind = if bind.is_empty() { loopback } else { &bind[..] };
+        let bind = bind.iter().map(|address| format!("\"{address}\"")).collect::<Vec<_>>().join(", ");
         let tls = if self.certificate.is_some() { "  tls: {secretRefs: [{name: gateway-tls}]}\n" } else { "" };
         let policy = self.local_policy.as_ref().map(|p| format!("  policy: {p}\n")).unwrap_or_default();
         format!(
@@ -254,7 +266,7 @@ spec:
   roles: [SIP]
   expose:
     hostname: "sip.{{domain}}"
-    bind: {bind}
+    bind: [{bind}]
     adminPort: {admin}
     ports: {{sip: {sip}, sipPlain: {plain}}}
   allowedRanges: [{ranges}]

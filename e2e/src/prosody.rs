@@ -27,6 +27,8 @@ pub struct ProsodyPlan {
     pub components: Vec<String>,
     /// Whether messages for users who are offline are stored; otherwise they bounce.
     pub stores_offline: bool,
+    /// Whether a second connection of a component replaces the first, as several pods want it; otherwise it is refused.
+    pub newest_wins: bool,
     /// Client and component port; chosen free when absent.
     pub ports: Option<(u16, u16)>,
 }
@@ -39,6 +41,7 @@ impl ProsodyPlan {
             users: users.iter().map(ToString::to_string).collect(),
             components: components.iter().map(ToString::to_string).collect(),
             stores_offline: false,
+            newest_wins: false,
             ports: None,
         }
     }
@@ -77,10 +80,11 @@ impl Prosody {
         fs::create_dir_all(folder.join("certs"))?;
         let offline = if plan.stores_offline { "\"offline\"; " } else { "" };
         let disabled = if plan.stores_offline { "" } else { "\"offline\"; " };
+        let conflict = if plan.newest_wins { "\tcomponent_conflict_resolve = \"kick_old\"\n" } else { "" };
         let components: String = plan
             .components
             .iter()
-            .map(|name| format!("Component \"{name}\"\n\tcomponent_secret = \"{COMPONENT_SECRET}\"\n"))
+            .map(|name| format!("Component \"{name}\"\n\tcomponent_secret = \"{COMPONENT_SECRET}\"\n{conflict}"))
             .collect();
         let config = format!(
             r#"run_as_root = true

@@ -98,6 +98,23 @@ impl Received {
 struct Inbox {
     received: Mutex<Vec<Received>>,
     changed: Notify,
+    /// Gets everything in place of `received`, once somebody listens.
+    listener: Mutex<Option<mpsc::UnboundedSender<Received>>>,
+}
+
+impl Inbox {
+    fn take(&self, received: Received) {
+        if let Ok(listener) = self.listener.lock()
+            && let Some(listener) = listener.as_ref()
+        {
+            let _ = listener.send(received);
+            return;
+        }
+        if let Ok(mut all) = self.received.lock() {
+            all.push(received);
+        }
+        self.changed.notify_waiters();
+    }
 }
 
 /// A logged-in user. Dropping it breaks its connection.
@@ -263,6 +280,15 @@ impl XmppClient {
         self.inbox.received.lock().map(|all| all.iter().skip(start).cloned().collect()).unwrap_or_default()
     }
 
+    /// Hands on what arrives from now on; it is not kept then, and the `wait` methods no longer see it.
+    pub fn listen(&self) -> mpsc::UnboundedReceiver<Received> {
+        let (send, received) = mpsc::unbounded_channel();
+        if let Ok(mut listener) = self.inbox.listener.lock() {
+            *listener = Some(send);
+        }
+        received
+    }
+
     /// Leaves out of later looks what has been received so far.
     pub fn forget(&self) {
         if let (Ok(mut start), Ok(all)) = (self.start.lock(), self.inbox.received.lock()) {
@@ -336,10 +362,7 @@ async fn drive(mut client: Client, mut commands: mpsc::Receiver<Stanza>, inbox: 
                         Stanza::Presence(presence) => Element::from(presence),
                         Stanza::Iq(iq) => Element::from(iq),
                     };
-                    if let Ok(mut received) = inbox.received.lock() {
-                        received.push(Received { at: Instant::now(), stanza });
-                    }
-                    inbox.changed.notify_waiters();
+                    inbox.take(Received { at: Instant::now(), stanza });
                 }
                 Some(_) => {}
                 None => return,

@@ -9,6 +9,7 @@ mod live {
     mod links;
     mod pager;
     mod peers;
+    mod pods;
     mod policy;
     mod presence;
     mod reload;

@@ -1,0 +1,187 @@
+//! Several gateways of one realm behind one address, and what can happen to each of them.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+
+use crate::balancer::{Balancer, Policy};
+use crate::gateway::Gateway;
+use crate::lab::Lab;
+use crate::manifests::Realm;
+use crate::prosody::{Prosody, ProsodyPlan};
+
+/// One place for a gateway: its address stays when the process is replaced.
+#[derive(Debug)]
+struct Place {
+    folder: PathBuf,
+    sip: SocketAddr,
+    admin: SocketAddr,
+    gateway: Option<Gateway>,
+    paused: bool,
+}
+
+/// The gateways of a realm.
+#[derive(Debug)]
+pub struct Pods {
+    /// The address of all of them: the port of the realm on 127.0.0.1, UDP and TCP.
+    pub balancer: Balancer,
+    places: Vec<Place>,
+}
+
+impl Pods {
+    /// Starts Prosody for these users and components, so that the newest connection of a component wins.
+    ///
+    /// # Errors
+    ///
+    /// When Prosody does not start.
+    pub async fn prosody(lab: &Lab, users: &[String], components: &[&str]) -> Result<Prosody> {
+        let mut plan = ProsodyPlan::corp(&[], components);
+        plan.components.push("fed.corp.example".to_owned());
+        plan.users = users.to_vec();
+        plan.newest_wins = true;
+        Prosody::start(lab, &plan).await
+    }
+
+    /// Starts `count` gateways of a realm and waits until each is ready.
+    ///
+    /// Each has an address of its own, 127.0.0.11 and so on, with the same ports; 127.0.0.1 is the balancer's.
+    ///
+    /// # Errors
+    ///
+    /// When one does not get ready.
+    pub async fn start(lab: &Lab, realm: &Realm, count: u8, policy: Policy) -> Result<Self> {
+        let mut places = Vec::new();
+        for number in 0..count {
+            let address = Ipv4Addr::new(127, 0, 0, 11 + number);
+            let folder = lab.folder(&format!("pod-{number}"))?;
+            let own = Realm { bind: vec![address.to_string()], ..realm.clone() };
+            own.write(&folder)?;
+            places.push(Place {
+                folder,
+                sip: (address, realm.plain_port).into(),
+                admin: (address, realm.admin_port).into(),
+                gateway: None,
+                paused: false,
+            });
+        }
+        let front = (Ipv4Addr::LOCALHOST, realm.plain_port).into();
+        let members: Vec<SocketAddr> = places.iter().map(|place| place.sip).collect();
+        let mut pods = Self { balancer: Balancer::start(front, &members, policy).await?, places };
+        for number in 0..pods.places.len() {
+            pods.run(number).await?;
+        }
+        for place in &pods.places {
+            pods.balancer.watch(place.sip, place.admin);
+        }
+        Ok(pods)
+    }
+
+    fn place(&mut self, number: usize) -> Result<&mut Place> {
+        self.places.get_mut(number).with_context(|| format!("there is no pod {number}"))
+    }
+
+    /// How many places there are.
+    pub fn count(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The SIP address of a pod itself.
+    pub fn sip(&self, number: usize) -> Option<SocketAddr> {
+        self.places.get(number).map(|place| place.sip)
+    }
+
+    /// A pod that runs.
+    pub fn pod(&self, number: usize) -> Option<&Gateway> {
+        self.places.get(number)?.gateway.as_ref()
+    }
+
+    /// The numbers of the pods that run and are not paused.
+    pub fn running(&self) -> Vec<usize> {
+        let runs = |(number, place): (usize, &Place)| (place.gateway.is_some() && !place.paused).then_some(number);
+        self.places.iter().enumerate().filter_map(runs).collect()
+    }
+
+    /// Starts the gateway of a place and waits until it is ready.
+    ///
+    /// # Errors
+    ///
+    /// When it does not get ready.
+    pub async fn run(&mut self, number: usize) -> Result<()> {
+        let place = self.place(number)?;
+        place.gateway = None;
+        place.paused = false;
+        place.gateway = Some(Gateway::resume_at(&place.folder, place.admin).await?);
+        Ok(())
+    }
+
+    /// Kills a pod at once (SIGKILL).
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pod.
+    pub fn kill(&mut self, number: usize) -> Result<()> {
+        let place = self.place(number)?;
+        place.paused = false;
+        if let Some(gateway) = place.gateway.take() {
+            gateway.kill();
+        }
+        Ok(())
+    }
+
+    /// Stops the clock of a pod (SIGSTOP).
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn pause(&mut self, number: usize) -> Result<()> {
+        let place = self.place(number)?;
+        place.gateway.as_ref().context("the pod does not run")?.signal(Signal::STOP)?;
+        place.paused = true;
+        Ok(())
+    }
+
+    /// Lets a paused pod go on (SIGCONT).
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn resume(&mut self, number: usize) -> Result<()> {
+        let place = self.place(number)?;
+        place.gateway.as_ref().context("the pod does not run")?.signal(Signal::CONT)?;
+        place.paused = false;
+        Ok(())
+    }
+
+    /// Takes a pod out of the balancer, lets it drain (SIGTERM) and end, as a rolling restart does.
+    ///
+    /// # Errors
+    ///
+    /// When it has to be killed after 15 s.
+    pub async fn drain(&mut self, number: usize) -> Result<Duration> {
+        let begin = std::time::Instant::now();
+        if let Some(gateway) = self.place(number)?.gateway.take() {
+            gateway.stop().await?;
+        }
+        Ok(begin.elapsed())
+    }
+
+    /// Which pod has this link up, by its own status page.
+    pub async fn holder(&self, name: &str) -> Option<usize> {
+        for number in self.running() {
+            let Some(Ok(status)) = self.page(number).await else { continue };
+            let links = status.get("links").and_then(|l| l.as_array()).cloned().unwrap_or_default();
+            let says = |link: &serde_json::Value, key: &str, value: &str| link.get(key).is_some_and(|v| v == value);
+            if links.iter().any(|link| says(link, "component", name) && says(link, "state", "Connected")) {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    async fn page(&self, number: usize) -> Option<Result<serde_json::Value>> {
+        Some(self.pod(number)?.status().await)
+    }
+}

@@ -1,0 +1,344 @@
+//! Users of both sides who write to, watch and answer each other, and keep books of it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::future::join_all;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::lab::wait_until;
+use crate::ledger::{Answer, Judgement, Ledger, Way};
+use crate::prosody::Prosody;
+use crate::sip_agent::{Dialog, Event, SipAgent};
+use crate::xmpp_client::{Received, XmppClient, escape};
+
+/// How long subscriptions last when nobody refreshes them.
+const EXPIRES_SECS: u32 = 900;
+/// How many XMPP users log in, and how many watchers subscribe, at a time.
+const AT_ONCE: usize = 10;
+
+/// Who talks, and how much.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// XMPP users, named u0, u1, ...
+    pub users: usize,
+    /// SIP users that each of them has as contacts; each pair watches both ways.
+    pub contacts: usize,
+    /// Messages a second, both ways together.
+    pub messages: u32,
+    /// Changes of state a second, both sides together. Each is shown to all contacts of a user.
+    pub changes: u32,
+    /// Where the choice of pairs starts.
+    pub seed: u64,
+}
+
+impl Plan {
+    /// The local parts of the XMPP users.
+    pub fn user_names(&self) -> Vec<String> {
+        (0..self.users).map(|number| format!("u{number}")).collect()
+    }
+}
+
+/// A source of random numbers that a seed repeats (splitmix64).
+#[derive(Debug, Clone)]
+pub struct Dice(u64);
+
+impl Dice {
+    /// Starts at a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// A number below `bound`; 0 when that is 0.
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        usize::try_from(mixed >> 16).unwrap_or_default().checked_rem(bound).unwrap_or_default()
+    }
+}
+
+/// The users and their books.
+#[derive(Debug)]
+pub struct Traffic {
+    /// The books.
+    pub ledger: Arc<Ledger>,
+    /// What a peer must not do and did.
+    wrong: Arc<Mutex<Vec<String>>>,
+    shared: Arc<Users>,
+    watches: Vec<(String, Dialog)>,
+    tasks: Vec<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    flow: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Users {
+    plan: Plan,
+    domain: String,
+    agent: Arc<SipAgent>,
+    xmpp: Vec<Arc<XmppClient>>,
+}
+
+impl Users {
+    fn contact(&self, user: usize, number: usize) -> String {
+        format!("s{user}x{number}@{}", self.domain)
+    }
+}
+
+/// The name of a watch in the books.
+fn watch_name(watcher: &str, watched: &str) -> String {
+    format!("{watcher} sees {watched}")
+}
+
+impl Traffic {
+    /// Logs everybody in, and returns when every watcher has been shown a first state.
+    ///
+    /// # Errors
+    ///
+    /// When somebody cannot log in, or a subscription does not come up within 60 s.
+    pub async fn start(
+        plan: &Plan,
+        prosody: &Prosody,
+        domain: &str,
+        agent: SipAgent,
+        events: mpsc::UnboundedReceiver<Event>,
+    ) -> Result<Self> {
+        let ledger = Arc::new(Ledger::default());
+        let agent = Arc::new(agent);
+        let mut xmpp = Vec::new();
+        for names in plan.user_names().chunks(AT_ONCE) {
+            for client in join_all(names.iter().map(|name| prosody.login(name, "home"))).await {
+                xmpp.push(Arc::new(client?));
+            }
+        }
+        let shared = Arc::new(Users { plan: plan.clone(), domain: domain.to_owned(), agent: Arc::clone(&agent), xmpp });
+        let wrong = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks =
+            vec![tokio::spawn(keep_sip_books(domain.to_owned(), events, Arc::clone(&ledger), Arc::clone(&wrong)))];
+        for client in &shared.xmpp {
+            tasks.push(tokio::spawn(keep_xmpp_books(Arc::clone(client), client.listen(), Arc::clone(&ledger))));
+        }
+        let mut traffic = Self { ledger, wrong, shared, watches: Vec::new(), tasks, stop: Arc::default(), flow: None };
+        traffic.meet().await?;
+        Ok(traffic)
+    }
+
+    /// Subscribes everybody to everybody of their pair.
+    async fn meet(&mut self) -> Result<()> {
+        let users = Arc::clone(&self.shared);
+        let mut pairs = Vec::new();
+        for (number, client) in users.xmpp.iter().enumerate() {
+            show_xmpp(&self.ledger, &users, number, "first").await?;
+            for contact in 0..users.plan.contacts {
+                let contact = users.contact(number, contact);
+                show_sip(&self.ledger, &users, &contact, client.bare(), "first");
+                client.presence("subscribe", &contact).await?;
+                pairs.push((contact, client.bare().to_owned()));
+            }
+        }
+        for some in pairs.chunks(AT_ONCE) {
+            let opened = join_all(some.iter().map(|(contact, user)| {
+                let name = contact.split('@').next().unwrap_or_default();
+                users.agent.watch(name, user, EXPIRES_SECS)
+            }));
+            for ((contact, user), dialog) in some.iter().zip(opened.await) {
+                let watch = watch_name(contact, user);
+                let dialog = dialog.map_err(|status| anyhow::anyhow!("{watch}: SUBSCRIBE got {status}"))?;
+                self.ledger.watches(&watch);
+                self.watches.push((watch, dialog));
+            }
+        }
+        let ledger = &self.ledger;
+        let shown =
+            wait_until("everybody sees everybody", Duration::from_secs(60), || (ledger.stale() == 0).then_some(()));
+        shown.await.with_context(|| format!("{}", ledger.judge()))
+    }
+
+    /// Lets messages and changes flow until [`Self::finish`].
+    pub fn flow(&mut self) {
+        let (users, ledger, stop) = (Arc::clone(&self.shared), Arc::clone(&self.ledger), Arc::clone(&self.stop));
+        self.flow = Some(tokio::spawn(async move {
+            let mut dice = Dice::new(users.plan.seed);
+            let rate = (users.plan.messages + users.plan.changes).max(1);
+            let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+            let mut serial = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                tick.tick().await;
+                serial += 1;
+                let user = dice.below(users.plan.users);
+                let contact = users.contact(user, dice.below(users.plan.contacts));
+                let is_message = dice.below(rate as usize) < users.plan.messages as usize;
+                let from_sip = dice.below(2) == 0;
+                let (users, ledger) = (Arc::clone(&users), Arc::clone(&ledger));
+                match (is_message, from_sip) {
+                    (true, true) => drop(tokio::spawn(write_sip(users, ledger, user, contact, format!("in-{serial}")))),
+                    (true, false) => write_xmpp(&users, &ledger, user, &contact, &format!("out-{serial}")).await,
+                    (false, true) => {
+                        let Some(client) = users.xmpp.get(user) else { continue };
+                        show_sip(&ledger, &users, &contact, client.bare(), &format!("v{serial}"));
+                    }
+                    (false, false) => drop(show_xmpp(&ledger, &users, user, &format!("v{serial}")).await),
+                }
+            }
+        }));
+    }
+
+    /// Ends the flow, waits until everything has arrived that will, looks at every subscription, and judges.
+    ///
+    /// # Errors
+    ///
+    /// When a peer did what it must not do on the wire. What the books show is in the judgement.
+    pub async fn finish(mut self, patience: Duration) -> Result<Judgement> {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(flow) = self.flow.take() {
+            flow.await.context("the flow failed")?;
+        }
+        let end = Instant::now() + patience;
+        let settled = |ledger: &Ledger| {
+            ledger.stale() == 0 && [Way::ToSip, Way::ToXmpp].map(|way| ledger.progress(way)).iter().all(|(a, b)| a == b)
+        };
+        while !settled(&self.ledger) && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        for some in self.watches.chunks(AT_ONCE) {
+            join_all(some.iter().map(|(watch, dialog)| look(&self.ledger, watch, dialog, end))).await;
+        }
+        for (number, client) in self.shared.xmpp.iter().enumerate() {
+            for contact in 0..self.shared.plan.contacts {
+                let contact = self.shared.contact(number, contact);
+                let name = contact.split('@').next().unwrap_or_default();
+                let dialogs = self.shared.agent.watched_by(client.bare(), name);
+                self.ledger.alive(&watch_name(client.bare(), &contact), dialogs);
+            }
+        }
+        // What a repetition that is still under way brings belongs to the books, too.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let judgement = self.ledger.judge();
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        ensure!(
+            wrong.is_empty(),
+            "{} times against the rules of the wire:\n{}\n{judgement}",
+            wrong.len(),
+            wrong.join("\n")
+        );
+        Ok(judgement)
+    }
+
+    /// The SIP side.
+    pub fn agent(&self) -> &SipAgent {
+        &self.shared.agent
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.tasks.iter().for_each(JoinHandle::abort);
+        if let Some(flow) = &self.flow {
+            flow.abort();
+        }
+    }
+}
+
+/// Refreshes a subscription to see whether it lives. 503 and silence are no end: the other side asks for patience.
+async fn look(ledger: &Ledger, watch: &str, dialog: &Dialog, end: Instant) {
+    loop {
+        match dialog.refresh(EXPIRES_SECS).await {
+            200..=299 => return ledger.alive(watch, usize::from(!dialog.ended())),
+            0 | 500 | 503 if Instant::now() < end => tokio::time::sleep(Duration::from_millis(500)).await,
+            _ => return ledger.alive(watch, 0),
+        }
+    }
+}
+
+async fn write_sip(users: Arc<Users>, ledger: Arc<Ledger>, user: usize, contact: String, text: String) {
+    let Some(client) = users.xmpp.get(user) else { return };
+    let name = contact.split('@').next().unwrap_or_default();
+    ledger.sent(Way::ToXmpp, &text);
+    let status = users.agent.message(name, client.bare(), &text).await;
+    let accepted = status.is_some_and(|status| (200..300).contains(&status));
+    ledger.answered(&text, if accepted { Answer::Accepted } else { Answer::Refused });
+}
+
+async fn write_xmpp(users: &Users, ledger: &Ledger, user: usize, contact: &str, text: &str) {
+    let Some(client) = users.xmpp.get(user) else { return };
+    ledger.sent(Way::ToSip, text);
+    let xml =
+        format!("<message xmlns='jabber:client' type='chat' to='{contact}' id='{text}'><body>{text}</body></message>");
+    if client.send_xml(&xml).await.is_err() {
+        ledger.answered(text, Answer::Refused);
+    }
+}
+
+async fn show_xmpp(ledger: &Ledger, users: &Users, user: usize, state: &str) -> Result<()> {
+    let client = users.xmpp.get(user).context("no such user")?;
+    for contact in 0..users.plan.contacts {
+        ledger.changed(&watch_name(&users.contact(user, contact), client.bare()), state);
+    }
+    client.available("", &escape(state)).await
+}
+
+fn show_sip(ledger: &Ledger, users: &Users, contact: &str, watcher: &str, state: &str) {
+    ledger.changed(&watch_name(watcher, contact), state);
+    users.agent.show(contact.split('@').next().unwrap_or_default(), state);
+}
+
+async fn keep_sip_books(
+    domain: String,
+    mut events: mpsc::UnboundedReceiver<Event>,
+    ledger: Arc<Ledger>,
+    wrong: Arc<Mutex<Vec<String>>>,
+) {
+    while let Some(event) = events.recv().await {
+        match event {
+            Event::Message { text, id, .. } => ledger.arrived(&text, &id),
+            Event::Notified { watcher, watched, state, basic, note } => {
+                let watch = watch_name(&format!("{watcher}@{domain}"), &watched);
+                if state.starts_with("terminated") {
+                    ledger.ended(&watch, &state);
+                }
+                match (basic.as_deref(), note) {
+                    (Some("open"), Some(note)) => ledger.saw(&watch, &note),
+                    (Some(basic), _) => ledger.saw(&watch, basic),
+                    (None, _) => {}
+                }
+            }
+            Event::Subscribed { .. } => {}
+            Event::Wrong(text) => wrong.lock().unwrap_or_else(PoisonError::into_inner).push(text),
+        }
+    }
+}
+
+async fn keep_xmpp_books(
+    client: Arc<XmppClient>,
+    mut received: mpsc::UnboundedReceiver<Received>,
+    ledger: Arc<Ledger>,
+) {
+    while let Some(stanza) = received.recv().await {
+        let from = stanza.from_bare().to_owned();
+        let watch = watch_name(client.bare(), &from);
+        match (stanza.name(), stanza.kind()) {
+            ("message", "error") => ledger.answered(stanza.attribute("id"), Answer::Refused),
+            ("message", _) => {
+                if let Some(body) = stanza.body() {
+                    ledger.arrived(body.trim_end(), stanza.attribute("id"));
+                }
+            }
+            ("presence", "subscribe") => drop(client.presence("subscribed", &from).await),
+            ("presence", "unsubscribed") => ledger.ended(&watch, "unsubscribed"),
+            ("presence", "") if from != client.bare() => {
+                ledger.saw(&watch, &stanza.text("status").unwrap_or_default());
+            }
+            ("presence", "unavailable") if from != client.bare() => ledger.saw(&watch, "unavailable"),
+            _ => {}
+        }
+    }
+}
