@@ -228,6 +228,8 @@ struct Held {
     identity: Identity,
     /// What the record must be for the answer to be written.
     condition: Condition,
+    /// It was another's, who is gone.
+    again: bool,
 }
 
 impl Permit {
@@ -236,13 +238,18 @@ impl Permit {
     pub(super) fn stanza_id(&self) -> Option<String> {
         self.0.as_ref().map(|held| format!("r{}", held.identity.key.name()))
     }
+
+    /// Tells whether a process that is gone had the request before.
+    pub(super) fn is_again(&self) -> bool {
+        self.0.as_ref().is_some_and(|held| held.again)
+    }
 }
 
-/// An answer on its way into the store.
+/// An answer on its way into the store, or a claim on its way out.
 struct Unwritten {
     key: Key,
     condition: Condition,
-    entry: Bytes,
+    entry: Option<Bytes>,
     until: Instant,
 }
 
@@ -284,17 +291,18 @@ impl Bridge {
         }
         let identity = Identity::of(&incoming.pair, &incoming.request);
         let entry = Entry::running(identity.branch, &self.life).to_bytes();
-        let mut condition = Condition::Absent;
+        let (mut condition, mut again) = (Condition::Absent, false);
         for _ in 0..CONFLICT_RETRIES {
             let mut batch = Batch::new();
             batch.put(identity.key.clone(), condition, entry.clone(), Lifetime::For(LIFETIME));
             match self.store.commit(batch).await {
                 Ok(done) => {
                     let version = done.versions.first().copied().unwrap_or_default();
-                    return Ok(Permit(Some(Held { identity, condition: Condition::Version(version) })));
+                    return Ok(Permit(Some(Held { identity, condition: Condition::Version(version), again })));
                 }
                 Err(StoreError::Conflict(conflict)) => {
                     condition = Condition::unchanged(conflict.current.as_ref());
+                    again = conflict.current.is_some();
                     if let Some(current) = &conflict.current
                         && let Some(known) = self.known(incoming, &identity, current)
                     {
@@ -303,7 +311,7 @@ impl Bridge {
                 }
                 Err(error) => {
                     self.store_failed(&error);
-                    return Ok(Permit(Some(Held { identity, condition: Condition::Any })));
+                    return Ok(Permit(Some(Held { identity, condition: Condition::Any, again })));
                 }
             }
         }
@@ -322,12 +330,28 @@ impl Bridge {
     /// Gives a MESSAGE its final answer, and writes it down for others.
     pub(super) fn conclude(self: &Arc<Self>, permit: Permit, asker: &Asker, request: &Message, answer: Answer) {
         let unwritten = permit.0.map(|held| Unwritten {
-            entry: Entry::finished(held.identity.branch, &self.life, &answer).to_bytes(),
+            entry: Some(Entry::finished(held.identity.branch, &self.life, &answer).to_bytes()),
             key: held.identity.key,
             condition: held.condition,
             until: Instant::now() + LIFETIME,
         });
         self.respond(asker, request, answer);
+        self.write_now(unwritten);
+    }
+
+    /// Refuses a MESSAGE of which nothing was done, so that another process may serve it.
+    pub(super) fn withdraw(self: &Arc<Self>, permit: Permit, asker: &Asker, request: &Message, answer: Answer) {
+        self.respond(asker, request, answer);
+        let held = permit.0.filter(|held| held.condition != Condition::Any);
+        self.write_now(held.map(|held| Unwritten {
+            entry: None,
+            key: held.identity.key,
+            condition: held.condition,
+            until: Instant::now() + LIFETIME,
+        }));
+    }
+
+    fn write_now(self: &Arc<Self>, unwritten: Option<Unwritten>) {
         let Some(unwritten) = unwritten else { return };
         let bridge = Arc::clone(self);
         tokio::spawn(async move {
@@ -337,24 +361,14 @@ impl Bridge {
         });
     }
 
-    /// Refuses a MESSAGE of which nothing was done, so that another process may serve it.
-    pub(super) fn withdraw(self: &Arc<Self>, permit: Permit, asker: &Asker, request: &Message, answer: Answer) {
-        self.respond(asker, request, answer);
-        let Some(held) = permit.0.filter(|held| held.condition != Condition::Any) else { return };
-        let bridge = Arc::clone(self);
-        tokio::spawn(async move {
-            let mut batch = Batch::new();
-            batch.delete(held.identity.key, held.condition);
-            if let Err(error) = bridge.store.commit(batch).await {
-                bridge.store_failed(&error);
-            }
-        });
-    }
-
     /// Writes an answer down; false when the store is away.
     async fn write_answer(&self, unwritten: &Unwritten, lifetime: Duration) -> bool {
         let mut batch = Batch::new();
-        batch.put(unwritten.key.clone(), unwritten.condition, unwritten.entry.clone(), Lifetime::For(lifetime));
+        let (key, condition) = (unwritten.key.clone(), unwritten.condition);
+        match &unwritten.entry {
+            Some(entry) => batch.put(key, condition, entry.clone(), Lifetime::For(lifetime)),
+            None => batch.delete(key, condition),
+        };
         match self.store.commit(batch).await {
             // Taken over, or written by an attempt of which nobody knew that it had succeeded.
             Ok(_) | Err(StoreError::Conflict(_)) => true,

@@ -67,7 +67,7 @@ impl Bridge {
         let id = permit.stanza_id().unwrap_or_else(|| self.next_stanza_id());
         let done = self
             .turn(&incoming.runtime, &users, |session: &mut Session, ctx| {
-                session.check_message(ctx, &incoming.request, &id)
+                session.check_message(ctx, &incoming.request, &id, permit.is_again())
             })
             .await;
         match done {

@@ -2,7 +2,7 @@
 //! §5.4).
 
 use isthmus_model::{Address, LangText};
-use isthmus_sip::dialog::Dialog;
+use isthmus_sip::dialog::{Dialog, RefuseInDialog};
 use isthmus_sip::endpoint::checks;
 use isthmus_sip::pidf::XmlLimits;
 use isthmus_sip::{HeaderName, Message, Method, ResponseWriter, StatusCode};
@@ -178,7 +178,7 @@ impl Session {
     ///
     /// Never for a request that was read.
     pub fn handle_bye(&mut self, ctx: &mut Context<'_>, request: &Message) -> Answer {
-        let place = match self.enter(ctx, request) {
+        let place = match self.enter(ctx, request, false) {
             Ok(place) => place,
             Err(answer) => return answer,
         };
@@ -206,7 +206,7 @@ impl Session {
     ///
     /// Never for a request that was read.
     pub fn handle_info(&mut self, ctx: &mut Context<'_>, request: &Message) -> Answer {
-        let place = match self.enter(ctx, request) {
+        let place = match self.enter(ctx, request, false) {
             Ok(place) => place,
             Err(answer) => return answer,
         };
@@ -230,7 +230,7 @@ impl Session {
     ///
     /// Never for a request that was read.
     pub fn handle_other(&mut self, ctx: &mut Context<'_>, request: &Message) -> Answer {
-        let place = match self.enter(ctx, request) {
+        let place = match self.enter(ctx, request, false) {
             Ok(place) => place,
             Err(answer) => return answer,
         };
@@ -248,13 +248,20 @@ impl Session {
     }
 
     /// Takes a MESSAGE in a dialog: a stanza to be delivered, before which [`Self::record`] is stored, and after which
-    /// the caller answers the request. `id` becomes the id of the stanza.
+    /// the caller answers the request. `id` becomes the id of the stanza. `again` tells that a process which took the
+    /// request before is gone and left no answer: its number may be taken then.
     ///
     /// # Errors
     ///
     /// The answer, when there is nothing to deliver: a refusal, or the 200 to a notice of typing.
-    pub fn check_message(&mut self, ctx: &mut Context<'_>, request: &Message, id: &str) -> Result<Delivery, Answer> {
-        let place = self.enter(ctx, request)?;
+    pub fn check_message(
+        &mut self,
+        ctx: &mut Context<'_>,
+        request: &Message,
+        id: &str,
+        again: bool,
+    ) -> Result<Delivery, Answer> {
+        let place = self.enter(ctx, request, again)?;
         let Some(call) = self.record.calls.get(place) else { return Err(no_such_dialog(request)) };
         let tag = call.dialog.local_tag().to_owned();
         let thread = call.thread.clone();
@@ -291,8 +298,9 @@ impl Session {
         }
     }
 
-    /// Finds the dialog of a request and takes its number, or says what is to be answered.
-    fn enter(&mut self, ctx: &Context<'_>, request: &Message) -> Result<usize, Answer> {
+    /// Finds the dialog of a request and takes its number, or says what is to be answered. The last number is good
+    /// `again` for a request that takes it a second time.
+    fn enter(&mut self, ctx: &Context<'_>, request: &Message, again: bool) -> Result<usize, Answer> {
         let place = self.find(request).ok_or_else(|| no_such_dialog(request))?;
         let Some(call) = self.record.calls.get_mut(place) else { return Err(no_such_dialog(request)) };
         let leaves = request.method() == Method::Bye;
@@ -309,8 +317,10 @@ impl Session {
         if let Some(refusal) = checks::refuse_require(request, call.dialog.local_tag()) {
             return Err(refusal.finish(b""));
         }
-        if let Err(refusal) = call.dialog.accept_request(request) {
-            return Err(call.dialog.answer(request, refusal.status()).finish(b""));
+        match call.dialog.accept_request(request) {
+            Ok(()) => {}
+            Err(RefuseInDialog::Repeated) if again => {}
+            Err(refusal) => return Err(call.dialog.answer(request, refusal.status()).finish(b"")),
         }
         call.active_at = ctx.now.epoch.0;
         Ok(place)

@@ -204,7 +204,7 @@ impl Lab {
 
     fn receive(&mut self, ours: &Message, cseq: u32, headers: &str, body: &str) -> Heard {
         let request = inside(ours, "MESSAGE", cseq, headers, body);
-        match self.act(|session, ctx| session.check_message(ctx, &request, "s1")) {
+        match self.act(|session, ctx| session.check_message(ctx, &request, "s1", false)) {
             Ok(delivery) => Heard { stanza: Some(delivery.stanza), answer: None },
             Err(answer) => Heard { stanza: None, answer: Some(parse(std::str::from_utf8(&answer.unwrap()).unwrap())) },
         }

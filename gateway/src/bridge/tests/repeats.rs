@@ -57,6 +57,16 @@ impl Realm {
         tokio::time::timeout(Duration::from_secs(10), wait).await.expect("no answer stored");
     }
 
+    /// Waits until nothing is stored about the last request.
+    async fn until_forgotten(&self) {
+        let wait = async {
+            while self.record().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), wait).await.expect("it stays claimed");
+    }
+
     /// Proves that copies of the last request, over the same branch and over another, get the same answer.
     async fn copies_get(&mut self, answer: &str) {
         self.until_finished().await;
@@ -198,8 +208,9 @@ async fn a_message_of_a_process_that_died_runs_again_with_the_same_id() {
     let dead = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&dead);
     realm.b.bridge.set_alive(move |_| !seen.load(Ordering::SeqCst));
+    let dialog = realm.a.partner.open_session().await;
     realm.a.server.answer_pings(false);
-    realm.a.partner.write("MESSAGE", TEXT, "Lunch?").await;
+    realm.a.partner.in_dialog(&dialog, "MESSAGE", 2, TEXT, "Lunch?").await;
     let first = realm.a.server.stanza().await;
     // The end of the first process, as far as the store can tell.
     realm.a.store.set(Commits::Refuse);
@@ -249,6 +260,15 @@ async fn what_ran_while_the_store_was_away_runs_nowhere_again_when_it_is_back() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_refused_for_want_of_the_store_may_run_elsewhere() {
     let mut realm = Realm::start().await;
+    realm.a.store.set(Commits::Blind);
+    // Nobody knows whether juliet blocked ana. The claim is given back as soon as the store takes that.
+    realm.a.partner.write("MESSAGE", TEXT, "Lunch?").await;
+    realm.a.partner.answered("SIP/2.0 503 ").await;
+    realm.until_forgotten().await;
+    realm.a.partner.repeat_at(&realm.b.partner, Some("z9hG4bKfirst")).await;
+    assert!(realm.b.server.stanza().await.contains("Lunch?"));
+    realm.a.partner.answered("SIP/2.0 200 ").await;
+    assert!(realm.a.server.rest().is_empty());
     realm.a.store.set(Commits::Away);
     // Nobody knows whether juliet blocked ana.
     realm.a.partner.write("MESSAGE", TEXT, "Lunch?").await;

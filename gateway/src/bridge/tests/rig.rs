@@ -41,6 +41,8 @@ pub(crate) enum Commits {
     Refuse,
     /// They are refused, and so are reads.
     Away,
+    /// They happen; reads are refused.
+    Blind,
 }
 
 /// A store whose commits can be held up and refused.
@@ -119,7 +121,7 @@ impl Store for TestStore {
 
     fn read<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Vec<Option<Record>>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
-        if *self.mode.borrow() == Commits::Away {
+        if matches!(*self.mode.borrow(), Commits::Away | Commits::Blind) {
             return Box::pin(async { Err(away()) });
         }
         self.inner.read(keys)
