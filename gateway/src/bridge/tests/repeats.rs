@@ -180,10 +180,10 @@ async fn of_two_processes_that_serve_one_request_at_once_one_does() {
 async fn while_a_message_runs_its_copies_elsewhere_are_absorbed_and_other_transactions_refused() {
     let mut realm = Realm::start().await;
     realm.a.server.answer_pings(false);
+    // It cannot come to an end: its 202 waits for the store.
+    realm.a.store.set(Commits::NoLetters);
     realm.a.partner.write("MESSAGE", TEXT, "Lunch?").await;
     realm.a.server.stanza().await;
-    // It cannot come to an end: its 202 waits for the store.
-    realm.a.store.set(Commits::Wait);
     assert!(!is_finished(&realm.record().await.unwrap()));
     realm.a.partner.repeat_at(&realm.b.partner, None).await;
     realm.a.partner.repeat_at(&realm.b.partner, Some("z9hG4bKother")).await;
@@ -210,6 +210,7 @@ async fn a_message_of_a_process_that_died_runs_again_with_the_same_id() {
     realm.b.bridge.set_alive(move |_| !seen.load(Ordering::SeqCst));
     let dialog = realm.a.partner.open_session().await;
     realm.a.server.answer_pings(false);
+    realm.a.store.set(Commits::NoLetters);
     realm.a.partner.in_dialog(&dialog, "MESSAGE", 2, TEXT, "Lunch?").await;
     let first = realm.a.server.stanza().await;
     // The end of the first process, as far as the store can tell.
@@ -289,9 +290,9 @@ async fn what_was_answered_is_forgotten_after_32_s() {
     let rest = Duration::from_millis(100);
     // Running.
     realm.a.server.answer_pings(false);
+    realm.a.store.set(Commits::NoLetters);
     realm.a.partner.write("MESSAGE", TEXT, "Lunch?").await;
     realm.a.server.stanza().await;
-    realm.a.store.set(Commits::Wait);
     clock.advance(almost);
     assert!(!is_finished(&realm.record().await.unwrap()));
     clock.advance(rest);

@@ -43,6 +43,8 @@ pub(crate) enum Commits {
     Away,
     /// They happen; reads are refused.
     Blind,
+    /// They happen, but those that queue something wait.
+    NoLetters,
 }
 
 /// A store whose commits can be held up and refused.
@@ -111,7 +113,13 @@ impl Store for TestStore {
         self.asked.send_modify(|asked| *asked += 1);
         Box::pin(async move {
             let mut mode = self.mode.subscribe();
-            let mode = *mode.wait_for(|mode| *mode != Commits::Wait).await.unwrap();
+            let letters = !batch.enqueues.is_empty();
+            let goes = |mode: &Commits| match mode {
+                Commits::Wait => false,
+                Commits::NoLetters => !letters,
+                _ => true,
+            };
+            let mode = *mode.wait_for(goes).await.unwrap();
             if matches!(mode, Commits::Refuse | Commits::Away) {
                 return Err(away());
             }
