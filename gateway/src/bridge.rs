@@ -45,6 +45,7 @@ use crate::edge::sip::outbound::Control;
 use crate::edge::sip::{SipEdge, SipHandler};
 use crate::edge::xmpp::{LinkSpec, Links, XmppHandler};
 use crate::metrics::Metrics;
+use crate::pods::Pods;
 use delivery::Deliveries;
 use inbound::Asker;
 use lanes::Lanes;
@@ -82,8 +83,7 @@ pub struct Bridge {
     letters: Letters,
     lists: Lists,
     repeats: Repeats,
-    /// Names this life of the process among the holders of leases.
-    life: String,
+    pods: Arc<Pods>,
     /// Pairs with presence, by the link that carries it; to ask again when a link comes back.
     pairs: Mutex<HashMap<DomainPair, HashMap<PairId, Users>>>,
     /// INVITEs of ours whose exchange is under way, by our tag.
@@ -109,6 +109,7 @@ impl Bridge {
         edge: Arc<SipEdge>,
         links: Arc<Links>,
         store: Arc<dyn Store>,
+        pods: Arc<Pods>,
         metrics: Arc<Metrics>,
         runtime: Runtime,
     ) -> Arc<Self> {
@@ -126,7 +127,7 @@ impl Bridge {
             repeats: Repeats::default(),
             senders: Senders::default(),
             sender_lanes: Lanes::new(LANE_DEPTH),
-            life: format!("{:016x}", rand::random::<u64>()),
+            pods,
             pairs: Mutex::default(),
             invites: Mutex::default(),
             ended_late: Mutex::default(),
@@ -287,7 +288,7 @@ impl XmppHandler for BridgeHandle {
         self.0.handle_delivery(token, delivery);
     }
 
-    fn link_ready(&self, link: &LinkSpec) {
+    fn link_ready(&self, link: &LinkSpec, _lost_at: Option<EpochMillis>) {
         self.0.handle_link_ready(link);
     }
 }

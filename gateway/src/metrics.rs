@@ -78,6 +78,8 @@ pub struct Metrics {
     pub message_seconds: Histogram,
     /// Store operations that failed, by reason.
     pub store_errors: Family<Reason, Counter>,
+    /// Leases of links that were taken (`free`, `taken_over`, `again`) or lost.
+    pub link_leases: Family<Reason, Counter>,
     /// Processes that share the store, this one among them.
     pub pods: Gauge,
     /// Notes to and from other processes.
@@ -106,6 +108,7 @@ impl Metrics {
             config_timestamp: Gauge::default(),
             message_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             store_errors: Family::default(),
+            link_leases: Family::default(),
             pods: Gauge::default(),
             pod_notes: Family::default(),
         };
@@ -129,6 +132,7 @@ impl Metrics {
             metrics.message_seconds.clone(),
         );
         r.register("store_errors", "Store operations that failed", metrics.store_errors.clone());
+        r.register("link_leases", "Leases of component links taken or lost", metrics.link_leases.clone());
         r.register("pods", "Processes that share the state store", metrics.pods.clone());
         r.register("pod_notes", "Notes to and from other processes", metrics.pod_notes.clone());
         metrics

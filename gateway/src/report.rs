@@ -74,6 +74,7 @@ impl Report for StatusReport {
                     LinkState::Ready => ("Connected", None),
                     LinkState::Connecting => ("Connecting", None),
                     LinkState::Down(error) => ("Disconnected", Some(error)),
+                    LinkState::Standby(_) => ("Standby", None),
                 };
                 json!({
                     "component": link.name.as_str(),

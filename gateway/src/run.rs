@@ -27,6 +27,7 @@ use crate::edge::sip::listener::Binding;
 use crate::edge::sip::{ClientTrust, ConnectionLimits, EdgeSettings, EdgeTls, SipEdge, SipHandler};
 use crate::edge::xmpp::{LinkSpec, LinkTls, Links, XmppHandler};
 use crate::metrics::{Metrics, Reason};
+use crate::pods::Pods;
 use crate::report::{LastError, StatusReport};
 use crate::source::{self, Loaded, Secrets, SourceOptions};
 use crate::telemetry::{LogFormat, SpanExport, Telemetry};
@@ -151,6 +152,7 @@ struct Process {
     edge: Arc<SipEdge>,
     links: Arc<Links>,
     bridge: Arc<Bridge>,
+    pods: Arc<Pods>,
     binding: Binding,
 }
 
@@ -167,19 +169,23 @@ impl Process {
         let metrics = Arc::new(Metrics::new());
         let readiness = Arc::new(Readiness::default());
         let store = open_store(&options)?;
+        let life = format!("{:016x}", rand::random::<u64>());
+        let node = format!("{}/{}", options.pool, options.node);
+        let pods = Pods::start(Arc::clone(&store), &life, &node, Arc::clone(&metrics));
         let endpoint = EndpointConfig {
             timers: prepared.runtime.timers,
             own_names: prepared.runtime.own_names(),
-            pod: format!("n{}", options.node),
+            pod: life.clone(),
             product: Some(concat!("Isthmus/", env!("CARGO_PKG_VERSION")).to_owned()),
             ..EndpointConfig::default()
         };
         let edge = SipEdge::new(endpoint, prepared.settings, prepared.tls, Arc::clone(&metrics));
-        let links = Links::new(Arc::clone(&metrics));
+        let links = Links::new(Arc::clone(&store), &life, Arc::clone(&metrics));
         let bridge = Bridge::start(
             Arc::clone(&edge),
             Arc::clone(&links),
             Arc::clone(&store),
+            Arc::clone(&pods),
             Arc::clone(&metrics),
             prepared.runtime,
         );
@@ -206,8 +212,20 @@ impl Process {
             tracing::warn!(%notice, "configuration");
         }
         let binding = binding_of(&pool);
-        let process =
-            Self { options, source, loaded, last_error, telemetry, metrics, readiness, edge, links, bridge, binding };
+        let process = Self {
+            options,
+            source,
+            loaded,
+            last_error,
+            telemetry,
+            metrics,
+            readiness,
+            edge,
+            links,
+            bridge,
+            pods,
+            binding,
+        };
         process.links.set(prepared.links, &process.handler());
         if pool.roles.sip {
             let bound = process.edge.listen(&process.binding).map_err(Failure::of)?;
@@ -309,8 +327,11 @@ impl Process {
         let pool = Arc::clone(&self.bridge.runtime().pool);
         tracing::info!(settle = ?pool.settle, grace = ?pool.grace, "draining");
         self.readiness.set_draining();
+        self.pods.drain().await;
         let finish = async {
             tokio::time::sleep(pool.settle).await;
+            // Others take the links over while this process finishes what it began.
+            self.links.give_back();
             self.edge.drain();
             let end = Instant::now() + pool.grace;
             // A stream's transactions are remembered for 32 s after their answer; those need no waiting.
@@ -324,6 +345,7 @@ impl Process {
         }
         self.links.close();
         self.edge.close();
+        self.pods.leave().await;
         // The sockets' last bytes leave.
         tokio::time::sleep(Duration::from_millis(200)).await;
         tracing::info!("stopped");

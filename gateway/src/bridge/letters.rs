@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use isthmus_interwork::letter::Letter;
 use isthmus_model::Domain;
-use isthmus_store::{Acquisition, Batch, Consumer, Fence, Item, ItemId, LeaseName, QueueName, StoreError, record};
+use isthmus_store::{Batch, Consumer, Fence, Item, ItemId, QueueName, StoreError, record};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use parking_lot::Mutex;
 
@@ -23,8 +23,8 @@ use crate::edge::xmpp::LinkSpec;
 const LETTER_FORMAT: u16 = 1;
 /// How long a letter waits for the local server; after that it is gone and the store counts it.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long the lease for taking letters lasts; each round takes it anew.
-const LEASE: Duration = Duration::from_secs(30);
+/// How long letters that were taken are nobody else's, unless the link goes to another process.
+const HOLD: Duration = Duration::from_secs(30);
 /// How many letters are taken at once.
 const ROUND: usize = 64;
 /// How many letters one commit stores.
@@ -202,31 +202,20 @@ impl Bridge {
     }
 
     async fn take_letters(self: &Arc<Self>, link: &LinkSpec) -> Result<(), StoreError> {
-        let name = LeaseName::link(&format!("{}:{}", link.host, link.port), link.name.as_str());
-        // A new token each time: what an earlier round took comes again, and nobody else can take it.
-        let lease = match self.store.acquire(&name, &self.life, LEASE).await? {
-            Acquisition::Granted(lease) => lease,
-            Acquisition::Held(holder) => {
-                // Perhaps by a process that is gone; its lease runs out.
-                tracing::debug!(component = %link.name, holder = holder.name, "accepted messages are another's to send");
-                let pause = holder.expires_at.since(super::now().epoch) + Duration::from_secs(1);
-                for local in &link.locals {
-                    self.send_letters_after((local.clone(), link.name.clone()), pause);
-                }
-                return Ok(());
-            }
-        };
-        let taken = self.take_under(link, &lease.fence).await;
-        self.store.release(&lease).await?;
-        taken
+        // A new fence each time: what an earlier round took comes again, and nobody else can take it.
+        match self.links.refresh_lease(link).await? {
+            Some(fence) => self.take_under(link, &fence).await,
+            // Whoever holds the link now sends them.
+            None => Ok(()),
+        }
     }
 
     async fn take_under(self: &Arc<Self>, link: &LinkSpec, fence: &Fence) -> Result<(), StoreError> {
-        let consumer = Consumer { name: self.life.clone(), fence: Some(fence.clone()) };
+        let consumer = Consumer { name: self.pods.life().to_owned(), fence: Some(fence.clone()) };
         for local in &link.locals {
             let queue = QueueName::letters(local, &link.name);
             loop {
-                let items = self.store.take(&queue, &consumer, ROUND, LEASE).await?;
+                let items = self.store.take(&queue, &consumer, ROUND, HOLD).await?;
                 if items.is_empty() {
                     break;
                 }

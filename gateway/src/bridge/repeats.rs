@@ -269,13 +269,14 @@ impl Bridge {
         self.repeats.unwritten.lock().len()
     }
 
-    /// Says how to find out whether another process still lives; without that, all do.
-    pub fn set_alive(&self, alive: impl Fn(&str) -> bool + Send + Sync + 'static) {
+    /// Says who lives, in place of the list of processes.
+    #[cfg(test)]
+    pub(super) fn set_alive(&self, alive: impl Fn(&str) -> bool + Send + Sync + 'static) {
         let _ = self.repeats.alive.set(Box::new(alive));
     }
 
     fn is_alive(&self, life: &str) -> bool {
-        life == self.life || self.repeats.alive.get().is_none_or(|alive| alive(life))
+        self.repeats.alive.get().map_or_else(|| self.pods.is_alive(life), |alive| alive(life))
     }
 
     /// Judges a request by what a turn read about it.
@@ -290,7 +291,7 @@ impl Bridge {
             return Ok(Permit(None));
         }
         let identity = Identity::of(&incoming.pair, &incoming.request);
-        let entry = Entry::running(identity.branch, &self.life).to_bytes();
+        let entry = Entry::running(identity.branch, self.pods.life()).to_bytes();
         let (mut condition, mut again) = (Condition::Absent, false);
         for _ in 0..CONFLICT_RETRIES {
             let mut batch = Batch::new();
@@ -330,7 +331,7 @@ impl Bridge {
     /// Gives a MESSAGE its final answer, and writes it down for others.
     pub(super) fn conclude(self: &Arc<Self>, permit: Permit, asker: &Asker, request: &Message, answer: Answer) {
         let unwritten = permit.0.map(|held| Unwritten {
-            entry: Some(Entry::finished(held.identity.branch, &self.life, &answer).to_bytes()),
+            entry: Some(Entry::finished(held.identity.branch, self.pods.life(), &answer).to_bytes()),
             key: held.identity.key,
             condition: held.condition,
             until: Instant::now() + LIFETIME,

@@ -10,7 +10,9 @@ use std::time::Duration;
 use isthmus_interwork::context::Context;
 use isthmus_interwork::session::Answer;
 use isthmus_model::EpochMillis;
-use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, Retry, StoreError, Timer, TimerKind, record};
+use isthmus_store::{
+    Batch, Condition, Fence, Key, Kind, Lifetime, Record, Retry, StoreError, Timer, TimerKind, record,
+};
 
 use smallvec::SmallVec;
 
@@ -18,6 +20,7 @@ use super::inbound::Incoming;
 use super::presence::PairUsers;
 use super::repeats::{Identity, Known};
 use super::{Bridge, CONFLICT_RETRIES, Runtime};
+use crate::edge::xmpp::Owner;
 
 /// What a turn gave (`None` when the domain left the configuration), and what is to be done.
 pub(super) type Turned<M, R> = Result<(Option<R>, Vec<<M as Machine>::Output>), StoreError>;
@@ -141,12 +144,21 @@ impl Bridge {
             };
             let mut batch = batch_of(&machine, &config, now.epoch, &keys, &records);
             if let (Some((_, identity)), Some(answer)) = (request, answer_of(&result)) {
-                identity.write_answer(&mut batch, served.as_ref(), &self.life, answer);
+                identity.write_answer(&mut batch, served.as_ref(), self.pods.life(), answer);
             }
             // There was nothing and there is nothing: no round trip for that.
             if !batch.is_empty() {
+                let fence = self.fence(users);
+                batch.fences.extend(fence.clone());
                 match self.store.commit(batch).await {
                     Ok(_) => {}
+                    // The lease was taken anew or given back meanwhile, by this process. One that was lost stays in force.
+                    Err(StoreError::FenceLost { .. })
+                        if retries < CONFLICT_RETRIES && self.goes_on(users, fence.as_ref()).await =>
+                    {
+                        retries += 1;
+                        continue;
+                    }
                     Err(error) if error.retry() == Retry::Reload && retries < CONFLICT_RETRIES => {
                         retries += 1;
                         continue;
@@ -156,6 +168,30 @@ impl Bridge {
             }
             machine.stored(self, users);
             return Ok(End::Acted(result, std::iter::from_fn(|| machine.next_output()).collect()));
+        }
+    }
+}
+
+impl Bridge {
+    /// Returns what proves that this process works for a pair. Without it the versions of the records alone protect: the
+    /// link is nobody's, or was given back.
+    fn fence(&self, users: &PairUsers) -> Option<Fence> {
+        match self.links.owner(&users.local.domain, &users.remote.domain) {
+            Owner::Mine(fence) => fence,
+            Owner::Other(_) | Owner::Former(_) | Owner::Nobody => None,
+        }
+    }
+
+    /// Tells whether work may go on though its fence was lost: this process took the lease anew, or gave it back and
+    /// finishes what it began.
+    async fn goes_on(&self, users: &PairUsers, lost: Option<&Fence>) -> bool {
+        if let Some(lost) = lost {
+            self.links.doubt(&users.local.domain, &users.remote.domain, lost).await;
+        }
+        match self.links.owner(&users.local.domain, &users.remote.domain) {
+            Owner::Mine(fence) => fence.as_ref() != lost,
+            Owner::Former(_) => true,
+            Owner::Other(_) | Owner::Nobody => false,
         }
     }
 }

@@ -267,7 +267,8 @@ mod tests {
 
     #[test]
     fn frozen_bytes_decode() {
-        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap();
+        let hex = |bytes: &[u8]| bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect::<String>();
         let now: Vec<String> = samples().iter().map(|note| hex(&note.to_bytes())).collect();
         assert_eq!(now, FROZEN);
         for note in samples() {

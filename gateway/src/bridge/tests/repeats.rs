@@ -302,6 +302,8 @@ async fn what_was_answered_is_forgotten_after_32_s() {
     // Finished, by itself and with a turn.
     realm.a.server.answer_pings(true);
     for (method, more) in [("MESSAGE", TEXT), ("SUBSCRIBE", CONTACT)] {
+        // The lease ran out as well, by the store's clock.
+        realm.a.leased().await;
         realm.a.partner.write(method, more, "").await;
         realm.a.partner.answered("SIP/2.0 200 ").await;
         realm.until_finished().await;

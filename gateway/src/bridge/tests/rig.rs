@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
-use isthmus_model::EpochMillis;
+use isthmus_model::{Domain, EpochMillis};
 use isthmus_sip::endpoint::EndpointConfig;
 use isthmus_store::{
     Acquisition, Batch, Committed, Consumer, Due, Health, Holder, Item, Key, Lease, LeaseName, Limits, MemoryStore,
@@ -22,8 +22,9 @@ use tokio::time::timeout;
 use crate::bridge::{Bridge, BridgeHandle};
 use crate::edge::sip::listener::Binding;
 use crate::edge::sip::{SipEdge, SipHandler};
-use crate::edge::xmpp::{LinkState, Links, XmppHandler};
+use crate::edge::xmpp::{LinkState, Links, Owner, XmppHandler};
 use crate::metrics::Metrics;
+use crate::pods::Pods;
 use crate::run::{binding_of, prepare};
 use crate::source::{self, SourceOptions};
 
@@ -98,6 +99,10 @@ impl TestStore {
         timeout(SOON, asked.wait_for(|asked| *asked > before)).await.expect("no commit").unwrap();
     }
 
+    fn is_away(&self) -> bool {
+        *self.mode.borrow() == Commits::Away
+    }
+
     /// Reads the record whose key is given, past all modes.
     pub(crate) async fn stored(&self, key: Key) -> Option<Record> {
         self.inner.read(&[key]).await.unwrap().remove(0)
@@ -136,10 +141,16 @@ impl Store for TestStore {
     }
 
     fn acquire<'a>(&'a self, lease: &'a LeaseName, holder: &'a str, ttl: Duration) -> StoreFuture<'a, Acquisition> {
+        if self.is_away() {
+            return Box::pin(async { Err(away()) });
+        }
         self.inner.acquire(lease, holder, ttl)
     }
 
     fn renew<'a>(&'a self, lease: &'a Lease, ttl: Duration) -> StoreFuture<'a, Lease> {
+        if self.is_away() {
+            return Box::pin(async { Err(away()) });
+        }
         self.inner.renew(lease, ttl)
     }
 
@@ -605,10 +616,12 @@ impl Rig {
         };
         let binding = Binding { tls: None, ..binding_of(&prepared.runtime.pool) };
         let edge = SipEdge::new(endpoint, prepared.settings, prepared.tls, Arc::clone(&metrics));
-        let links = Links::new(Arc::clone(&metrics));
         let shared: Arc<dyn Store> = Arc::clone(&store) as _;
+        let life = format!("{:016x}", rand::random::<u64>());
+        let pods = Pods::start(Arc::clone(&shared), &life, "sip/0", Arc::clone(&metrics));
+        let links = Links::new(Arc::clone(&shared), &life, Arc::clone(&metrics));
         let bridge =
-            Bridge::start(Arc::clone(&edge), Arc::clone(&links), shared, Arc::clone(&metrics), prepared.runtime);
+            Bridge::start(Arc::clone(&edge), Arc::clone(&links), shared, pods, Arc::clone(&metrics), prepared.runtime);
         edge.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))) as Arc<dyn SipHandler>);
         let handler: Arc<dyn XmppHandler> = Arc::new(BridgeHandle(Arc::clone(&bridge)));
         links.set(prepared.links, &handler);
@@ -618,6 +631,24 @@ impl Rig {
             Self { store, server, partner: Partner { socket, gateway, sent: 0, last: String::new() }, metrics, bridge };
         rig.link_ready().await;
         rig
+    }
+
+    /// Waits until this process holds the link of partner.example by a lease that the store knows.
+    pub(super) async fn leased(&self) {
+        let domain = |name| Domain::parse(name).unwrap();
+        for _ in 0..200 {
+            if let Owner::Mine(Some(fence)) =
+                self.bridge.links.owner(&domain("corp.example"), &domain("partner.example"))
+            {
+                let mut batch = Batch::new();
+                batch.fence(fence);
+                if self.store.inner.commit(batch).await.is_ok() {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the link is never held");
     }
 
     /// Waits until the link of partner.example is up.
@@ -653,7 +684,7 @@ impl Rig {
 
     /// Waits until it is stored that the partner refuses a way of sending.
     pub(super) async fn until_refusal_is_known(&self) {
-        let key = Key::peer(&isthmus_model::Domain::parse("partner.example").unwrap());
+        let key = Key::peer(&Domain::parse("partner.example").unwrap());
         let wait = async {
             while self.store.stored(key.clone()).await.is_none() {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -9,10 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use isthmus_model::Domain;
+use isthmus_model::{Domain, EpochMillis};
+use isthmus_store::{Fence, LeaseName, Store, StoreError};
 use isthmus_xmpp::component::{
-    BarrierToken, CloseReason, Delivery, Event, Ignored, Link, LinkConfig, Output, Secret, SendError,
+    BarrierToken, CloseReason, Delivery, Event, Ignored, Link, LinkConfig, Output, RetryRange, Secret, SendError,
 };
+use isthmus_xmpp::stream::StreamCondition;
 use isthmus_xmpp::{ErrorCondition, Message, Stanza, StanzaError};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -21,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use super::tenure::{Owner, Standing, Tenure};
 use super::tls::LinkTls;
 use crate::alarm::Alarm;
 use crate::metrics::{Metrics, State};
@@ -29,9 +32,16 @@ const QUEUE: usize = 4096;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BUFFER: usize = 64 * 1024;
-/// The pause after a connection that could not be opened at all.
-const RECONNECT: Duration = Duration::from_secs(1);
+/// The pause before the first attempt to connect again lies between these; it doubles with each failure.
+const RECONNECT: RetryRange = RetryRange { min: Duration::from_millis(100), max: Duration::from_secs(1) };
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// A connection that lasted so long was a good one.
+const STEADY: Duration = Duration::from_secs(10);
+/// While the former holder's connection may still be there, a refusal for conflict is no reason to wait long.
+const HANDOVER: Duration = Duration::from_secs(5);
+const HANDOVER_RETRY: Duration = Duration::from_millis(250);
+/// How long a link that was given back is served, unless its next holder connects before.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Which link it is, and how it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +69,8 @@ pub enum LinkState {
     Connecting,
     /// Stanzas flow.
     Ready,
+    /// Another process holds the link; with the name of its life, if it is known.
+    Standby(Option<String>),
 }
 
 /// Who acts on what links bring.
@@ -67,8 +79,8 @@ pub trait XmppHandler: Send + Sync + 'static {
     fn stanza(&self, link: &LinkSpec, stanza: Stanza);
     /// What became of a message that was sent with a token.
     fn delivery(&self, token: BarrierToken, delivery: Delivery);
-    /// A link is up.
-    fn link_ready(&self, link: &LinkSpec);
+    /// A link is up. `lost_at` tells since when stanzas may have been lost; `None` at the very first.
+    fn link_ready(&self, link: &LinkSpec, lost_at: Option<EpochMillis>);
 }
 
 /// A stanza was not taken.
@@ -92,12 +104,17 @@ struct Handle {
     queue: mpsc::Sender<Command>,
     state: Arc<Mutex<LinkState>>,
     stop: watch::Sender<bool>,
+    tenure: Arc<Tenure>,
 }
 
 /// All links of the process.
 pub struct Links {
     by_pair: ArcSwap<HashMap<(Domain, Domain), Arc<Handle>>>,
     all: Mutex<Vec<Arc<Handle>>>,
+    store: Arc<dyn Store>,
+    /// Names this life of the process among the holders of leases.
+    life: String,
+    owners: Arc<watch::Sender<u64>>,
     metrics: Arc<Metrics>,
 }
 
@@ -108,9 +125,16 @@ impl std::fmt::Debug for Links {
 }
 
 impl Links {
-    /// Starts without links.
-    pub fn new(metrics: Arc<Metrics>) -> Arc<Self> {
-        Arc::new(Self { by_pair: ArcSwap::default(), all: Mutex::default(), metrics })
+    /// Starts without links. `life` is a name that no other process and no earlier life of this one has.
+    pub fn new(store: Arc<dyn Store>, life: &str, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            by_pair: ArcSwap::default(),
+            all: Mutex::default(),
+            store,
+            life: life.to_owned(),
+            owners: Arc::new(watch::Sender::new(0)),
+            metrics,
+        })
     }
 
     /// Opens links that are new, closes those that are gone, leaves the others as they are.
@@ -126,14 +150,22 @@ impl Links {
             let (queue, commands) = mpsc::channel(QUEUE);
             let (stop, stopped) = watch::channel(false);
             let state = Arc::new(Mutex::new(LinkState::Connecting));
+            let tenure = Tenure::new(
+                LeaseName::link(&format!("{}:{}", spec.host, spec.port), spec.name.as_str()),
+                &self.life,
+                Arc::clone(&self.store),
+                Arc::clone(&self.metrics),
+                Arc::clone(&self.owners),
+            );
             let task = Task {
                 spec: spec.clone(),
                 state: Arc::clone(&state),
+                tenure: Arc::clone(&tenure),
                 handler: Arc::clone(handler),
                 metrics: Arc::clone(&self.metrics),
             };
             tasks.push(task.run(commands, stopped));
-            kept.push(Arc::new(Handle { spec, queue, state, stop }));
+            kept.push(Arc::new(Handle { spec, queue, state, stop, tenure }));
         }
         for gone in all.drain(..) {
             gone.stop.send_replace(true);
@@ -195,6 +227,48 @@ impl Links {
         (*handle.state.lock() == LinkState::Ready).then(|| handle.spec.clone())
     }
 
+    /// Tells who works for pairs of these domains.
+    pub fn owner(&self, local: &Domain, remote: &Domain) -> Owner {
+        let by_pair = self.by_pair.load();
+        let Some(handle) = by_pair.get(&(local.clone(), remote.clone())) else { return Owner::Nobody };
+        handle.tenure.owner(*handle.state.lock() == LinkState::Ready)
+    }
+
+    /// Notifies when the owner of some link changes.
+    pub fn watch_owners(&self) -> watch::Receiver<u64> {
+        self.owners.subscribe()
+    }
+
+    /// Asks the store about a lease that it called lost, and waits for its word, for a while.
+    pub async fn doubt(&self, local: &Domain, remote: &Domain, lost: &Fence) {
+        let handle = self.by_pair.load().get(&(local.clone(), remote.clone())).cloned();
+        if let Some(handle) = handle {
+            handle.tenure.doubt(lost).await;
+        }
+    }
+
+    /// Takes the lease of a link anew, with a new fence, so that what was taken under the former one comes again. `None`
+    /// when it is another's.
+    ///
+    /// # Errors
+    ///
+    /// Those of the store.
+    pub async fn refresh_lease(&self, link: &LinkSpec) -> Result<Option<Fence>, StoreError> {
+        let tenure =
+            self.all.lock().iter().find(|handle| handle.spec == *link).map(|handle| Arc::clone(&handle.tenure));
+        match tenure {
+            Some(tenure) => tenure.refresh().await,
+            None => Ok(None),
+        }
+    }
+
+    /// Gives all leases back, so that other processes take the links over. Each is served until then.
+    pub fn give_back(&self) {
+        for handle in self.all.lock().iter() {
+            handle.tenure.give_back();
+        }
+    }
+
     /// Lists every link with its state, for `/v1/status`.
     pub fn states(&self) -> Vec<(LinkSpec, LinkState)> {
         self.all.lock().iter().map(|handle| (handle.spec.clone(), handle.state.lock().clone())).collect()
@@ -214,26 +288,45 @@ type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 struct Task {
     spec: LinkSpec,
     state: Arc<Mutex<LinkState>>,
+    tenure: Arc<Tenure>,
     handler: Arc<dyn XmppHandler>,
     metrics: Arc<Metrics>,
 }
 
 impl Task {
     async fn run(self, mut commands: mpsc::Receiver<Command>, mut stopped: watch::Receiver<bool>) {
-        let mut wait = RECONNECT;
+        tokio::spawn(Arc::clone(&self.tenure).keep());
+        let mut changes = self.tenure.watch();
+        let mut failures = 0;
+        let mut lost_at = None;
         while !*stopped.borrow() {
+            changes.mark_unchanged();
+            if self.tenure.standing() != Standing::Holder {
+                *self.state.lock() = LinkState::Standby(self.tenure.holder());
+                self.refuse_waiting(&mut commands);
+                (failures, lost_at) = (0, None);
+                tokio::select! {
+                    _ = changes.changed() => {}
+                    _ = stopped.changed() => {}
+                }
+                continue;
+            }
             *self.state.lock() = LinkState::Connecting;
+            lost_at = self.tenure.take_lost_at().or(lost_at);
             let address = (self.spec.host.as_str(), self.spec.port);
             let pause = match timeout(CONNECT_TIMEOUT, self.connect(address)).await {
                 Ok(Ok((reader, writer))) => {
-                    let (reason, pause) = self.carry(reader, writer, &mut commands, &mut stopped).await;
-                    if matches!(reason, CloseReason::Requested) {
-                        return;
+                    let began = Instant::now();
+                    let end = self.carry(reader, writer, &mut commands, &mut stopped, &mut lost_at).await;
+                    if matches!(end.reason, CloseReason::Requested) && *stopped.borrow() {
+                        break;
                     }
-                    tracing::warn!(component = %self.spec.name, reason = reason.label(), "component link closed");
-                    *self.state.lock() = LinkState::Down(reason.label().to_owned());
-                    wait = RECONNECT;
-                    pause
+                    tracing::warn!(component = %self.spec.name, reason = end.reason.label(), "component link closed");
+                    *self.state.lock() = LinkState::Down(end.reason.label().to_owned());
+                    if began.elapsed() > STEADY {
+                        failures = 0;
+                    }
+                    self.pause_after(&end, &mut failures)
                 }
                 failed => {
                     let cause = match failed {
@@ -242,9 +335,7 @@ impl Task {
                     };
                     tracing::warn!(component = %self.spec.name, %cause, "local server cannot be reached");
                     *self.state.lock() = LinkState::Down(cause);
-                    let now = wait;
-                    wait = (wait * 2).min(RECONNECT_MAX);
-                    now
+                    growing(RECONNECT, &mut failures)
                 }
             };
             self.refuse_waiting(&mut commands);
@@ -253,15 +344,34 @@ impl Task {
                 _ = stopped.changed() => {}
             }
         }
+        self.refuse_waiting(&mut commands);
+        self.tenure.give_back();
+    }
+
+    /// Tells how long to wait before the next attempt.
+    fn pause_after(&self, end: &End, failures: &mut u32) -> Duration {
+        let conflict =
+            matches!(&end.reason, CloseReason::StreamError(error) if error.condition == StreamCondition::Conflict);
+        match end.retry_after {
+            // The former holder's connection is still there, or the server did not see its end yet.
+            Some(_) if conflict && self.tenure.is_new(HANDOVER) => HANDOVER_RETRY,
+            Some(range) if end.reason.is_configuration() || conflict => range.pick(rand::random()),
+            Some(range) => growing(range, failures),
+            None => Duration::ZERO,
+        }
     }
 
     /// What was queued for a link that went down is reported, not kept.
     fn refuse_waiting(&self, commands: &mut mpsc::Receiver<Command>) {
         while let Ok(command) = commands.try_recv() {
-            match command {
-                Command::Message(_, token) => self.handler.delivery(token, Delivery::Unknown),
-                Command::Send(_) => self.metrics.refused("link_down"),
-            }
+            self.refuse(&command);
+        }
+    }
+
+    fn refuse(&self, command: &Command) {
+        match command {
+            Command::Message(_, token) => self.handler.delivery(*token, Delivery::Unknown),
+            Command::Send(_) => self.metrics.refused("link_down"),
         }
     }
 
@@ -284,7 +394,8 @@ impl Task {
         mut writer: Writer,
         commands: &mut mpsc::Receiver<Command>,
         stopped: &mut watch::Receiver<bool>,
-    ) -> (CloseReason, Duration) {
+        lost_at: &mut Option<EpochMillis>,
+    ) -> End {
         let server = self.spec.locals.first().unwrap_or(&self.spec.name).to_unicode();
         let name = self.spec.name.to_unicode();
         let nonce = rand::random();
@@ -294,6 +405,8 @@ impl Task {
         let mut bytes = Vec::new();
         let mut was_ready = false;
         let mut alarm = Alarm::new();
+        let mut changes = self.tenure.watch();
+        let mut farewell = None;
         loop {
             bytes.clear();
             let mut disconnect = false;
@@ -303,7 +416,7 @@ impl Task {
                     Output::Transmit(chunk) => bytes.extend_from_slice(&chunk),
                     Output::Disconnect => disconnect = true,
                     Output::Event(event) => {
-                        if let Some(end) = self.event(event) {
+                        if let Some(end) = self.event(event, lost_at) {
                             closed = Some(end);
                         }
                     }
@@ -323,6 +436,7 @@ impl Task {
             if let Some(closed) = closed {
                 if was_ready {
                     self.metrics.component_links.get_or_create(&State { state: "ready" }).dec();
+                    *lost_at = Some(crate::bridge::now().epoch);
                 }
                 let _ = writer.shutdown().await;
                 return closed;
@@ -330,16 +444,30 @@ impl Task {
             if disconnect {
                 let _ = writer.shutdown().await;
             }
-            alarm.set(link.poll_timeout().map(|(at, _)| at));
+            let due = link.poll_timeout().map(|(at, _)| at);
+            alarm.set(due.into_iter().chain(farewell).min());
             let accepting = link.is_ready();
             was_ready |= accepting;
-            tokio::select! {
-                read = reader.read(&mut buffer) => match read {
-                    Ok(0) | Err(_) => link.handle_closed(Instant::now()),
-                    Ok(length) => link.handle_bytes(Instant::now(), buffer.get(..length).unwrap_or_default()),
-                },
-                command = commands.recv(), if accepting => {
-                    let now = Instant::now();
+            let happened = tokio::select! {
+                read = reader.read(&mut buffer) => Happened::Read(read.unwrap_or(0)),
+                command = commands.recv(), if accepting => Happened::Command(command),
+                () = alarm.wait() => Happened::Time,
+                _ = changes.changed() => Happened::Lease,
+                _ = stopped.changed() => Happened::Stop,
+            };
+            // The process may have been stopped here for any time, and the link may be another's by now.
+            if !self.tenure.acts().await {
+                if let Happened::Command(Some(command)) = happened {
+                    self.refuse(&command);
+                }
+                link.handle_closed(Instant::now());
+                continue;
+            }
+            let now = Instant::now();
+            match happened {
+                Happened::Read(0) => link.handle_closed(now),
+                Happened::Read(length) => link.handle_bytes(now, buffer.get(..length).unwrap_or_default()),
+                Happened::Command(command) => {
                     let mut next = command;
                     let mut taken = 0;
                     // One write carries everything that waits.
@@ -349,8 +477,16 @@ impl Task {
                         next = if taken < 256 { commands.try_recv().ok() } else { None };
                     }
                 }
-                () = alarm.wait() => link.handle_timeout(Instant::now()),
-                _ = stopped.changed() => link.drain(Instant::now()),
+                Happened::Time if farewell.is_some_and(|at| at <= now) => {
+                    farewell = None;
+                    link.drain(now);
+                }
+                Happened::Time => link.handle_timeout(now),
+                Happened::Lease if self.tenure.standing() == Standing::Former => {
+                    farewell.get_or_insert(now + FAREWELL);
+                }
+                Happened::Lease => {}
+                Happened::Stop => link.drain(now),
             }
         }
     }
@@ -372,13 +508,13 @@ impl Task {
         }
     }
 
-    fn event(&self, event: Event) -> Option<(CloseReason, Duration)> {
+    fn event(&self, event: Event, lost_at: &mut Option<EpochMillis>) -> Option<End> {
         match event {
             Event::Ready => {
                 *self.state.lock() = LinkState::Ready;
                 self.metrics.component_links.get_or_create(&State { state: "ready" }).inc();
                 tracing::info!(component = %self.spec.name, "component link ready");
-                self.handler.link_ready(&self.spec);
+                self.handler.link_ready(&self.spec, lost_at.take());
             }
             Event::Stanza(stanza) => self.handler.stanza(&self.spec, *stanza),
             Event::Delivery(token, delivery) => self.handler.delivery(token, delivery),
@@ -387,13 +523,37 @@ impl Task {
                 Ignored::Unaddressed => "stanza_unaddressed",
                 Ignored::ForeignRecipient => "stanza_foreign_recipient",
             }),
-            Event::Closed { reason, retry_after } => {
-                let pause = retry_after.map_or(RECONNECT, |range| range.pick(rand::random()));
-                return Some((reason, pause));
-            }
+            Event::Closed { reason, retry_after } => return Some(End { reason, retry_after }),
         }
         None
     }
+}
+
+/// How a connection ended.
+struct End {
+    reason: CloseReason,
+    retry_after: Option<RetryRange>,
+}
+
+/// What a link waited for.
+enum Happened {
+    /// So many octets came; none is the end.
+    Read(usize),
+    /// Something is to be sent.
+    Command(Option<Command>),
+    /// A deadline passed.
+    Time,
+    /// Something about the lease changed.
+    Lease,
+    /// The link is to end.
+    Stop,
+}
+
+/// Draws a pause that doubles with each failure.
+fn growing(first: RetryRange, failures: &mut u32) -> Duration {
+    let pause = first.pick(rand::random()) * 2_u32.saturating_pow((*failures).min(16));
+    *failures += 1;
+    pause.min(RECONNECT_MAX)
 }
 
 /// What became of a message that was not sent. What this link will never take is no reason to come again.

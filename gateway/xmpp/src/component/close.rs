@@ -36,11 +36,11 @@ impl Eq for CloseReason {}
 const CONFLICT: RetryRange = RetryRange { min: Duration::from_secs(5), max: Duration::from_secs(30) };
 /// The configuration here or at the server is wrong; only a person can help.
 const CONFIGURATION: RetryRange = RetryRange { min: Duration::from_mins(1), max: Duration::from_mins(1) };
-/// Everything else.
-const ORDINARY: RetryRange = RetryRange { min: Duration::from_secs(1), max: Duration::from_secs(30) };
+/// Everything else; it grows with each failure.
+const ORDINARY: RetryRange = RetryRange { min: Duration::from_millis(100), max: Duration::from_secs(1) };
 
 impl CloseReason {
-    /// How long to wait before the next attempt; `None` when we ended the link ourselves.
+    /// How long to wait before the next attempt, the first of several; `None` when we ended the link ourselves.
     pub fn retry_after(&self) -> Option<RetryRange> {
         match self {
             Self::Requested => None,

@@ -113,7 +113,7 @@ fn a_broken_link_leaves_every_open_message_unknown_exactly_once() {
     lab.drain_outputs();
     let closed = Event::Closed {
         reason: CloseReason::ConnectionLost,
-        retry_after: Some(RetryRange { min: secs(1), max: secs(30) }),
+        retry_after: Some(RetryRange { min: Duration::from_millis(100), max: secs(1) }),
     };
     assert_eq!(lab.events(), [unknown(1), unknown(2), closed]);
     lab.link.handle_closed(lab.now);

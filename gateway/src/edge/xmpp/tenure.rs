@@ -1,0 +1,363 @@
+//! Who holds a link: one process of the realm at a time, by a lease in the store.
+//!
+//! A server takes one connection for each component, and what belongs to a pair must keep its order; so a link belongs
+//! to one process. The lease is short, so that another process has the link soon after its holder died. A process that
+//! was stopped for longer than its lease finds that out before it sends or reads anything more, and what it writes
+//! under the old lease is refused by the store.
+//!
+//! While the store is away no process can take the link from its holder, who goes on with it (design §6.11). An
+//! embedded store serves one process, which holds every link always.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use isthmus_model::EpochMillis;
+use isthmus_store::wake::Topic;
+use isthmus_store::{Acquisition, Fence, Lease, LeaseName, Store, StoreError};
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use crate::metrics::{Metrics, Reason};
+
+/// How long a lease lasts. Another process has the link so long after its holder died, at the latest.
+const TTL: Duration = Duration::from_secs(3);
+/// How often it is renewed; an operation of the store may take 2 s.
+const RENEW: Duration = Duration::from_secs(1);
+/// How long until a holder is asked for again. Its lease's end is told by the clock of the store, which may differ.
+const LOOK: Duration = Duration::from_secs(1);
+/// The shortest wait between two questions.
+const SHORTEST: Duration = Duration::from_millis(50);
+/// The pause after the store failed.
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Who works for the pairs of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// This process. What it writes carries the fence, if the store is shared.
+    Mine(Option<Fence>),
+    /// Another process, by the name of its life.
+    Other(String),
+    /// This process until now, which finishes what it began; then the other one, if it is known.
+    Former(Option<String>),
+    /// Nobody: no such link, its lease ran out, or the only process has no connection.
+    Nobody,
+}
+
+/// What is known about the lease.
+#[derive(Debug, Clone)]
+pub(super) enum Holding {
+    /// The store is embedded.
+    Always,
+    /// Nobody is known to hold it.
+    Nobody,
+    /// This process holds it.
+    Mine {
+        lease: Lease,
+        /// When it runs out, by our own clock; counted from the moment before the store was asked.
+        until: Instant,
+        /// The store could not be asked since: nobody can take the link.
+        away: bool,
+        since: Instant,
+        /// When its former holder was heard of last, if that was another process.
+        lost_at: Option<EpochMillis>,
+    },
+    /// Another process holds it.
+    Other { life: String, until: EpochMillis },
+    /// This process gave it back; who has it since then.
+    Released { next: Option<String> },
+}
+
+/// How this process stands to a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It holds it.
+    Holder,
+    /// It gave it back and serves it until the next holder has connected.
+    Former,
+    /// It is another's.
+    Standby,
+}
+
+/// The tenure of one link.
+pub(super) struct Tenure {
+    name: LeaseName,
+    life: String,
+    store: Arc<dyn Store>,
+    metrics: Arc<Metrics>,
+    holding: watch::Sender<Holding>,
+    release: watch::Sender<bool>,
+    /// The store said that the lease is lost.
+    doubted: Notify,
+    /// Grows when the owner of some link changes.
+    owners: Arc<watch::Sender<u64>>,
+}
+
+impl Tenure {
+    pub(super) fn new(
+        name: LeaseName,
+        life: &str,
+        store: Arc<dyn Store>,
+        metrics: Arc<Metrics>,
+        owners: Arc<watch::Sender<u64>>,
+    ) -> Arc<Self> {
+        let first = if store.is_shared() { Holding::Nobody } else { Holding::Always };
+        let (holding, release) = (watch::Sender::new(first), watch::Sender::new(false));
+        Arc::new(Self { name, life: life.to_owned(), store, metrics, holding, release, doubted: Notify::new(), owners })
+    }
+
+    /// Tells who works for the link's pairs; `ready` says whether it is connected.
+    pub(super) fn owner(&self, ready: bool) -> Owner {
+        match &*self.holding.borrow() {
+            Holding::Always if ready => Owner::Mine(None),
+            Holding::Always | Holding::Nobody => Owner::Nobody,
+            Holding::Released { next } => Owner::Former(next.clone()),
+            Holding::Mine { lease, .. } => Owner::Mine(Some(lease.fence.clone())),
+            Holding::Other { life, .. } => Owner::Other(life.clone()),
+        }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        match &*self.holding.borrow() {
+            Holding::Always | Holding::Mine { .. } => Standing::Holder,
+            Holding::Released { .. } => Standing::Former,
+            Holding::Nobody | Holding::Other { .. } => Standing::Standby,
+        }
+    }
+
+    /// Returns the name of the other process that holds the link.
+    pub(super) fn holder(&self) -> Option<String> {
+        match &*self.holding.borrow() {
+            Holding::Other { life, .. } | Holding::Released { next: Some(life) } => Some(life.clone()),
+            _ => None,
+        }
+    }
+
+    /// Tells whether the link was taken less than `time` ago.
+    pub(super) fn is_new(&self, time: Duration) -> bool {
+        matches!(&*self.holding.borrow(), Holding::Mine { since, .. } if since.elapsed() < time)
+    }
+
+    /// Notifies when anything about the lease changes.
+    pub(super) fn watch(&self) -> watch::Receiver<Holding> {
+        self.holding.subscribe()
+    }
+
+    /// Tells whether something may be sent or read now, without asking the store.
+    fn may_act(&self) -> bool {
+        match &*self.holding.borrow() {
+            Holding::Always | Holding::Released { .. } => true,
+            Holding::Mine { until, away, .. } => *away || Instant::now() < *until,
+            Holding::Nobody | Holding::Other { .. } => false,
+        }
+    }
+
+    /// Tells whether something may be sent or read. After a lease that may have run out this waits for the store's
+    /// word.
+    pub(super) async fn acts(&self) -> bool {
+        if self.may_act() {
+            return true;
+        }
+        let mut changes = self.holding.subscribe();
+        loop {
+            if self.may_act() {
+                return true;
+            }
+            if self.standing() == Standing::Standby || changes.changed().await.is_err() {
+                return false;
+            }
+        }
+    }
+
+    /// Takes the lease anew, with a new fence: whatever was taken under the former one comes again. `None` when it is
+    /// another's.
+    pub(super) async fn refresh(&self) -> Result<Option<Fence>, StoreError> {
+        let asked = Instant::now();
+        let acquired = self.store.acquire(&self.name, &self.life, TTL).await?;
+        let Acquisition::Granted(lease) = acquired else { return Ok(None) };
+        let fence = lease.fence.clone();
+        self.holding.send_if_modified(|holding| match holding {
+            Holding::Mine { lease: held, until, away, .. } => {
+                (*held, *until, *away) = (lease, asked + TTL, false);
+                true
+            }
+            _ => false,
+        });
+        Ok(Some(fence))
+    }
+
+    /// Asks the store about a lease that it called lost, and waits for its word, for a while.
+    pub(super) async fn doubt(&self, lost: &Fence) {
+        let mut changes = self.holding.subscribe();
+        self.doubted.notify_one();
+        let settled =
+            changes.wait_for(|holding| !matches!(holding, Holding::Mine { lease, .. } if lease.fence == *lost));
+        let _ = timeout(LOOK, settled).await;
+    }
+
+    /// Gives the lease back at the next opportunity.
+    pub(super) fn give_back(&self) {
+        self.release.send_replace(true);
+    }
+
+    /// Takes the lease, keeps it, and gives it back when told.
+    pub(super) async fn keep(self: Arc<Self>) {
+        if !self.store.is_shared() {
+            return;
+        }
+        let mut release = self.release.subscribe();
+        let mut wake = self.store.wake(Topic::Lease(self.name.clone()));
+        while !*release.borrow() {
+            let wait = self.step().await;
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = wake.changed() => {}
+                () = self.doubted.notified() => {}
+                _ = release.changed() => {}
+            }
+        }
+        let held = self.holding.send_replace(Holding::Released { next: None });
+        self.owners.send_modify(|changes| *changes += 1);
+        if let Holding::Mine { lease, .. } = held
+            && let Err(error) = self.store.release(&lease).await
+        {
+            tracing::debug!(lease = %self.name, %error, "a lease runs out instead of being given back");
+        }
+        // What still comes to this process goes to the next holder.
+        loop {
+            let mut known = false;
+            if let Ok(holder) = self.store.holder(&self.name).await {
+                known = holder.is_some();
+                self.succeeded_by(holder.map(|holder| holder.name));
+            }
+            tokio::select! {
+                () = tokio::time::sleep(if known { LOOK } else { SHORTEST }) => {}
+                () = self.holding.closed() => return,
+            }
+        }
+    }
+
+    fn succeeded_by(&self, life: Option<String>) {
+        let changed = self.holding.send_if_modified(|holding| match holding {
+            Holding::Released { next } if *next != life => {
+                *next = life;
+                true
+            }
+            _ => false,
+        });
+        if changed {
+            self.owners.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    /// Asks the store once; returns when to ask again.
+    async fn step(&self) -> Duration {
+        let asked = Instant::now();
+        let held = match &*self.holding.borrow() {
+            Holding::Mine { lease, .. } => Some(lease.clone()),
+            _ => None,
+        };
+        if let Some(lease) = held {
+            match self.store.renew(&lease, TTL).await {
+                Ok(renewed) => {
+                    self.renewed(&lease, renewed, asked);
+                    return RENEW;
+                }
+                // It ran out, which does not say that somebody else took it.
+                Err(StoreError::FenceLost { .. }) => {}
+                Err(error) => return self.store_is_away(&error),
+            }
+        }
+        match self.store.acquire(&self.name, &self.life, TTL).await {
+            Ok(Acquisition::Granted(lease)) => {
+                self.granted(lease, asked);
+                RENEW
+            }
+            Ok(Acquisition::Held(holder)) => {
+                let until = holder.expires_at;
+                self.held_by(holder.name, until);
+                until.since(crate::bridge::now().epoch).clamp(SHORTEST, LOOK)
+            }
+            Err(error) => self.store_is_away(&error),
+        }
+    }
+
+    /// The lease lasts longer; one that was taken anew meanwhile is let alone.
+    fn renewed(&self, asked_for: &Lease, renewed: Lease, asked: Instant) {
+        self.holding.send_if_modified(|holding| match holding {
+            Holding::Mine { lease, until, away, .. } if lease.fence == asked_for.fence => {
+                (*lease, *until, *away) = (renewed, asked + TTL, false);
+                true
+            }
+            _ => false,
+        });
+    }
+
+    fn granted(&self, lease: Lease, asked: Instant) {
+        let mut former = Holding::Nobody;
+        self.holding.send_modify(|holding| {
+            former = holding.clone();
+            let (since, lost_at) = match &former {
+                Holding::Mine { since, lost_at, .. } => (*since, *lost_at),
+                Holding::Other { until, .. } => (asked, Some(renewed_before(*until))),
+                _ => (asked, None),
+            };
+            *holding = Holding::Mine { lease, until: asked + TTL, away: false, since, lost_at };
+        });
+        let how = match former {
+            Holding::Mine { .. } => "again",
+            Holding::Other { .. } => "taken_over",
+            _ => "free",
+        };
+        self.metrics.link_leases.get_or_create(&Reason { reason: how }).inc();
+        tracing::info!(lease = %self.name, how, "this process holds the link");
+        self.owners.send_modify(|changes| *changes += 1);
+    }
+
+    fn held_by(&self, life: String, until: EpochMillis) {
+        let changed = self.holding.send_if_modified(|holding| {
+            let same = matches!(holding, Holding::Other { life: known, .. } if *known == life);
+            if matches!(holding, Holding::Mine { .. }) {
+                self.metrics.link_leases.get_or_create(&Reason { reason: "lost" }).inc();
+                tracing::warn!(lease = %self.name, holder = life, "the link went to another process");
+            }
+            *holding = Holding::Other { life, until };
+            !same
+        });
+        if changed {
+            self.owners.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    fn store_is_away(&self, error: &StoreError) -> Duration {
+        self.metrics.store_errors.get_or_create(&Reason { reason: error.reason() }).inc();
+        self.holding.send_if_modified(|holding| match holding {
+            Holding::Mine { away, .. } if !*away => {
+                *away = true;
+                tracing::warn!(lease = %self.name, %error, "the lease cannot be renewed; the link goes on");
+                true
+            }
+            _ => false,
+        });
+        PAUSE
+    }
+
+    /// Tells since when nobody had the link before this process took it from another one; once.
+    pub(super) fn take_lost_at(&self) -> Option<EpochMillis> {
+        let mut lost = None;
+        self.holding.send_if_modified(|holding| {
+            if let Holding::Mine { lost_at, .. } = holding {
+                lost = lost_at.take();
+            }
+            false
+        });
+        lost
+    }
+}
+
+/// Tells when a lease that runs out at `until` was renewed last.
+fn renewed_before(until: EpochMillis) -> EpochMillis {
+    EpochMillis(until.0.saturating_sub(u64::try_from(TTL.as_millis()).unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Several processes that want one link.
+
+use isthmus_store::{Batch, Limits, MemoryStore, SystemClock};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::*;
+use crate::bridge::tests::rig::{Commits, TestStore};
+
+/// What another process has at the latest after its predecessor died.
+const TAKEN_OVER: Duration = Duration::from_secs(5);
+
+struct Process {
+    tenure: Arc<Tenure>,
+    store: Arc<TestStore>,
+    work: JoinHandle<()>,
+}
+
+impl Process {
+    fn start(inner: &Arc<MemoryStore>, life: &str) -> Self {
+        let store = TestStore::shared_over(Arc::clone(inner) as Arc<dyn Store>);
+        let name = LeaseName::link("127.0.0.1:5347", "partner.example");
+        let owners = Arc::new(watch::Sender::new(0));
+        let tenure = Tenure::new(name, life, Arc::clone(&store) as _, Arc::new(Metrics::new()), owners);
+        let work = tokio::spawn(Arc::clone(&tenure).keep());
+        Self { tenure, store, work }
+    }
+
+    async fn until(&self, standing: Standing) {
+        let mut changes = self.tenure.watch();
+        let met = async {
+            while self.tenure.standing() != standing {
+                changes.changed().await.unwrap();
+            }
+        };
+        timeout(TAKEN_OVER * 2, met).await.expect("the standing never comes");
+    }
+
+    fn fence(&self) -> Fence {
+        match self.tenure.owner(true) {
+            Owner::Mine(Some(fence)) => fence,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn may_write(&self, fence: Fence) -> Result<(), StoreError> {
+        let mut batch = Batch::new();
+        batch.fence(fence);
+        self.store.commit(batch).await.map(|_| ())
+    }
+}
+
+fn store() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)))
+}
+
+#[tokio::test]
+async fn a_link_that_is_given_back_is_anothers_at_once() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    // As the link's task does.
+    let _watched = one.tenure.watch();
+    let two = Process::start(&inner, "two");
+    let known = async {
+        while two.tenure.owner(true) != Owner::Other("one".to_owned()) {
+            sleep(SHORTEST).await;
+        }
+    };
+    timeout(TAKEN_OVER, known).await.unwrap();
+    assert!(!two.tenure.acts().await);
+    one.tenure.give_back();
+    timeout(Duration::from_secs(1), two.until(Standing::Holder)).await.expect("at once");
+    assert_eq!(one.tenure.standing(), Standing::Former);
+    // It is served to the end, but nothing is changed under it.
+    assert!(one.tenure.acts().await && two.tenure.acts().await);
+    assert!(two.may_write(two.fence()).await.is_ok());
+    let next = async {
+        while one.tenure.owner(true) != Owner::Former(Some("two".to_owned())) {
+            sleep(SHORTEST).await;
+        }
+    };
+    timeout(TAKEN_OVER, next).await.unwrap();
+}
+
+// S-13, S-44
+#[tokio::test]
+async fn a_holder_that_stood_still_changes_and_sends_nothing_any_more() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    let fence = one.fence();
+    assert!(one.may_write(fence.clone()).await.is_ok());
+    let two = Process::start(&inner, "two");
+    one.work.abort();
+    let died = Instant::now();
+    two.until(Standing::Holder).await;
+    assert!(died.elapsed() < TAKEN_OVER, "{:?}", died.elapsed());
+    assert!(two.tenure.take_lost_at().is_some() && two.tenure.take_lost_at().is_none());
+    // As long as it does not know, it waits for the store's word before it acts.
+    assert_eq!(one.tenure.standing(), Standing::Holder);
+    assert!(timeout(Duration::from_millis(300), one.tenure.acts()).await.is_err());
+    assert!(matches!(one.may_write(fence).await, Err(StoreError::FenceLost { .. })));
+    let _again = tokio::spawn(Arc::clone(&one.tenure).keep());
+    assert!(!timeout(TAKEN_OVER, one.tenure.acts()).await.unwrap());
+    assert_eq!(one.tenure.owner(true), Owner::Other("two".to_owned()));
+    assert_eq!(two.tenure.standing(), Standing::Holder);
+}
+
+// K-80
+#[tokio::test]
+async fn a_link_goes_on_while_the_store_is_away() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    let (before, mut changes) = (one.fence(), one.tenure.watch());
+    one.store.set(Commits::Away);
+    sleep(TTL + RENEW).await;
+    assert_eq!(one.tenure.standing(), Standing::Holder);
+    assert!(timeout(Duration::from_secs(1), one.tenure.acts()).await.unwrap());
+    one.store.set(Commits::Pass);
+    // The lease ran out meanwhile: it is taken anew, and the connection stays.
+    let renewed = async {
+        while one.fence() == before {
+            changes.changed().await.unwrap();
+            assert_eq!(one.tenure.standing(), Standing::Holder);
+        }
+    };
+    timeout(TAKEN_OVER, renewed).await.unwrap();
+    assert!(one.may_write(one.fence()).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_lease_that_is_taken_anew_keeps_the_link() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    let before = one.fence();
+    let fresh = one.tenure.refresh().await.unwrap().unwrap();
+    assert!(fresh != before && one.fence() == fresh);
+    sleep(RENEW * 2).await;
+    assert_eq!((one.tenure.standing(), one.fence()), (Standing::Holder, fresh));
+    assert!(matches!(one.may_write(before).await, Err(StoreError::FenceLost { .. })));
+}
+
+#[tokio::test]
+async fn the_only_process_holds_every_link_without_a_lease() {
+    let store: Arc<dyn Store> = store();
+    let owners = Arc::new(watch::Sender::new(0));
+    let tenure = Tenure::new(LeaseName::link("s", "c"), "one", store, Arc::new(Metrics::new()), owners);
+    timeout(RENEW, Arc::clone(&tenure).keep()).await.expect("there is nothing to keep");
+    assert_eq!(
+        (tenure.standing(), tenure.owner(true), tenure.owner(false)),
+        (Standing::Holder, Owner::Mine(None), Owner::Nobody)
+    );
+    assert!(tenure.acts().await);
+}
