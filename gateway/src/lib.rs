@@ -10,5 +10,6 @@ pub mod pods;
 pub mod report;
 pub mod run;
 pub mod source;
+mod state_store;
 pub mod telemetry;
 pub mod tls;

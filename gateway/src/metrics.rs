@@ -80,6 +80,10 @@ pub struct Metrics {
     pub store_errors: Family<Reason, Counter>,
     /// Leases of links that were taken (`free`, `taken_over`, `again`) or lost.
     pub link_leases: Family<Reason, Counter>,
+    /// Whether the state store works, 1 or 0.
+    pub store_up: Gauge,
+    /// What needs attention about the state store: 1 while it does.
+    pub store_findings: Family<Reason, Gauge>,
     /// Processes that share the store, this one among them.
     pub pods: Gauge,
     /// Notes to and from other processes.
@@ -109,6 +113,8 @@ impl Metrics {
             message_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             store_errors: Family::default(),
             link_leases: Family::default(),
+            store_up: Gauge::default(),
+            store_findings: Family::default(),
             pods: Gauge::default(),
             pod_notes: Family::default(),
         };
@@ -133,6 +139,8 @@ impl Metrics {
         );
         r.register("store_errors", "Store operations that failed", metrics.store_errors.clone());
         r.register("link_leases", "Leases of component links taken or lost", metrics.link_leases.clone());
+        r.register("state_store_up", "Whether the state store works", metrics.store_up.clone());
+        r.register("state_store_finding", "What needs attention about the state store", metrics.store_findings.clone());
         r.register("pods", "Processes that share the state store", metrics.pods.clone());
         r.register("pod_notes", "Notes to and from other processes", metrics.pod_notes.clone());
         metrics

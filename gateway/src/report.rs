@@ -6,12 +6,13 @@ use arc_swap::ArcSwap;
 use futures::FutureExt as _;
 use isthmus_model::Domain;
 use isthmus_policy::Severity;
-use isthmus_store::Store;
+use isthmus_store::{Health, Store};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::admin::Report;
 use crate::edge::xmpp::{LinkState, Links};
+use crate::pods::Pods;
 use crate::source::Loaded;
 
 /// The last refused configuration, `None` while the one on disk is in force.
@@ -25,6 +26,10 @@ pub struct StatusReport {
     pub links: Arc<Links>,
     /// The state store.
     pub store: Arc<dyn Store>,
+    /// How the state store was when it was asked last.
+    pub health: Arc<ArcSwap<Option<Health>>>,
+    /// The processes that share the store.
+    pub pods: Arc<Pods>,
     /// The last refused configuration.
     pub last_error: LastError,
     /// The pool of this process.
@@ -70,6 +75,10 @@ impl Report for StatusReport {
             .states()
             .into_iter()
             .map(|(link, state)| {
+                let holder = match &state {
+                    LinkState::Standby(holder) => holder.clone(),
+                    _ => None,
+                };
                 let (state, error) = match state {
                     LinkState::Ready => ("Connected", None),
                     LinkState::Connecting => ("Connecting", None),
@@ -83,13 +92,32 @@ impl Report for StatusReport {
                     "localDomains": link.locals.iter().map(Domain::as_str).collect::<Vec<_>>(),
                     "state": state,
                     "lastError": error,
+                    "holder": holder,
+                })
+            })
+            .collect();
+        let pods: Vec<Value> = self
+            .pods
+            .members()
+            .into_iter()
+            .map(|member| {
+                json!({
+                    "life": member.life,
+                    "node": member.node,
+                    "startedAt": member.started,
+                    "draining": member.draining,
+                    "self": member.life == self.pods.life(),
                 })
             })
             .collect();
         // The embedded store looks at itself without waiting.
-        let store = self.store.health().now_or_never().map(|health| {
+        let fresh = if self.store.is_shared() { None } else { self.store.health().now_or_never() };
+        let health = fresh.or_else(|| (**self.health.load()).clone());
+        let store = health.map(|health| {
             let findings = health.findings.iter();
             json!({
+                "backend": if self.store.is_shared() { "redis" } else { "memory" },
+                "state": format!("{:?}", health.state),
                 "durable": health.durable,
                 "records": health.records,
                 "timers": health.timers,
@@ -100,6 +128,6 @@ impl Report for StatusReport {
                     .collect::<Vec<_>>(),
             })
         });
-        json!({"generation": loaded.generation, "problems": problems, "links": links, "stateStore": store})
+        json!({"generation": loaded.generation, "problems": problems, "links": links, "stateStore": store, "pods": pods})
     }
 }

@@ -13,8 +13,6 @@ use isthmus_policy::{Pool, Snapshot};
 use isthmus_sip::Limits;
 use isthmus_sip::endpoint::EndpointConfig;
 use isthmus_sip::timer::TimerConfig;
-use isthmus_store::memory::MemoryStore;
-use isthmus_store::{Store, SystemClock};
 use isthmus_xmpp::component::Secret;
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
@@ -30,6 +28,7 @@ use crate::metrics::{Metrics, Reason};
 use crate::pods::Pods;
 use crate::report::{LastError, StatusReport};
 use crate::source::{self, Loaded, Secrets, SourceOptions};
+use crate::state_store::{Declared, StateStore};
 use crate::telemetry::{LogFormat, SpanExport, Telemetry};
 use crate::tls::{self, CertificateSet};
 
@@ -87,7 +86,11 @@ fn default_threads() -> NonZeroUsize {
 pub struct Failure(String);
 
 impl Failure {
-    fn of(error: impl std::fmt::Display) -> Self {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    pub(crate) fn of(error: impl std::fmt::Display) -> Self {
         Self(error.to_string())
     }
 }
@@ -98,6 +101,7 @@ pub(crate) struct Prepared {
     pub(crate) tls: EdgeTls,
     pub(crate) links: Vec<LinkSpec>,
     pub(crate) settings: EdgeSettings,
+    pub(crate) store: Option<Declared>,
 }
 
 /// Runs the gateway until it is told to stop.
@@ -153,6 +157,7 @@ struct Process {
     links: Arc<Links>,
     bridge: Arc<Bridge>,
     pods: Arc<Pods>,
+    state: StateStore,
     binding: Binding,
 }
 
@@ -168,7 +173,8 @@ impl Process {
         let telemetry = Telemetry::start(&pool.log_filter, options.log_format, export.as_ref()).map_err(Failure::of)?;
         let metrics = Arc::new(Metrics::new());
         let readiness = Arc::new(Readiness::default());
-        let store = open_store(&options)?;
+        let state = StateStore::open(&options, prepared.store, Arc::clone(&metrics)).await?;
+        let store = Arc::clone(&state.store);
         let life = format!("{:016x}", rand::random::<u64>());
         let node = format!("{}/{}", options.pool, options.node);
         let pods = Pods::start(Arc::clone(&store), &life, &node, Arc::clone(&metrics));
@@ -196,6 +202,8 @@ impl Process {
             loaded: Arc::clone(&loaded),
             links: Arc::clone(&links),
             store: Arc::clone(&store),
+            health: Arc::clone(&state.health),
+            pods: Arc::clone(&pods),
             last_error: Arc::clone(&last_error),
             pool: options.pool.clone(),
         };
@@ -224,6 +232,7 @@ impl Process {
             links,
             bridge,
             pods,
+            state,
             binding,
         };
         process.links.set(prepared.links, &process.handler());
@@ -300,6 +309,7 @@ impl Process {
         for notice in &loaded.notices {
             tracing::warn!(%notice, "configuration");
         }
+        self.state.take(prepared.store);
         self.edge.set_settings(prepared.settings);
         self.edge.set_tls(prepared.tls);
         self.edge.set_own_names(&prepared.runtime.own_names());
@@ -352,14 +362,6 @@ impl Process {
     }
 }
 
-fn open_store(options: &Options) -> Result<Arc<dyn Store>, Failure> {
-    let (limits, clock) = (isthmus_store::memory::Limits::default(), Arc::new(SystemClock));
-    Ok(match &options.state_dir {
-        Some(dir) => Arc::new(MemoryStore::open(limits, clock, dir).map_err(Failure::of)?),
-        None => Arc::new(MemoryStore::new(limits, clock)),
-    })
-}
-
 fn admin_address(pool: &Pool) -> SocketAddr {
     let ip = pool.bind.first().copied().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     SocketAddr::new(ip, pool.admin_port)
@@ -400,6 +402,7 @@ pub(crate) fn prepare(loaded: &Loaded, pool: &str) -> Result<Prepared, Failure> 
     Ok(Prepared {
         tls: edge_tls(snapshot, pool, &loaded.secrets)?,
         links: link_specs(snapshot, &loaded.secrets)?,
+        store: Declared::of(snapshot.federation().map(|federation| &**federation), &loaded.secrets)?,
         runtime,
         settings,
     })
@@ -459,7 +462,7 @@ fn link_specs(snapshot: &Snapshot, secrets: &Secrets) -> Result<Vec<LinkSpec>, F
                     link.name, link.secret_key
                 ))
             })?;
-            let tls = link.tls.as_ref().map(|tls| link_tls(tls, &link.host, secrets)).transpose()?;
+            let tls = link.tls.as_ref().map(|tls| client_tls(tls, &link.host, secrets)).transpose()?;
             Ok(LinkSpec {
                 host: link.host,
                 port: link.port,
@@ -472,8 +475,8 @@ fn link_specs(snapshot: &Snapshot, secrets: &Secrets) -> Result<Vec<LinkSpec>, F
         .collect()
 }
 
-/// TLS towards the server of a component link, with the texts of the Secrets that it names.
-fn link_tls(tls: &ClientTls, host: &str, secrets: &Secrets) -> Result<LinkTls, Failure> {
+/// TLS towards a server of our own, with the texts of the Secrets that it names.
+pub(crate) fn client_tls(tls: &ClientTls, host: &str, secrets: &Secrets) -> Result<LinkTls, Failure> {
     let text = |secret: &str, key: &str| {
         secrets.get(secret, key).ok_or_else(|| Failure(format!("Secret {secret} has no key {key}: add the key to it")))
     };
@@ -495,6 +498,6 @@ fn link_tls(tls: &ClientTls, host: &str, secrets: &Secrets) -> Result<LinkTls, F
     }
     let name = tls.server_name.as_deref().unwrap_or(host);
     let server_name = ServerName::try_from(name.to_owned())
-        .map_err(|_| Failure(format!("{name} cannot stand in a certificate: set tls.serverName of the component")))?;
+        .map_err(|_| Failure(format!("{name} cannot stand in a certificate: set serverName beside its tls")))?;
     LinkTls::new(server_name, anchors, &certificates, material).map_err(Failure::of)
 }

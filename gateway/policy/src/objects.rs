@@ -18,6 +18,8 @@ use crate::profile::PeerSettings;
 pub struct Federation {
     /// The object's specification; telemetry, trust, credentials and state store are read from it.
     pub spec: FederationSpec,
+    /// The namespace that the realm is; `default` where the objects name none.
+    pub namespace: String,
     /// Name servers; empty means those of the system.
     pub resolver: Vec<SocketAddr>,
 }

@@ -148,7 +148,8 @@ pub(crate) fn federation(object: &crds::Federation, faults: &mut Vec<Problem>) -
         Some(resolver) => reader.values(&resolver.addresses, "spec.resolver.addresses", "an IP address with a port"),
         None => Vec::new(),
     };
-    reader.finish(Federation { spec: object.spec.clone(), resolver })
+    let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    reader.finish(Federation { spec: object.spec.clone(), namespace, resolver })
 }
 
 pub(crate) fn pool(object: &crds::GatewayPool, faults: &mut Vec<Problem>) -> Option<Pool> {
