@@ -3,11 +3,14 @@ SHELL := /bin/sh
 .SHELLFLAGS := -euc
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help quickstart install test check bench fuzz crds coverage transcripts doc tools build
+.PHONY: help quickstart install test check bench fuzz chaos crds coverage transcripts doc tools build
 
 CARGO ?= cargo
-# Seconds for each target of `make fuzz`.
+# Seconds for each target of `make fuzz`, and of `make chaos`.
 SECS ?= 60
+CHAOS_SECS ?= 900
+# Where the faults of `make chaos` start; by the clock when empty.
+SEED ?=
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/isthmus
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
@@ -73,6 +76,11 @@ fuzz: ## Fuzzes each parser for SECS seconds (60). What it finds stays in gatewa
 	@for file in gateway/fuzz/fuzz_targets/*.rs; do \
 		target=$$(basename $$file .rs); \
 		echo "fuzz: $$target for $(SECS) s"; gateway/fuzz/run $$target $(SECS); done
+
+chaos: ## Kills, pauses, cuts and slows parts of a realm under load for CHAOS_SECS (900) from SEED; prints the books.
+	@./e2e/install
+	@$(MAKE) build
+	@$(TARGET)/debug/chaos "$(CHAOS_SECS)" "$(SEED)"
 
 doc: ## Builds the documentation with warnings denied. 2 min.
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet $(ALL) --no-deps

@@ -12,6 +12,7 @@
 
 pub mod balancer;
 pub mod baresip;
+pub mod chaos;
 pub mod corp;
 pub mod ejabberd;
 pub mod gateway;
@@ -29,6 +30,7 @@ pub mod pods;
 pub mod ports;
 pub mod process;
 pub mod prosody;
+pub mod redis;
 pub mod sink;
 pub mod sip_agent;
 pub mod sip_trace;

@@ -164,14 +164,23 @@ impl SipAgent {
         answer.status()
     }
 
-    /// Sends one datagram as it is, for scenarios that repeat or break something.
-    ///
-    /// # Errors
-    ///
-    /// When the socket refuses it.
-    pub async fn raw(&self, datagram: &str) -> Result<()> {
-        self.inner.socket.send_to(datagram.as_bytes(), self.inner.proxy).await?;
-        Ok(())
+    /// Sends one datagram as it is, once, and gives the first final answer to its branch within 3 s. For scenarios that
+    /// repeat or break something.
+    pub async fn once(&self, datagram: &str) -> Option<SipMessage> {
+        let branch = text::branch(&SipMessage::parse(datagram, false, None)?).to_owned();
+        let (send, mut answers) = mpsc::unbounded_channel();
+        lock(&self.inner.state).waiting.insert(branch.clone(), send);
+        let _ = self.inner.socket.send_to(datagram.as_bytes(), self.inner.proxy).await;
+        let end = tokio::time::Instant::now() + Duration::from_secs(3);
+        let answer = loop {
+            match tokio::time::timeout_at(end, answers.recv()).await {
+                Ok(Some(answer)) if answer.status().is_some_and(|s| s >= 200) => break Some(answer),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => break None,
+            }
+        };
+        lock(&self.inner.state).waiting.remove(&branch);
+        answer
     }
 
     /// Where it listens.

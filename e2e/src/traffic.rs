@@ -232,6 +232,53 @@ impl Traffic {
         Ok(judgement)
     }
 
+    /// The client of an XMPP user.
+    pub fn user(&self, number: usize) -> Option<&Arc<XmppClient>> {
+        self.shared.xmpp.get(number)
+    }
+
+    /// The subscription of a SIP user to an XMPP user, in the order of users and their contacts.
+    pub fn watch(&self, number: usize) -> Option<&Dialog> {
+        self.watches.get(number).map(|(_, dialog)| dialog)
+    }
+
+    /// Gives an XMPP user another state.
+    ///
+    /// # Errors
+    ///
+    /// When the user is not connected.
+    pub async fn show_xmpp(&self, user: usize, state: &str) -> Result<()> {
+        show_xmpp(&self.ledger, &self.shared, user, state).await
+    }
+
+    /// Gives the contact of an XMPP user another state.
+    pub fn show_sip(&self, user: usize, contact: usize, state: &str) {
+        let Some(client) = self.shared.xmpp.get(user) else { return };
+        show_sip(&self.ledger, &self.shared, &self.shared.contact(user, contact), client.bare(), state);
+    }
+
+    /// Lets a SIP contact write to its XMPP user, and keeps the books of it.
+    pub async fn write_sip(&self, user: usize, contact: usize, text: &str) {
+        let contact = self.shared.contact(user, contact);
+        write_sip(Arc::clone(&self.shared), Arc::clone(&self.ledger), user, contact, text.to_owned()).await;
+    }
+
+    /// Lets an XMPP user write to a SIP contact, and keeps the books of it.
+    pub async fn write_xmpp(&self, user: usize, contact: usize, text: &str) {
+        write_xmpp(&self.shared, &self.ledger, user, &self.shared.contact(user, contact), text).await;
+    }
+
+    /// Waits until every watcher sees the last state.
+    ///
+    /// # Errors
+    ///
+    /// When somebody does not within the time.
+    pub async fn all_current(&self, within: Duration) -> Result<()> {
+        wait_until("everybody sees the last state", within, || (self.ledger.stale() == 0).then_some(()))
+            .await
+            .with_context(|| self.ledger.judge().to_string())
+    }
+
     /// The SIP side.
     pub fn agent(&self) -> &SipAgent {
         &self.shared.agent

@@ -1,0 +1,44 @@
+//! Faults at random under load, for as long as one likes, with the ledger of both ends printed at the end.
+//!
+//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS]`; 900 s, a seed from the clock, all faults and three pods when not said.
+//! It ends with 1 when the ledger shows something that must not be. The same seed chooses the same faults.
+#![expect(clippy::print_stdout, reason = "a report prints")]
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use isthmus_e2e::balancer::Policy;
+use isthmus_e2e::chaos::{Fault, Field};
+use isthmus_e2e::lab::Lab;
+use isthmus_e2e::traffic::{Dice, Plan};
+
+const SECONDS: u64 = 900;
+const PODS: u64 = 3;
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let argument = |place: usize| arguments.get(place).filter(|a| !a.is_empty());
+    let number = |place: usize, default: u64| {
+        argument(place).map_or(Ok(default), |a| a.parse().with_context(|| format!("{a} is no number")))
+    };
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    let (seconds, seed, pods) = (number(0, SECONDS)?, number(1, clock)?, u8::try_from(number(3, PODS)?)?);
+    let faults = match argument(2) {
+        Some(names) => names
+            .split(',')
+            .map(|name| Fault::named(name).with_context(|| format!("there is no fault {name}")))
+            .collect::<Result<Vec<_>>>()?,
+        None => Fault::ALL.to_vec(),
+    };
+    let plan = Plan { users: 40, contacts: 5, messages: 40, changes: 10, seed };
+    println!("chaos: {pods} pods, {} pairs, {seconds} s, seed {seed}", plan.users * plan.contacts);
+    let lab = Lab::new("chaos")?;
+    let field = Field::start(&lab, pods, Policy::RoundRobin, &plan, false).await?;
+    let judgement = field.run(&faults, Duration::from_secs(seconds), &mut Dice::new(seed)).await?;
+    println!("{judgement}");
+    let found = judgement.faults_found();
+    println!("seed {seed}: {}", if found.is_empty() { "the books are right" } else { "THE BOOKS ARE WRONG" });
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,218 @@
+//! Faults at random under load: what `make chaos` runs for a quarter of an hour, and a scenario for a minute.
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::balancer::Policy;
+use crate::lab::Lab;
+use crate::ledger::{Judgement, Ledger};
+use crate::manifests::{Partner, Realm};
+use crate::pods::Pods;
+use crate::ports;
+use crate::prosody::Prosody;
+use crate::redis::Redis;
+use crate::sip_agent::SipAgent;
+use crate::slow_proxy::{SlowProxy, Weather};
+use crate::traffic::{Dice, Plan, Traffic};
+
+/// The partner whose users take part.
+pub const PARTNER: &str = "partner.example";
+/// What a server wrote so shortly before a process died may not have been read, or not have left on the other side.
+const IN_SOCKET: Duration = Duration::from_millis(250);
+
+/// What can go wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The pod with the partner's link is killed (SIGKILL), and started again some seconds later.
+    KillHolder,
+    /// Any pod is killed.
+    KillAny,
+    /// A pod stands still (SIGSTOP) for longer than its leases, and goes on.
+    Pause,
+    /// A pod drains and ends (SIGTERM), and is started again.
+    Drain,
+    /// Redis is stopped and started on what it has written.
+    RedisRestart,
+    /// Every connection to Redis breaks.
+    RedisCut,
+    /// Redis does not answer for some seconds.
+    RedisSilent,
+    /// Every answer of Redis comes late.
+    RedisSlow,
+    /// The connections of components break.
+    LinkCut,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::KillHolder,
+        Self::KillAny,
+        Self::Pause,
+        Self::Drain,
+        Self::RedisRestart,
+        Self::RedisCut,
+        Self::RedisSilent,
+        Self::RedisSlow,
+        Self::LinkCut,
+    ];
+
+    /// Its name in options and tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KillHolder => "kill-holder",
+            Self::KillAny => "kill",
+            Self::Pause => "pause",
+            Self::Drain => "drain",
+            Self::RedisRestart => "redis-restart",
+            Self::RedisCut => "redis-cut",
+            Self::RedisSilent => "redis-silent",
+            Self::RedisSlow => "redis-slow",
+            Self::LinkCut => "link-cut",
+        }
+    }
+
+    /// Finds a fault by its name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| fault.name() == name)
+    }
+}
+
+/// A realm of several pods with Redis, Prosody and a SIP domain around it, and users who talk.
+#[derive(Debug)]
+pub struct Field {
+    /// The organisation's server.
+    pub prosody: Prosody,
+    /// The store.
+    pub redis: Redis,
+    /// Between the pods and Redis.
+    pub redis_way: SlowProxy,
+    /// Between the pods and the component port of Prosody.
+    pub link_way: SlowProxy,
+    /// The gateways.
+    pub pods: Pods,
+    /// The users.
+    pub traffic: Traffic,
+}
+
+impl Field {
+    /// Starts everything, and returns when every watcher sees a first state. With `traces` the SIP side keeps what it gets.
+    ///
+    /// # Errors
+    ///
+    /// When a part does not start, or subscriptions do not come up.
+    pub async fn start(lab: &Lab, count: u8, policy: Policy, plan: &Plan, traces: bool) -> Result<Self> {
+        let prosody = Pods::prosody(lab, &plan.user_names(), &[PARTNER]).await?;
+        let redis = Redis::start(lab).await?;
+        let redis_way = SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into()).await?;
+        let link_way = SlowProxy::start((Ipv4Addr::LOCALHOST, prosody.component_port).into()).await?;
+        let port = ports::free()?;
+        let partner = Partner::standard(PARTNER, "UDP", port).switch("imMode", "Pager").switch("notifyInterval", "0s");
+        let mut realm = Realm::new(link_way.port)?.partner(partner);
+        realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
+        realm.state_store =
+            Some(format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", redis_way.port));
+        let pods = Pods::start(lab, &realm, count, policy).await?;
+        prosody.wait_component(PARTNER).await?;
+        let (agent, events) = SipAgent::start(PARTNER, port, pods.balancer.address, traces).await?;
+        let traffic = Traffic::start(plan, &prosody, PARTNER, agent, events).await?;
+        Ok(Self { prosody, redis, redis_way, link_way, pods, traffic })
+    }
+
+    /// Makes one fault, waits until what was broken is whole again, and writes it in the books.
+    ///
+    /// # Errors
+    ///
+    /// When a pod or Redis does not start again: that is a finding, too.
+    pub async fn make(&mut self, fault: Fault, dice: &mut Dice) -> Result<()> {
+        let books = std::sync::Arc::clone(&self.traffic.ledger);
+        let from = books.now().saturating_sub(IN_SOCKET);
+        let holder = self.pods.holder(PARTNER).await;
+        let running = self.pods.running();
+        let any = running.get(dice.below(running.len())).copied();
+        let some = |dice: &mut Dice, least: u64, more: usize| {
+            Duration::from_millis(least + u64::try_from(dice.below(more)).unwrap_or_default())
+        };
+        match fault {
+            Fault::KillHolder | Fault::KillAny | Fault::Drain => {
+                let pod = if fault == Fault::KillHolder { holder.or(any) } else { any }.context("no pod runs")?;
+                if fault == Fault::Drain {
+                    self.pods.drain(pod).await?;
+                    books.fault(fault.name(), from, false);
+                } else {
+                    self.pods.kill(pod)?;
+                    tokio::time::sleep(IN_SOCKET).await;
+                    books.fault(fault.name(), from, true);
+                }
+                tokio::time::sleep(some(dice, 500, 2500)).await;
+                self.pods.run(pod).await?;
+            }
+            Fault::Pause => {
+                let pod = if dice.below(2) == 0 { holder.or(any) } else { any }.context("no pod runs")?;
+                self.pods.pause(pod)?;
+                tokio::time::sleep(some(dice, 4000, 4000)).await;
+                self.pods.resume(pod)?;
+                note_pause(&books, from);
+            }
+            Fault::RedisRestart => {
+                self.redis.restart().await?;
+                books.fault(fault.name(), from, false);
+            }
+            Fault::RedisCut => {
+                self.redis_way.break_connections();
+                books.fault(fault.name(), from, false);
+            }
+            Fault::RedisSilent | Fault::RedisSlow => {
+                let delay = Weather::Delay(some(dice, 20, 180));
+                self.redis_way.set(if fault == Fault::RedisSlow { delay } else { Weather::Silent });
+                tokio::time::sleep(some(dice, 1000, 4000)).await;
+                self.redis_way.set(Weather::Delay(Duration::ZERO));
+                books.fault(fault.name(), from, false);
+            }
+            Fault::LinkCut => {
+                self.link_way.break_connections();
+                tokio::time::sleep(IN_SOCKET).await;
+                books.fault(fault.name(), from, true);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes faults of these kinds for a time, with pauses between them, and judges.
+    ///
+    /// # Errors
+    ///
+    /// When something does not start again, or the wire was misused.
+    pub async fn run(mut self, faults: &[Fault], lasts: Duration, dice: &mut Dice) -> Result<Judgement> {
+        let begin = Instant::now();
+        self.traffic.flow();
+        while begin.elapsed() < lasts {
+            let pause = 1500 + u64::try_from(dice.below(2500)).unwrap_or_default();
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+            if let Some(fault) = faults.get(dice.below(faults.len())) {
+                eprintln!("{:7.1} s: {}", self.traffic.ledger.now().as_secs_f64(), fault.name());
+                self.make(*fault, dice).await.with_context(|| fault.name().to_owned())?;
+            }
+        }
+        self.traffic.finish(Duration::from_secs(40)).await
+    }
+}
+
+/// A paused process reads what waits for it once it goes on, unless the server has closed its connection meanwhile.
+fn note_pause(books: &Ledger, from: Duration) {
+    books.fault(Fault::Pause.name(), from, true);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_a_name_of_its_own() {
+        for fault in Fault::ALL {
+            assert_eq!(Fault::named(fault.name()), Some(fault));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Redis as the shared store of a realm: one server that writes every change to its file.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::lab::{Lab, wait_for};
+use crate::ports;
+use crate::process::Process;
+
+/// A running Redis.
+#[derive(Debug)]
+pub struct Redis {
+    /// It listens here on 127.0.0.1.
+    pub port: u16,
+    folder: PathBuf,
+    process: Option<Process>,
+}
+
+impl Redis {
+    /// Starts a server that keeps an append-only file.
+    ///
+    /// # Errors
+    ///
+    /// When Redis is not installed or does not listen within 5 s.
+    pub async fn start(lab: &Lab) -> Result<Self> {
+        let mut redis = Self { port: ports::free()?, folder: lab.folder("redis")?, process: None };
+        redis.resume().await?;
+        Ok(redis)
+    }
+
+    /// Kills the server at once.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it again on what it has written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn resume(&mut self) -> Result<()> {
+        let port = self.port;
+        let mut command = Command::new("redis-server");
+        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
+        command.args(["--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]);
+        let mut process = Process::spawn("redis", &command, &self.folder)?;
+        wait_for("redis listens", Duration::from_secs(5), || {
+            let state = process.must_run();
+            async move {
+                state?;
+                Ok(ports::answers(port).then_some(()))
+            }
+        })
+        .await?;
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Kills the server and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill();
+        self.resume().await
+    }
+}
