@@ -5,6 +5,7 @@
 //! a link serves. Work of one pair of users is done in its order ([`lanes`]); pairs do not wait for each other.
 
 mod delivery;
+mod forward;
 mod inbound;
 pub mod lanes;
 mod letters;
@@ -47,6 +48,7 @@ use crate::edge::xmpp::{LinkSpec, Links, XmppHandler};
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 use delivery::Deliveries;
+use forward::Forwards;
 use inbound::Asker;
 use lanes::Lanes;
 use letters::Letters;
@@ -84,6 +86,7 @@ pub struct Bridge {
     lists: Lists,
     repeats: Repeats,
     pods: Arc<Pods>,
+    forwards: Forwards,
     /// Pairs with presence, by the link that carries it; to ask again when a link comes back.
     pairs: Mutex<HashMap<DomainPair, HashMap<PairId, Users>>>,
     /// INVITEs of ours whose exchange is under way, by our tag.
@@ -113,6 +116,7 @@ impl Bridge {
         metrics: Arc<Metrics>,
         runtime: Runtime,
     ) -> Arc<Self> {
+        let (forwards, notes) = Forwards::new();
         let bridge = Arc::new(Self {
             edge,
             links,
@@ -128,6 +132,7 @@ impl Bridge {
             senders: Senders::default(),
             sender_lanes: Lanes::new(LANE_DEPTH),
             pods,
+            forwards,
             pairs: Mutex::default(),
             invites: Mutex::default(),
             ended_late: Mutex::default(),
@@ -139,6 +144,8 @@ impl Bridge {
         tokio::spawn(delivery::run(Arc::clone(&bridge)));
         if bridge.store.is_shared() {
             tokio::spawn(repeats::run(Arc::clone(&bridge)));
+            tokio::spawn(forward::send_notes(Arc::clone(&bridge), notes));
+            bridge.pods.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))));
         }
         bridge
     }
@@ -165,6 +172,7 @@ impl Bridge {
     fn respond(&self, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
         match asker {
             Asker::Here(tx) => self.edge.respond(*tx, request, answer),
+            Asker::Pod { life, id } => self.respond_to_pod(life, *id, request, answer),
         }
     }
 
@@ -173,6 +181,7 @@ impl Bridge {
     fn repeat(&self, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
         match asker {
             Asker::Here(tx) => self.edge.respond_once(*tx, request, answer),
+            Asker::Pod { life, id } => self.respond_to_pod(life, *id, request, answer),
         }
     }
 
@@ -180,6 +189,7 @@ impl Bridge {
     fn absorb(&self, asker: &Asker) {
         match asker {
             Asker::Here(tx) => self.edge.absorb(*tx),
+            Asker::Pod { life, id } => self.absorb_for_pod(life, *id),
         }
     }
 
@@ -272,6 +282,10 @@ impl SipHandler for BridgeHandle {
 
     fn never_acknowledged(&self, call_id: String, local_tag: String) {
         self.0.sip_never_acknowledged(call_id, local_tag);
+    }
+
+    fn foreign_response(&self, flow: &Arc<Flow>, remote: SocketAddr, response: &Message) -> bool {
+        self.0.hand_over_response(flow.transport, remote, response)
     }
 
     fn late_acceptance(&self, flow: &Arc<Flow>, remote: SocketAddr, response: Message) {

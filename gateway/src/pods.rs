@@ -25,6 +25,8 @@ use crate::metrics::{Metrics, NoteOutcome, Reason};
 
 /// How often a process says that it lives.
 const BEAT: Duration = Duration::from_secs(3);
+/// A process that said nothing for so long is not counted on.
+const QUIET: Duration = Duration::from_millis(7500);
 /// A process that said nothing for so long is gone (interworking specification §6.8).
 const GONE: Duration = Duration::from_secs(15);
 /// How long the list of processes outlives the last of them.
@@ -164,6 +166,26 @@ impl Pods {
     /// Tells whether a process lives, as far as this one knows. While the store is away the last state stands.
     pub fn is_alive(&self, life: &str) -> bool {
         life == self.life || self.members.lock().iter().any(|member| member.life == life)
+    }
+
+    /// Counts the processes that said lately that they live and go on, this one among them; 0 once this one is about to
+    /// end.
+    pub fn active(&self) -> usize {
+        if self.me.lock().draining {
+            return 0;
+        }
+        let heard = self.heard.lock();
+        let members = self.members.lock();
+        let active = |member: &&Member| {
+            let fresh = heard.get(&member.life).is_some_and(|(_, since)| since.elapsed() < QUIET);
+            member.life != self.life && !member.draining && fresh
+        };
+        1 + members.iter().filter(active).count()
+    }
+
+    /// Tells whether a process lives, and is about to end.
+    pub fn is_draining(&self, life: &str) -> bool {
+        self.members.lock().iter().any(|member| member.life == life && member.draining)
     }
 
     /// Lists the living processes, this one among them.

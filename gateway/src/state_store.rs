@@ -97,22 +97,19 @@ impl StateStore {
         declared: Option<Declared>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, Failure> {
-        let (store, access): (Arc<dyn Store>, _) = match declared {
-            Some(declared) => {
-                if options.state_dir.is_some() {
-                    tracing::warn!("--state-dir is not used: Federation.spec.stateStore declares where state is kept");
-                }
-                let (store, access) = connect(declared).await?;
-                (store, Some(access))
+        let (store, access): (Arc<dyn Store>, _) = if let Some(declared) = declared {
+            if options.state_dir.is_some() {
+                tracing::warn!("--state-dir is not used: Federation.spec.stateStore declares where state is kept");
             }
-            None => {
-                let (limits, clock) = (isthmus_store::memory::Limits::default(), Arc::new(SystemClock));
-                let store = match &options.state_dir {
-                    Some(dir) => MemoryStore::open(limits, clock, dir).map_err(Failure::of)?,
-                    None => MemoryStore::new(limits, clock),
-                };
-                (Arc::new(store), None)
-            }
+            let (store, access) = connect(declared).await?;
+            (store, Some(access))
+        } else {
+            let (limits, clock) = (isthmus_store::memory::Limits::default(), Arc::new(SystemClock));
+            let store = match &options.state_dir {
+                Some(dir) => MemoryStore::open(limits, clock, dir).map_err(Failure::of)?,
+                None => MemoryStore::new(limits, clock),
+            };
+            (Arc::new(store), None)
         };
         let health = Arc::new(ArcSwap::from_pointee(None));
         tokio::spawn(look(Arc::clone(&store), Arc::clone(&health), metrics));

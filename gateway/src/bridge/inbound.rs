@@ -26,6 +26,13 @@ const AGENT: &str = "isthmus";
 pub(super) enum Asker {
     /// A transaction of this process.
     Here(ServerTxId),
+    /// Another process, to which its peer spoke.
+    Pod {
+        /// The name of its life.
+        life: String,
+        /// What it calls the request.
+        id: u64,
+    },
 }
 
 /// A request that passed the entry checks.
@@ -40,6 +47,8 @@ pub(super) struct Incoming {
     /// How it came to the process that its peer spoke to.
     pub(super) transport: Transport,
     pub(super) arrived: Instant,
+    /// How often it was given to another process that did not answer it.
+    pub(super) attempts: u32,
     /// The configuration under which it came in; it is served to its end with that.
     pub(super) runtime: Arc<Runtime>,
 }
@@ -161,14 +170,7 @@ impl Bridge {
             let answer = answer.unwrap_or_else(|| checks::answer_options(&request, &to_tag));
             return self.edge.respond(tx, &request, answer.finish(b""));
         }
-        // Inside a dialog the Request-URI is our Contact; To still names the user.
-        let local = if in_dialog {
-            address::from_name_addr(&request.to())
-        } else {
-            address::from_request_uri(request.request_uri())
-                .and_then(|local| address::from_name_addr(&request.to()).map(|_| local))
-        };
-        let local = match local {
+        let local = match local_of(&request) {
             Ok(local) => local,
             Err(refusal) => return self.refuse_address(tx, &request, &to_tag, refusal, "to"),
         };
@@ -202,13 +204,14 @@ impl Bridge {
             to_tag,
             transport: flow.transport,
             arrived,
+            attempts: 0,
             runtime,
         };
         self.dispatch(incoming);
     }
 
     /// Puts a request into the lane of its pair.
-    fn dispatch(self: &Arc<Self>, incoming: Incoming) {
+    pub(super) fn dispatch(self: &Arc<Self>, incoming: Incoming) {
         let (asker, request, tag) = (incoming.asker.clone(), incoming.request.clone(), incoming.to_tag.clone());
         let refused = match (request.method(), incoming.in_dialog()) {
             (Method::Subscribe | Method::Message | Method::Invite, _)
@@ -234,7 +237,7 @@ impl Bridge {
             remote = %incoming.remote.bare.domain,
         );
         let (bridge, pair) = (Arc::clone(self), incoming.pair);
-        let submitted = self.lanes.submit(pair, async move { bridge.work(incoming).await }.instrument(span));
+        let submitted = self.lanes.submit(pair, async move { bridge.route(incoming).await }.instrument(span));
         if submitted.is_err() {
             self.metrics.refused("lane_full");
             let answer = super::unavailable().respond(&request, Some(&tag), AGENT);
@@ -243,7 +246,7 @@ impl Bridge {
     }
 
     /// Works on a request in the lane of its pair.
-    async fn work(self: Arc<Self>, incoming: Incoming) {
+    pub(super) async fn work(self: Arc<Self>, incoming: Incoming) {
         match (incoming.request.method(), incoming.in_dialog()) {
             (Method::Subscribe, _) => self.sip_subscribe(incoming).await,
             (Method::Notify, _) => self.sip_notify(incoming).await,
@@ -252,4 +255,13 @@ impl Bridge {
             _ => self.sip_session(incoming).await,
         }
     }
+}
+
+/// Reads whom a request is for. Inside a dialog the Request-URI is our Contact; To still names the user.
+pub(super) fn local_of(request: &Message) -> Result<Address, AddressRefusal> {
+    let to = address::from_name_addr(&request.to());
+    if request.to().tag().is_some() {
+        return to;
+    }
+    address::from_request_uri(request.request_uri()).and_then(|local| to.map(|_| local))
 }

@@ -310,6 +310,10 @@ impl Bridge {
 
     /// Sends a stanza to the pair's local server; one that cannot be sent is counted.
     pub(super) fn send_to_local(&self, users: &PairUsers, stanza: Stanza) {
+        // Another process may hold the link.
+        if self.hand_over_stanza(users, &stanza) {
+            return;
+        }
         if let Err(error) = self.links.send(&users.local.domain, &users.remote.domain, stanza) {
             self.metrics.presence("sip_to_xmpp", "no_link");
             tracing::debug!(%error, "stanza not sent");

@@ -200,12 +200,12 @@ impl Known {
         incoming: &Incoming,
         identity: &Identity,
         stored: &Record,
-        alive: impl Fn(&str) -> bool,
+        gone: impl Fn(&str) -> bool,
     ) -> Option<Self> {
         let entry = Entry::read(stored)?;
         match entry.answer {
             Some(answer) => Some(Self::Answered(answer.answer(&incoming.request, &incoming.to_tag))),
-            None if !alive(&entry.life) && !is_young(stored) => None,
+            None if gone(&entry.life) => None,
             None if entry.branch == identity.branch => Some(Self::Running),
             // RFC 3261 §8.2.2.2
             None => Some(Self::Answered(incoming.answer(&SipAnswer::new(StatusCode::LOOP_DETECTED)))),
@@ -279,9 +279,20 @@ impl Bridge {
         self.repeats.alive.get().map_or_else(|| self.pods.is_alive(life), |alive| alive(life))
     }
 
+    /// Tells whether the process that began to work on a request will not go on.
+    fn is_gone(&self, incoming: &Incoming, life: &str, stored: &Record) -> bool {
+        if life == self.pods.life() {
+            return false;
+        }
+        // Whoever lost the link by its lease sends nothing over it any more; who gave it back finishes what it began.
+        let former = self.links.former_holder(&incoming.local.bare.domain, &incoming.remote.bare.domain);
+        let lost_link = former.is_some_and(|former| former == life) && !self.pods.is_draining(life);
+        lost_link || !self.is_alive(life) && !is_young(stored)
+    }
+
     /// Judges a request by what a turn read about it.
     pub(super) fn known(&self, incoming: &Incoming, identity: &Identity, stored: &Record) -> Option<Known> {
-        Known::of(incoming, identity, stored, |life| self.is_alive(life))
+        Known::of(incoming, identity, stored, |life| self.is_gone(incoming, life, stored))
     }
 
     /// Claims a MESSAGE for this process. Without the store it is served all the same (design §6.11), and its answer is

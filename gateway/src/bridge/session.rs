@@ -101,6 +101,13 @@ impl Bridge {
 
     /// Takes the ACK of a 2xx. There is nobody to answer, so one that fits no session is dropped.
     pub(super) fn sip_ack(self: &Arc<Self>, ack: Message) {
+        if !self.hand_over_ack(&ack) {
+            self.stop_repeating(&ack);
+            self.work_on_ack(ack);
+        }
+    }
+
+    pub(super) fn work_on_ack(self: &Arc<Self>, ack: Message) {
         let Some(pair) = ack.to().tag().and_then(PairId::from_tag) else { return };
         let bridge = Arc::clone(self);
         let _ = self.lanes.submit(pair, async move {
@@ -116,6 +123,9 @@ impl Bridge {
         let bridge = Arc::clone(self);
         let submitted = self.lanes.submit(pair, async move {
             let Some(users) = bridge.users_of_session(pair).await else { return };
+            if bridge.hand_over_unacknowledged(&users, &call_id, &local_tag) {
+                return;
+            }
             let done = bridge
                 .with_session(&users, |session, ctx| session.handle_never_acknowledged(ctx, &call_id, &local_tag))
                 .await;

@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use ipnet::IpNet;
 use isthmus_sip::endpoint::{
-    ClientTxId, Destination, Endpoint, EndpointConfig, Event, Origin, Outgoing, Output, RespondError, SentBy,
+    ClientTxId, Destination, Endpoint, EndpointConfig, Event, FlowId, Origin, Outgoing, Output, RespondError, SentBy,
     ServerTxId, Source,
 };
 use isthmus_sip::{Limits, Message, Method, ParseError, ResponseWriter, StatusCode, Transport, WriteError};
@@ -36,6 +36,8 @@ use flow::{Flow, Flows, Peer, Queued};
 use listener::Admission;
 use outbound::{Exchanges, Pool};
 
+/// Stands for the flows of other processes; never used up by our own.
+const ELSEWHERE: FlowId = FlowId(u64::MAX);
 /// How many messages may wait for a slow peer's socket.
 const SEND_QUEUE: usize = 1024;
 
@@ -102,6 +104,8 @@ pub trait SipHandler: Send + Sync + 'static {
     fn cancelled(&self, tx: ServerTxId);
     /// A 2xx to an INVITE was never acknowledged: the session with this Call-ID and tag of ours must be ended.
     fn never_acknowledged(&self, call_id: String, local_tag: String);
+    /// A response that answers no request of this process; tells whether it was given to another one whose it is.
+    fn foreign_response(&self, flow: &Arc<Flow>, remote: SocketAddr, response: &Message) -> bool;
     /// A 2xx to an INVITE of ours whose transaction is over, or was another process's: it is to be acknowledged, and
     /// the session ended unless it is wanted. It comes again until the ACK has arrived.
     fn late_acceptance(&self, flow: &Arc<Flow>, remote: SocketAddr, response: Message);
@@ -238,6 +242,17 @@ impl SipEdge {
         self.drive(|endpoint, now| endpoint.handle_message(now, source, message));
     }
 
+    /// Takes a response to a request of ours that reached another process.
+    pub(crate) fn take_response(&self, transport: Transport, remote: SocketAddr, response: Message) {
+        let source = Source { flow: ELSEWHERE, transport, remote, local: remote };
+        self.drive(|endpoint, now| endpoint.handle_message(now, source, response));
+    }
+
+    /// Takes the ACK of a 2xx of ours that reached another process.
+    pub(crate) fn take_ack(&self, ack: &Message) {
+        self.drive(|endpoint, now| endpoint.take_ack(now, ack));
+    }
+
     /// Takes what could not be parsed; whatever can be answered is.
     pub(crate) fn receive_malformed(&self, flow: &Arc<Flow>, remote: SocketAddr, error: &ParseError) {
         self.metrics.malformed(error.kind.label());
@@ -354,12 +369,15 @@ impl SipEdge {
             }
             Event::Cancelled { tx } => handler.cancelled(tx),
             Event::AckTimeout { call_id, local_tag, .. } => handler.never_acknowledged(call_id, local_tag),
-            Event::StrayResponse { source, message } if accepts_invite(&message) => {
-                if let Some(flow) = self.flows.find(source.flow) {
-                    handler.late_acceptance(&flow, source.remote, message);
+            Event::StrayResponse { source, message } => {
+                // One that another process handed over has no flow here, and goes nowhere else.
+                let Some(flow) = self.flows.find(source.flow) else { return };
+                if handler.foreign_response(&flow, source.remote, &message) {
+                    return;
                 }
-            }
-            Event::StrayResponse { source, .. } => {
+                if accepts_invite(&message) {
+                    return handler.late_acceptance(&flow, source.remote, message);
+                }
                 tracing::debug!(peer = %source.remote, "response matches no transaction");
             }
             event @ (Event::Response { .. } | Event::Timeout { .. } | Event::SendFailed { .. }) => {

@@ -59,7 +59,6 @@ impl From<Way> for Transport {
 
 /// A note from one process to another.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[non_exhaustive]
 pub enum Note {
     /// A request that passed the entry checks, for the process that holds its pair's link.
     #[n(0)]

@@ -116,6 +116,13 @@ impl Endpoint {
         format!("z9hG4bK{high:016x}{low:08x}.{}", self.config.pod)
     }
 
+    /// Names the process whose request a response answers: what stands behind the random part of its branch, as
+    /// [`super::EndpointConfig::pod`] says.
+    pub fn process_of(response: &Message) -> Option<&str> {
+        let random = response.top_via().rfc3261_branch()?.split_once('.')?;
+        (!random.1.is_empty()).then_some(random.1)
+    }
+
     fn launch(
         &mut self,
         now: Instant,

@@ -244,6 +244,18 @@ impl Endpoint {
         self.event(Event::Ack { tx, source, message });
     }
 
+    /// Takes the ACK of a 2xx of ours that reached another process: the 2xx is not repeated any more. Tells whether it
+    /// was given here.
+    pub fn take_ack(&mut self, now: Instant, ack: &Message) -> bool {
+        self.advance(now);
+        let Some(to_tag) = ack.to().tag() else { return false };
+        let key = self.ack_key(ack.call_id(), to_tag, ack.from_().tag(), ack.cseq().number);
+        let Some(invite) = self.ack_keys.get(&key).and_then(|&id| self.servers.get_mut(id)) else { return false };
+        invite.acked = true;
+        invite.short = None;
+        true
+    }
+
     /// The parts that name a server transaction but for its method (RFC 3261 §17.2.3).
     fn server_key_start(&self, message: &Message) -> Mixer {
         let via = message.top_via();

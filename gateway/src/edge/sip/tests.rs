@@ -16,6 +16,9 @@ impl SipHandler for Unheard {
     fn request(&self, _: ServerTxId, _: &Arc<Flow>, _: SocketAddr, _: Message) {}
     fn ack(&self, _: &Arc<Flow>, _: Message) {}
     fn cancelled(&self, _: ServerTxId) {}
+    fn foreign_response(&self, _: &Arc<Flow>, _: SocketAddr, _: &Message) -> bool {
+        false
+    }
     fn never_acknowledged(&self, _: String, _: String) {}
     fn late_acceptance(&self, _: &Arc<Flow>, _: SocketAddr, _: Message) {}
 }

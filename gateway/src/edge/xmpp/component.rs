@@ -234,6 +234,11 @@ impl Links {
         handle.tenure.owner(*handle.state.lock() == LinkState::Ready)
     }
 
+    /// Returns the name of the process from which this one took the link of these domains.
+    pub fn former_holder(&self, local: &Domain, remote: &Domain) -> Option<String> {
+        self.by_pair.load().get(&(local.clone(), remote.clone()))?.tenure.former()
+    }
+
     /// Notifies when the owner of some link changes.
     pub fn watch_owners(&self) -> watch::Receiver<u64> {
         self.owners.subscribe()

@@ -60,6 +60,8 @@ pub(super) enum Holding {
         since: Instant,
         /// When its former holder was heard of last, if that was another process.
         lost_at: Option<EpochMillis>,
+        /// Which process that was.
+        former: Option<String>,
     },
     /// Another process holds it.
     Other { life: String, until: EpochMillis },
@@ -128,6 +130,14 @@ impl Tenure {
     pub(super) fn holder(&self) -> Option<String> {
         match &*self.holding.borrow() {
             Holding::Other { life, .. } | Holding::Released { next: Some(life) } => Some(life.clone()),
+            _ => None,
+        }
+    }
+
+    /// Returns the name of the process from which this one took the link.
+    pub(super) fn former(&self) -> Option<String> {
+        match &*self.holding.borrow() {
+            Holding::Mine { former, .. } => former.clone(),
             _ => None,
         }
     }
@@ -296,12 +306,12 @@ impl Tenure {
         let mut former = Holding::Nobody;
         self.holding.send_modify(|holding| {
             former = holding.clone();
-            let (since, lost_at) = match &former {
-                Holding::Mine { since, lost_at, .. } => (*since, *lost_at),
-                Holding::Other { until, .. } => (asked, Some(renewed_before(*until))),
-                _ => (asked, None),
+            let (since, lost_at, before) = match &former {
+                Holding::Mine { since, lost_at, former, .. } => (*since, *lost_at, former.clone()),
+                Holding::Other { life, until } => (asked, Some(renewed_before(*until)), Some(life.clone())),
+                _ => (asked, None, None),
             };
-            *holding = Holding::Mine { lease, until: asked + TTL, away: false, since, lost_at };
+            *holding = Holding::Mine { lease, until: asked + TTL, away: false, since, lost_at, former: before };
         });
         let how = match former {
             Holding::Mine { .. } => "again",

@@ -1,0 +1,429 @@
+//! Work for pairs whose link another process holds.
+//!
+//! Any process takes a request from a partner and checks who sent it. The work of a pair is done by the process that
+//! holds the pair's link to the local server, in the pair's lane there; so what belongs to a pair keeps its order, and
+//! one process at a time sends in a dialog (interworking specification §6.6). Its answer comes back and leaves the way
+//! that the request came. Should that process die or lose the link meanwhile, the request is given to whoever has it
+//! next; the records of requests that were served ([`super::repeats`]) keep it from running twice.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use isthmus_interwork::address;
+use isthmus_interwork::error_map::SipAnswer;
+use isthmus_model::{Domain, PairId};
+use isthmus_sip::{Limits, Message, Method, StatusCode, Transport, WriteError};
+use isthmus_store::Key;
+use isthmus_xmpp::Stanza;
+use isthmus_xmpp::codec::{Limits as StanzaLimits, StreamEncoder, StreamKind, read_element};
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout_at;
+
+use super::inbound::{Asker, Incoming, local_of};
+use super::{Bridge, presence::PairUsers};
+use crate::edge::xmpp::Owner;
+use crate::pods::{Note, NoteHandler, SendNoteError, Way};
+
+/// How long a request waits for a link to be somebody's: longer than a lease outlives its holder.
+const SETTLE: Duration = Duration::from_secs(5);
+/// How long other processes may take for an answer, before the peer gives up (64·T1 = 32 s, RFC 3261 §17.1.2.2).
+const PATIENCE: Duration = Duration::from_secs(25);
+/// The pause before a request is given on again that somebody else seems to work on.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long a note to another process is of use.
+const NOTE_LIFETIME: Duration = Duration::from_secs(30);
+/// How many notes may wait for the store, besides requests.
+const OUTBOX: usize = 8192;
+/// Sessions whose 2xx another process repeats: how many are remembered, and how long (timer L).
+const MAX_REPEATED: usize = 4096;
+const REPEATED: Duration = Duration::from_secs(32);
+
+/// What another process says about a request that was given to it.
+#[derive(Debug)]
+enum Reply {
+    /// The answer.
+    Answer(Vec<u8>),
+    /// The same request is being answered on another way.
+    Absorbed,
+    /// The link is not its own any more.
+    Elsewhere,
+}
+
+/// Requests that other processes work on, and notes on their way.
+pub(super) struct Forwards {
+    next: AtomicU64,
+    open: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
+    outbox: mpsc::Sender<(String, Note)>,
+    /// Which process repeats the 2xx of a session, by our tag in it.
+    repeaters: Mutex<VecDeque<(Instant, String, String)>>,
+}
+
+impl Forwards {
+    /// Makes the place for them; the receiver is for [`send_notes`].
+    pub(super) fn new() -> (Self, mpsc::Receiver<(String, Note)>) {
+        let (outbox, notes) = mpsc::channel(OUTBOX);
+        let forwards = Self { next: AtomicU64::new(1), open: Mutex::default(), outbox, repeaters: Mutex::default() };
+        (forwards, notes)
+    }
+
+    fn open(&self) -> (u64, oneshot::Receiver<Reply>) {
+        let (sender, receiver) = oneshot::channel();
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.open.lock().insert(id, sender);
+        (id, receiver)
+    }
+
+    fn close(&self, id: u64) -> Option<oneshot::Sender<Reply>> {
+        self.open.lock().remove(&id)
+    }
+
+    /// Notes who repeats a 2xx.
+    fn remember_repeater(&self, life: &str, local_tag: &str) {
+        let now = Instant::now();
+        let mut known = self.repeaters.lock();
+        while known.len() >= MAX_REPEATED || known.front().is_some_and(|(at, ..)| *at + REPEATED < now) {
+            known.pop_front();
+        }
+        known.push_back((now, local_tag.to_owned(), life.to_owned()));
+    }
+
+    fn repeater(&self, local_tag: &str) -> Option<String> {
+        let known = self.repeaters.lock();
+        known.iter().rev().find(|(_, tag, _)| tag == local_tag).map(|(.., life)| life.clone())
+    }
+}
+
+/// Writes notes to other processes, in their order.
+pub(super) async fn send_notes(bridge: Arc<Bridge>, mut notes: mpsc::Receiver<(String, Note)>) {
+    while let Some((life, note)) = notes.recv().await {
+        if let Err(error) = bridge.pods.send(&life, &note, NOTE_LIFETIME).await {
+            tracing::warn!(%error, to = life, kind = note.label(), "a note to another process was not sent");
+        }
+    }
+}
+
+impl Bridge {
+    /// Works on a request in the lane of its pair, here or where its pair's link is.
+    pub(super) async fn route(self: Arc<Self>, incoming: Incoming) {
+        let home = self.home_of(&incoming.local.bare.domain, &incoming.remote.bare.domain).await;
+        match (home, &incoming.asker) {
+            (None, _) => self.work(incoming).await,
+            // Whoever took the request from its peer knows better by now.
+            (Some(_), Asker::Pod { life, id }) => self.write_note(life.clone(), Note::Elsewhere { id: *id }),
+            (Some(life), Asker::Here(_)) => self.hand_over(incoming, life).await,
+        }
+    }
+
+    /// Names the other process that works for pairs of these domains, `None` if it is this one, or nobody. While a link
+    /// goes from one process to another this waits.
+    async fn home_of(&self, local: &Domain, remote: &Domain) -> Option<String> {
+        let settled = Instant::now() + SETTLE;
+        let mut owners = None;
+        loop {
+            match self.links.owner(local, remote) {
+                Owner::Mine(_) => return None,
+                Owner::Other(life) | Owner::Former(Some(life)) => return Some(life),
+                Owner::Nobody | Owner::Former(None) if !self.pods.is_shared() => return None,
+                Owner::Nobody | Owner::Former(None) => {}
+            }
+            match &mut owners {
+                // What changed before this is seen in the next round.
+                None => owners = Some(self.links.watch_owners()),
+                Some(owners) => {
+                    if !matches!(timeout_at(settled.into(), owners.changed()).await, Ok(Ok(()))) {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives a request to another process. It is written down in the order of the lane; its answer is waited for outside.
+    async fn hand_over(self: Arc<Self>, incoming: Incoming, life: String) {
+        let (id, reply) = self.forwards.open();
+        let source = incoming.request.source().unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)));
+        let note = Note::Request {
+            from: self.pods.life().to_owned(),
+            id,
+            message: incoming.request.as_bytes().to_vec(),
+            way: Way::from(incoming.transport),
+            source,
+            to_tag: incoming.to_tag.clone(),
+        };
+        match self.pods.send(&life, &note, NOTE_LIFETIME).await {
+            Ok(()) => {
+                tokio::spawn(self.await_reply(incoming, life, id, reply));
+            }
+            Err(error) => {
+                self.forwards.close(id);
+                match error {
+                    SendNoteError::Store(error) => self.store_is_away(&incoming, &error),
+                    SendNoteError::Full { .. } => {
+                        self.metrics.refused("pod_busy");
+                        self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
+                    }
+                }
+            }
+        }
+    }
+
+    async fn await_reply(
+        self: Arc<Self>,
+        incoming: Incoming,
+        life: String,
+        id: u64,
+        mut reply: oneshot::Receiver<Reply>,
+    ) {
+        let mut owners = self.links.watch_owners();
+        let end = tokio::time::sleep_until((incoming.arrived + PATIENCE).into());
+        tokio::pin!(end);
+        let reply = loop {
+            let moved = match self.links.owner(&incoming.local.bare.domain, &incoming.remote.bare.domain) {
+                Owner::Other(now) | Owner::Former(Some(now)) => now != life,
+                Owner::Mine(_) => true,
+                Owner::Nobody | Owner::Former(None) => false,
+            };
+            if moved {
+                break Some(Reply::Elsewhere);
+            }
+            tokio::select! {
+                biased;
+                reply = &mut reply => break reply.ok(),
+                _ = owners.changed() => {}
+                () = &mut end => break None,
+            }
+        };
+        self.forwards.close(id);
+        match reply {
+            Some(Reply::Answer(response)) => self.respond(&incoming.asker, &incoming.request, Ok(response.into())),
+            Some(Reply::Absorbed) if incoming.attempts == 0 => self.absorb(&incoming.asker),
+            // It is this very request that the former holder of the link left behind.
+            Some(Reply::Absorbed) => {
+                tokio::time::sleep(AGAIN).await;
+                self.give_again(incoming);
+            }
+            Some(Reply::Elsewhere) => self.give_again(incoming),
+            None => {
+                self.metrics.refused("pod_silent");
+                self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
+            }
+        }
+    }
+
+    /// Gives a request to whoever works for its pair by now.
+    fn give_again(self: &Arc<Self>, mut incoming: Incoming) {
+        if incoming.arrived.elapsed() > PATIENCE {
+            self.metrics.refused("pod_silent");
+            return self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
+        }
+        incoming.attempts += 1;
+        self.dispatch(incoming);
+    }
+
+    /// Puts a note into the queue for the store. One that finds it full is counted and lost; what it was about is put
+    /// right by the time limits of whoever waits for it.
+    fn write_note(&self, life: String, note: Note) {
+        if let Err(error) = self.forwards.outbox.try_send((life, note)) {
+            self.metrics.refused("outbox_full");
+            tracing::warn!(%error, "a note to another process was not sent");
+        }
+    }
+
+    /// Sends the answer of a request back to the process that took it.
+    pub(super) fn respond_to_pod(&self, life: &str, id: u64, request: &Message, answer: Result<Bytes, WriteError>) {
+        let answer = answer.or_else(|error| {
+            tracing::error!(%error, "answer could not be written");
+            SipAnswer::new(StatusCode::SERVER_INTERNAL_ERROR).respond(request, None, "isthmus")
+        });
+        let Ok(response) = answer else { return };
+        if request.method() == Method::Invite
+            && let Ok(parsed) = Message::parse(response.clone(), &Limits::default())
+            && parsed.status().is_some_and(StatusCode::is_success)
+            && let Some(tag) = parsed.to().tag()
+        {
+            self.forwards.remember_repeater(life, tag);
+        }
+        self.write_note(life.to_owned(), Note::Answer { id, response: response.to_vec() });
+    }
+
+    /// Tells the process that took a request that it gets no answer.
+    pub(super) fn absorb_for_pod(&self, life: &str, id: u64) {
+        self.write_note(life.to_owned(), Note::Absorbed { id });
+    }
+
+    /// Names the process that an event of these domains is for, if it is another one.
+    pub(super) fn elsewhere(&self, local: &Domain, remote: &Domain) -> Option<String> {
+        match self.links.owner(local, remote) {
+            Owner::Other(life) | Owner::Former(Some(life)) => Some(life),
+            Owner::Mine(_) | Owner::Former(None) | Owner::Nobody => None,
+        }
+    }
+
+    /// Gives an ACK of a session to the process that works for its pair; tells whether that is another one.
+    pub(super) fn hand_over_ack(&self, ack: &Message) -> bool {
+        let (Ok(remote), Ok(local)) = (address::from_name_addr(&ack.from_()), address::from_name_addr(&ack.to()))
+        else {
+            return false;
+        };
+        let Some(life) = self.elsewhere(&local.bare.domain, &remote.bare.domain) else { return false };
+        self.write_note(life, Note::Ack { message: ack.as_bytes().to_vec() });
+        true
+    }
+
+    /// Tells the process that repeats a 2xx that its ACK came.
+    pub(super) fn stop_repeating(&self, ack: &Message) {
+        let Some(life) = ack.to().tag().and_then(|tag| self.forwards.repeater(tag)) else { return };
+        if life != self.pods.life() {
+            self.write_note(life, Note::Acknowledged { message: ack.as_bytes().to_vec() });
+        }
+    }
+
+    /// Gives the end of a session that was never acknowledged to the process that works for its pair; tells whether that
+    /// is another one.
+    pub(super) fn hand_over_unacknowledged(&self, users: &PairUsers, call_id: &str, local_tag: &str) -> bool {
+        let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
+        let note = Note::NeverAcknowledged { call_id: call_id.to_owned(), local_tag: local_tag.to_owned() };
+        self.write_note(life, note);
+        true
+    }
+
+    /// Gives a due time to the process that works for its pair; tells whether that is another one.
+    pub(super) fn hand_over_due(&self, users: &PairUsers, key: &Key) -> bool {
+        let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
+        self.write_note(life, Note::Due { key: key.to_string() });
+        true
+    }
+
+    /// Gives a stanza to the process that holds its link; tells whether that is another one.
+    pub(super) fn hand_over_stanza(&self, users: &PairUsers, stanza: &Stanza) -> bool {
+        let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
+        let mut encoder = StreamEncoder::new(StreamKind::Client);
+        if encoder.stanza(stanza).is_err() {
+            return false;
+        }
+        let note = Note::Stanza {
+            local: users.local.domain.as_str().to_owned(),
+            remote: users.remote.domain.as_str().to_owned(),
+            stanza: encoder.take().to_vec(),
+        };
+        self.write_note(life, note);
+        true
+    }
+
+    /// Gives a response to the process whose request it answers; tells whether that is another one which lives.
+    pub(super) fn hand_over_response(&self, transport: Transport, source: SocketAddr, response: &Message) -> bool {
+        let Some(life) = isthmus_sip::endpoint::Endpoint::process_of(response) else { return false };
+        if life == self.pods.life() || !self.pods.is_shared() || !self.pods.is_alive(life) {
+            return false;
+        }
+        let note = Note::Response { message: response.as_bytes().to_vec(), way: transport.into(), source };
+        self.write_note(life.to_owned(), note);
+        true
+    }
+
+    /// Takes a request that another process checked.
+    fn take_request(
+        self: &Arc<Self>,
+        asker: Asker,
+        message: Vec<u8>,
+        transport: Transport,
+        source: SocketAddr,
+        to_tag: String,
+    ) -> Option<()> {
+        let mut request = Message::parse(message.into(), &Limits::default()).ok()?;
+        request.set_source(source);
+        let remote = address::from_name_addr(&request.from_()).ok()?;
+        let local = local_of(&request).ok()?;
+        let pair = PairId::of(&local.bare, &remote.bare);
+        self.dispatch(Incoming {
+            asker,
+            request,
+            local,
+            remote,
+            pair,
+            to_tag,
+            transport,
+            arrived: Instant::now(),
+            attempts: 0,
+            runtime: self.runtime(),
+        });
+        Some(())
+    }
+
+    fn take_stanza(&self, local: &str, remote: &str, stanza: &[u8]) -> Option<()> {
+        let (local, remote) = (Domain::parse(local).ok()?, Domain::parse(remote).ok()?);
+        let stanza = Stanza::read(read_element(stanza, &StanzaLimits::COMPONENT).ok()?).ok()?;
+        if let Err(error) = self.links.send(&local, &remote, stanza) {
+            self.metrics.presence("sip_to_xmpp", "no_link");
+            tracing::debug!(%error, "stanza of another process not sent");
+        }
+        Some(())
+    }
+
+    fn take_note(self: &Arc<Self>, note: Note) -> Option<()> {
+        let parse = |message: Vec<u8>| Message::parse(message.into(), &Limits::default()).ok();
+        match note {
+            Note::Request { from, id, message, way, source, to_tag } => {
+                self.take_request(Asker::Pod { life: from, id }, message, way.into(), source, to_tag)
+            }
+            Note::Answer { id, response } => {
+                self.take_reply(id, Reply::Answer(response));
+                Some(())
+            }
+            Note::Absorbed { id } => {
+                self.take_reply(id, Reply::Absorbed);
+                Some(())
+            }
+            Note::Elsewhere { id } => {
+                self.take_reply(id, Reply::Elsewhere);
+                Some(())
+            }
+            Note::Response { message, way, source } => {
+                self.edge.take_response(way.into(), source, parse(message)?);
+                Some(())
+            }
+            Note::Acknowledged { message } => {
+                self.edge.take_ack(&parse(message)?);
+                Some(())
+            }
+            Note::Ack { message } => {
+                let ack = parse(message)?;
+                self.edge.take_ack(&ack);
+                self.stop_repeating(&ack);
+                self.work_on_ack(ack);
+                Some(())
+            }
+            Note::NeverAcknowledged { call_id, local_tag } => {
+                self.sip_never_acknowledged(call_id, local_tag);
+                Some(())
+            }
+            Note::Due { key } => {
+                let (bridge, key) = (Arc::clone(self), Key::parse(&key)?);
+                tokio::spawn(async move { super::timers::act(&bridge, key, None).await });
+                Some(())
+            }
+            Note::Stanza { local, remote, stanza } => self.take_stanza(&local, &remote, &stanza),
+        }
+    }
+
+    /// Takes what another process says about a request. Nobody waits for it any more when it comes late.
+    fn take_reply(&self, id: u64, reply: Reply) {
+        if let Some(waiting) = self.forwards.close(id) {
+            let _ = waiting.send(reply);
+        }
+    }
+}
+
+impl NoteHandler for super::BridgeHandle {
+    fn note(&self, note: Note) {
+        let kind = note.label();
+        if self.0.take_note(note).is_none() {
+            tracing::error!(kind, "a note of another process makes no sense");
+        }
+    }
+}
