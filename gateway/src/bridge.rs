@@ -1,8 +1,8 @@
 //! Between the edges: every request, stanza and timer is decided, mapped and answered here.
 //!
 //! Decisions are the policy's, mappings the interwork crate's, state the store's; the bridge brings them
-//! together and keeps nothing of its own but what ends with the process: work in progress, and which pairs
-//! a link serves. Work of one pair of users is done in its order ([`lanes`]); pairs do not wait for each other.
+//! together and keeps nothing of its own but what ends with the process: work in progress. Work of one
+//! pair of users is done in its order ([`lanes`]); pairs do not wait for each other.
 
 mod delivery;
 mod forward;
@@ -13,6 +13,7 @@ mod lists;
 mod message;
 mod presence;
 mod rates;
+mod reconcile;
 mod repeats;
 mod runtime;
 mod sender;
@@ -32,7 +33,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use isthmus_interwork::error_map::SipAnswer;
-use isthmus_model::{BareAddress, Domain, EpochMillis, Now, PairId};
+use isthmus_model::{BareAddress, Domain, EpochMillis, Now};
 use isthmus_policy::UserList;
 use isthmus_sip::endpoint::ServerTxId;
 use isthmus_sip::{Message, StatusCode, WriteError};
@@ -55,6 +56,7 @@ use letters::Letters;
 use lists::Lists;
 use presence::PairUsers;
 use rates::Rates;
+use reconcile::Walks;
 use repeats::Repeats;
 use sender::Senders;
 
@@ -69,8 +71,6 @@ const CONFLICT_RETRIES: usize = 5;
 
 /// A pair of domains: local, federated.
 type DomainPair = (Domain, Domain);
-/// The users of a pair.
-type Users = (BareAddress, BareAddress);
 
 /// The bridge of the process.
 pub struct Bridge {
@@ -87,8 +87,7 @@ pub struct Bridge {
     repeats: Repeats,
     pods: Arc<Pods>,
     forwards: Forwards,
-    /// Pairs with presence, by the link that carries it; to ask again when a link comes back.
-    pairs: Mutex<HashMap<DomainPair, HashMap<PairId, Users>>>,
+    walks: Walks,
     /// INVITEs of ours whose exchange is under way, by our tag.
     invites: Mutex<HashMap<String, Control>>,
     /// Sessions that were accepted too late and ended, by Call-ID and the peer's tag, with the time.
@@ -133,7 +132,7 @@ impl Bridge {
             sender_lanes: Lanes::new(LANE_DEPTH),
             pods,
             forwards,
-            pairs: Mutex::default(),
+            walks: Walks::default(),
             invites: Mutex::default(),
             ended_late: Mutex::default(),
             stanza_ids: AtomicU64::new(rand::random::<u32>().into()),
@@ -190,23 +189,6 @@ impl Bridge {
         match asker {
             Asker::Here(tx) => self.edge.absorb(*tx),
             Asker::Pod { life, id } => self.absorb_for_pod(life, *id),
-        }
-    }
-
-    fn remember_pair(&self, local: &BareAddress, remote: &BareAddress) {
-        let id = PairId::of(local, remote);
-        let key = (local.domain.clone(), remote.domain.clone());
-        self.pairs.lock().entry(key).or_default().insert(id, (local.clone(), remote.clone()));
-    }
-
-    fn forget_pair(&self, local: &BareAddress, remote: &BareAddress) {
-        let mut pairs = self.pairs.lock();
-        let key = (local.domain.clone(), remote.domain.clone());
-        if let Some(of_link) = pairs.get_mut(&key) {
-            of_link.remove(&PairId::of(local, remote));
-            if of_link.is_empty() {
-                pairs.remove(&key);
-            }
         }
     }
 

@@ -255,18 +255,27 @@ impl Pair {
         self.notify_watchers(ctx);
     }
 
-    /// The link to the local server is up (again): the server sends nothing by itself, so ask for the state of
-    /// a user who is being watched.
+    /// The link to the local server is up again, or this process has taken it over. The server sends nothing by
+    /// itself, so it is asked for the state of a user who is being watched. What the user sees of the contact is said
+    /// again: whoever stored it may have died before saying it. And a user who wants the contact's presence and has no
+    /// subscription for it gets one.
     pub fn handle_link_ready(&mut self, ctx: &mut Context<'_>) {
-        if self.auth.inbound.is_allowed() && self.record.watchers.iter().any(|watcher| !watcher.notifier.is_over()) {
+        if self.auth.inbound.is_allowed() && self.is_watched() {
             self.probe(ctx);
         }
+        // A subscription that has brought nothing yet will.
+        let awaited = self.record.subscription.as_ref().is_some_and(|subscription| !subscription.is_active());
+        if self.auth.out == AuthOut::Granted && !(awaited && self.record.contact.is_empty()) {
+            self.tell_cached();
+        }
+        self.handle_start(ctx);
     }
 
-    /// After a start: a user who wants a contact's presence and has no subscription for it gets one.
+    /// A user who wants a contact's presence, has no subscription for it and waits for none, gets one.
     pub fn handle_start(&mut self, ctx: &mut Context<'_>) {
         let wanted = matches!(self.auth.out, AuthOut::Pending | AuthOut::Granted);
-        if wanted && self.record.subscription.is_none() && self.record.retry_at.is_none() {
+        let served = self.record.subscription.is_some() || self.record.retry_at.is_some() || self.record.is_static;
+        if wanted && !served {
             self.subscribe(ctx);
         }
     }

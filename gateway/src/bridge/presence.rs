@@ -22,7 +22,6 @@ use super::spelling::read_spelling;
 use super::turn::{Machine, Records, Reply, Turned};
 use super::{Bridge, CONFLICT_RETRIES, Runtime, timers};
 use crate::edge::sip::outbound::ClientEvent;
-use crate::edge::xmpp::LinkSpec;
 
 /// Formats of the stored payloads.
 const PAIR_FORMAT: u16 = 1;
@@ -178,34 +177,8 @@ impl Bridge {
         self.finish(users, done);
     }
 
-    /// A link is up: the server sends nothing by itself, so every user who is being watched is asked.
-    pub(super) fn handle_link_ready(self: &Arc<Self>, link: &LinkSpec) {
-        self.send_letters(link.clone());
-        let mut pairs = Vec::new();
-        {
-            let known = self.pairs.lock();
-            for local in &link.locals {
-                pairs.extend(
-                    known.get(&(local.clone(), link.name.clone())).into_iter().flat_map(|of| of.values().cloned()),
-                );
-            }
-        }
-        for (local, remote) in pairs {
-            let bridge = Arc::clone(self);
-            let users = PairUsers { local, remote };
-            let lane = users.id();
-            let submitted = self.lanes.submit(lane, async move {
-                let done = bridge.with_pair(&users, Pair::handle_link_ready).await;
-                bridge.finish(&users, done);
-            });
-            if submitted.is_err() {
-                self.metrics.presence("xmpp_to_sip", "lane_full");
-            }
-        }
-    }
-
     /// Gives the pair machine a turn under the configuration of this moment.
-    async fn with_pair<R>(
+    pub(super) async fn with_pair<R>(
         &self,
         users: &PairUsers,
         act: impl FnMut(&mut Pair, &mut Context<'_>) -> R,
@@ -214,7 +187,7 @@ impl Bridge {
     }
 
     /// Does what the pair machine wants, in order.
-    fn perform(self: &Arc<Self>, users: &PairUsers, outputs: Vec<Output>) {
+    pub(super) fn perform(self: &Arc<Self>, users: &PairUsers, outputs: Vec<Output>) {
         for output in outputs {
             match output {
                 Output::Request { request, hop, purpose } => self.send_for_pair(users, request, hop, purpose),
@@ -413,14 +386,6 @@ impl Machine for Pair {
         } else {
             let bytes = record::encode(Kind::Auth, AUTH_FORMAT, &self.auth().to_bytes());
             batch.put(key.clone(), condition, bytes, Lifetime::Durable);
-        }
-    }
-
-    fn stored(&self, bridge: &Bridge, users: &PairUsers) {
-        if self.is_idle() {
-            bridge.forget_pair(&users.local, &users.remote);
-        } else {
-            bridge.remember_pair(&users.local, &users.remote);
         }
     }
 }

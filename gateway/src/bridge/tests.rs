@@ -5,6 +5,7 @@ mod entry;
 mod fallback;
 mod late;
 mod letters;
+mod reconcile;
 mod refusals;
 mod repeats;
 pub(crate) mod rig;

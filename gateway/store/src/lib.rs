@@ -44,5 +44,5 @@ pub use memory::MemoryStore;
 pub use queue::{Consumer, Item, ItemId};
 pub use record::{Envelope, EnvelopeError, Record};
 pub use store::{Store, StoreFuture};
-pub use timer::{Due, ShardClaim, Timer, TimerKind};
+pub use timer::{Due, ShardClaim, Timer, TimerCursor, TimerKind, TimerPage};
 pub use wake::{Topic, Wake};

@@ -26,7 +26,7 @@ pub use crate::limits::Limits;
 use crate::queue::{Consumer, Item};
 use crate::record::Record;
 use crate::store::{Store, StoreFuture};
-use crate::timer::{Due, ShardClaim};
+use crate::timer::{Due, ShardClaim, TimerCursor, TimerPage};
 use crate::wake::{Topic, Wake};
 use crate::wakes::Wakes;
 
@@ -248,6 +248,10 @@ impl Store for MemoryStore {
 
     fn claim_due<'a>(&'a self, shards: &'a [ShardClaim], max: usize, hold: Duration) -> StoreFuture<'a, Vec<Due>> {
         Box::pin(async move { self.with(|state, now| state.claim_due(shards, max, now, hold)) })
+    }
+
+    fn timers<'a>(&'a self, shard: Shard, after: Option<&'a TimerCursor>, max: usize) -> StoreFuture<'a, TimerPage> {
+        Box::pin(async move { Ok(self.with(|state, _| state.timers().page(shard, after, max))) })
     }
 
     fn take<'a>(

@@ -30,7 +30,7 @@ pub use self::config::{Credentials, CredentialsSource, Mode, RedisConfig, RedisC
 use self::names::{Names, corrupt};
 use self::reply::{Parts, odd};
 use self::route::{Router, unavailable};
-use self::script::{CLAIM, COPY, Call, LEASE, LOOK, NEXT, Script, TAKE};
+use self::script::{CLAIM, COPY, Call, LEASE, LOOK, NEXT, PAGE, Script, TAKE};
 use crate::batch::{Batch, Committed};
 use crate::error::StoreError;
 use crate::health::Health;
@@ -39,7 +39,7 @@ use crate::lease::{Acquisition, Fence, Holder, Lease};
 use crate::queue::{Consumer, Item, ItemId};
 use crate::record::Record;
 use crate::store::{Store, StoreFuture};
-use crate::timer::{Due, ShardClaim, Timer};
+use crate::timer::{Due, ShardClaim, Timer, TimerCursor, TimerKind, TimerPage};
 use crate::wake::{Topic, Wake};
 use crate::wakes::Wakes;
 
@@ -298,6 +298,23 @@ impl Shared {
         Ok(earliest)
     }
 
+    async fn timers(&self, shard: Shard, after: Option<&TimerCursor>, max: usize) -> Result<TimerPage, StoreError> {
+        let mut call = Call::default();
+        call.key(self.names.timers(shard));
+        let (server, cursor) = after.and_then(|cursor| cursor.0.split_once(' ')).unwrap_or(("", "0"));
+        call.arg(server);
+        call.arg(cursor);
+        call.count(max.max(1));
+        let mut reply = self.run(shard, &PAGE, &call).await?;
+        let (server, cursor) = (reply.word()?, reply.word()?);
+        let names = reply.parts()?.map(|name| match name {
+            Value::BulkString(name) => read_name(&name),
+            _ => Err(odd()),
+        });
+        let next = (cursor != "0").then(|| TimerCursor(format!("{server} {cursor}")));
+        Ok(TimerPage { timers: names.collect::<Result<_, _>>()?, next })
+    }
+
     async fn take(
         &self,
         queue: &QueueName,
@@ -415,6 +432,10 @@ impl Store for RedisStore {
         Box::pin(self.shared.claim_due(shards, max, hold))
     }
 
+    fn timers<'a>(&'a self, shard: Shard, after: Option<&'a TimerCursor>, max: usize) -> StoreFuture<'a, TimerPage> {
+        Box::pin(self.shared.timers(shard, after, max))
+    }
+
     fn take<'a>(
         &'a self,
         queue: &'a QueueName,
@@ -461,9 +482,12 @@ fn read_holder(lease: &LeaseName, value: &[u8]) -> Result<Holder, StoreError> {
     parse().ok_or_else(|| corrupt(lease, "a lease without token, end and holder"))
 }
 
+fn read_name(name: &[u8]) -> Result<(TimerKind, Key), StoreError> {
+    names::parse_timer(name).ok_or_else(|| corrupt("a timer", "a name that is none of ours"))
+}
+
 fn read_due(mut parts: Parts) -> Result<Due, StoreError> {
-    let name = parts.bytes()?;
-    let (kind, key) = names::parse_timer(&name).ok_or_else(|| corrupt("a timer", "a name that is none of ours"))?;
+    let (kind, key) = read_name(&parts.bytes()?)?;
     let due = EpochMillis(parts.number()?);
     let generation = parts.bytes()?.try_into().map(u64::from_be_bytes).map_err(|_| odd())?;
     let (claim, attempt) = (parts.number()?, u32::try_from(parts.number()?).unwrap_or(u32::MAX));

@@ -13,7 +13,7 @@ use crate::key::{Key, LeaseName, QueueName, Shard};
 use crate::lease::{Acquisition, Fence, Holder, Lease};
 use crate::queue::{Consumer, Item, ItemId};
 use crate::record::Record;
-use crate::timer::{Due, ShardClaim};
+use crate::timer::{Due, ShardClaim, TimerCursor, TimerPage};
 use crate::wake::{Topic, Wake};
 
 /// The result of an operation, when it comes.
@@ -88,6 +88,16 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::FenceLost`] when one of the shards is no longer the caller's, then nothing is claimed;
     /// [`StoreError::Unavailable`].
     fn claim_due<'a>(&'a self, shards: &'a [ShardClaim], max: usize, hold: Duration) -> StoreFuture<'a, Vec<Due>>;
+
+    /// Names the timers of a shard, a page at a time: what is due, what is not, and what is claimed. A walk begins with
+    /// no cursor and goes on with that of the page before; every timer that exists during the whole walk is named at
+    /// least once, whatever happens to its due time. A page has about `max` names: a server that keeps few timers in
+    /// one piece names them all at once (Redis by default up to 512).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`], [`StoreError::Corrupt`].
+    fn timers<'a>(&'a self, shard: Shard, after: Option<&'a TimerCursor>, max: usize) -> StoreFuture<'a, TimerPage>;
 
     /// Takes up to `max` items in order, after those that the same consumer has taken. See [`crate::queue`]
     /// for who is the consumer; others get nothing.

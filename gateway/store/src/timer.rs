@@ -48,6 +48,19 @@ pub struct Due {
     pub held_until: EpochMillis,
 }
 
+/// Where a walk over the timers of a shard goes on ([`crate::Store::timers`]). Its text belongs to the backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TimerCursor(pub(crate) String);
+
+/// A part of a shard's timers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TimerPage {
+    /// Names of timers, in no particular order; possibly none, though more follow.
+    pub timers: Vec<(TimerKind, Key)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<TimerCursor>,
+}
+
 /// A shard to claim from, with the proof that it is the caller's to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShardClaim {

@@ -487,7 +487,7 @@ impl Pair {
         }
     }
 
-    fn tell_cached(&mut self) {
+    pub(super) fn tell_cached(&mut self) {
         let states: Vec<_> = self.record.contact.iter().map(CachedPresence::to_model).collect();
         if states.is_empty() {
             let at = EpochMillis(self.record.contact_at);

@@ -455,3 +455,49 @@ fn records_survive_being_stored() {
     assert_eq!((local.to_jid().as_str(), remote.to_jid().as_str()), ("lee@corp.example", "ana@partner.example"));
     assert!(PairRecord::from_bytes(b"\xff\x00").is_err());
 }
+
+#[test]
+fn a_link_that_is_up_again_asks_tells_and_subscribes_what_is_missing() {
+    let mut lab = lab(Dialect::Standard);
+    lab.act(Pair::handle_link_ready);
+    assert!(lab.drain().0.is_empty() && lab.pair.is_idle());
+    // The contact is awaited: there is nothing to tell yet, and no second subscription.
+    lab.local(FromLocal::Subscribe);
+    let subscribe = lab.drain().0.remove(0);
+    lab.act(Pair::handle_link_ready);
+    let (requests, presence, _) = lab.drain();
+    assert!(requests.is_empty() && presence.is_empty(), "{presence:?}");
+    // The contact is there; the user is watched by nobody.
+    lab.outcome(&subscribe, 202, "Expires: 3600\r\n");
+    assert_eq!(lab.notify(&subscribe, 1, "active;expires=3600", &pidf("open")), StatusCode::OK);
+    let (_, shown, _) = lab.drain();
+    lab.act(Pair::handle_link_ready);
+    let (requests, presence, _) = lab.drain();
+    assert!(requests.is_empty());
+    assert!(matches!(&presence[..], [ToLocal::State(state)] if state.available), "{presence:?}");
+    assert!(shown.contains(&presence[0]));
+    // The contact went away; the watched user is asked once.
+    assert_eq!(lab.notify(&subscribe, 2, "active;expires=3600", &pidf("closed")), StatusCode::OK);
+    lab.subscribe(Access::Allow, "Event: presence\r\nExpires: 3600\r\n");
+    lab.drain();
+    lab.act(Pair::handle_link_ready);
+    let (requests, presence, _) = lab.drain();
+    assert!(requests.is_empty());
+    assert!(
+        matches!(&presence[..], [ToLocal::Probe, ToLocal::State(state)] if !state.available && state.resource.is_empty()),
+        "{presence:?}"
+    );
+    // A denied watcher's user is not asked.
+    lab.local(FromLocal::Unsubscribed);
+    lab.drain();
+    lab.act(Pair::handle_link_ready);
+    assert!(!lab.drain().1.contains(&ToLocal::Probe));
+    // The record was lost, the decisions were not.
+    lab.pair = Pair::new(lab.pair.local().clone(), lab.pair.remote().clone(), Some(*lab.pair.auth()), None);
+    lab.act(Pair::handle_link_ready);
+    let (requests, _, _) = lab.drain();
+    assert_eq!(requests.len(), 1);
+    assert_ne!(requests[0].call_id(), subscribe.call_id());
+    lab.act(Pair::handle_link_ready);
+    assert!(lab.drain().0.is_empty());
+}

@@ -11,7 +11,8 @@ use isthmus_model::{Domain, EpochMillis};
 use isthmus_sip::endpoint::EndpointConfig;
 use isthmus_store::{
     Acquisition, Batch, Committed, Consumer, Due, Health, Holder, Item, Key, Lease, LeaseName, Limits, MemoryStore,
-    QueueName, Record, Shard, ShardClaim, Store, StoreError, StoreFuture, SystemClock, Topic, Wake,
+    QueueName, Record, Shard, ShardClaim, Store, StoreError, StoreFuture, SystemClock, TimerCursor, TimerPage, Topic,
+    Wake,
 };
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -163,11 +164,24 @@ impl Store for TestStore {
     }
 
     fn next_due<'a>(&'a self, shards: &'a [Shard]) -> StoreFuture<'a, Option<EpochMillis>> {
+        if self.is_away() {
+            return Box::pin(async { Err(away()) });
+        }
         self.inner.next_due(shards)
     }
 
     fn claim_due<'a>(&'a self, shards: &'a [ShardClaim], max: usize, hold: Duration) -> StoreFuture<'a, Vec<Due>> {
+        if self.is_away() {
+            return Box::pin(async { Err(away()) });
+        }
         self.inner.claim_due(shards, max, hold)
+    }
+
+    fn timers<'a>(&'a self, shard: Shard, after: Option<&'a TimerCursor>, max: usize) -> StoreFuture<'a, TimerPage> {
+        if self.is_away() {
+            return Box::pin(async { Err(away()) });
+        }
+        self.inner.timers(shard, after, max)
     }
 
     fn take<'a>(

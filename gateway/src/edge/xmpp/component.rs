@@ -29,6 +29,8 @@ use crate::alarm::Alarm;
 use crate::metrics::{Metrics, State};
 
 const QUEUE: usize = 4096;
+/// How often a link is looked at that has no room.
+const ROOM: Duration = Duration::from_millis(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BUFFER: usize = 64 * 1024;
@@ -237,6 +239,19 @@ impl Links {
     /// Returns the name of the process from which this one took the link of these domains.
     pub fn former_holder(&self, local: &Domain, remote: &Domain) -> Option<String> {
         self.by_pair.load().get(&(local.clone(), remote.clone()))?.tenure.former()
+    }
+
+    /// Waits until a link has room for many stanzas, if it is up. Work that comes by itself in great numbers gives way
+    /// to what people do.
+    pub async fn has_room(&self, local: &Domain, remote: &Domain) {
+        loop {
+            let handle = self.by_pair.load().get(&(local.clone(), remote.clone())).cloned();
+            match handle {
+                Some(handle) if *handle.state.lock() == LinkState::Ready && handle.queue.capacity() < QUEUE / 2 => {}
+                _ => return,
+            }
+            tokio::time::sleep(ROOM).await;
+        }
     }
 
     /// Notifies when the owner of some link changes.

@@ -42,6 +42,7 @@ script!(
     "Claims timers; needs next to no memory, so it goes on when that is full."
 );
 script!(LOOK, "lua/look.lua", "", "Counts due timers.");
+script!(PAGE, "lua/page.lua", "", "Names timers.");
 script!(NEXT, "lua/next.lua", "", "Tells the next due time.");
 script!(
     LEASE,

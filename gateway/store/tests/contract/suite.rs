@@ -45,6 +45,7 @@ macro_rules! contract {
                 shards_are_served_under_their_leases,
                 a_handler_commits_its_work_and_its_claim_at_once,
                 an_earlier_timer_wakes_who_sleeps,
+                a_walk_names_every_timer_that_stays,
             }
             queues {
                 items_come_in_order_until_they_are_acknowledged,

@@ -1,7 +1,10 @@
 //! Timers: claims, generations, shards.
 
 use isthmus_model::EpochMillis;
-use isthmus_store::{Condition, Due, Key, LeaseName, Shard, ShardClaim, StoreError, Timer, TimerKind, Topic};
+use isthmus_store::batch::TimerChange;
+use isthmus_store::{
+    Condition, Due, Key, LeaseName, Shard, ShardClaim, StoreError, Timer, TimerKind, TimerPage, Topic,
+};
 
 use crate::harness::{Harness, LONG, New, QUIET, STEP, pair, soon, span};
 use crate::leases::granted;
@@ -168,4 +171,50 @@ pub(crate) async fn an_earlier_timer_wakes_who_sleeps(new: New) {
     h.commit(|b| _ = b.set_timer(timer(&key, 2, early, 1))).await.unwrap();
     soon("the second wake-up", wake.changed()).await;
     assert_eq!(next_due(&h).await, Some(early));
+}
+
+/// A pair's timers, all in one shard.
+fn crowd(names: std::ops::Range<u32>, due: EpochMillis) -> Vec<Timer> {
+    names.map(|n| timer(&Key::dialog(&pair("ana"), &n.to_string()), 1, due, 1)).collect()
+}
+
+async fn set_all(h: &Harness, timers: Vec<Timer>) {
+    for some in timers.chunks(200) {
+        h.commit(|b| b.timers.extend(some.iter().cloned().map(TimerChange::Set))).await.unwrap();
+    }
+}
+
+pub(crate) async fn a_walk_names_every_timer_that_stays(new: New) {
+    let h = new();
+    let shard = Key::pair(&pair("ana")).shard();
+    assert_eq!(h.store.timers(shard, None, 9).await.unwrap(), TimerPage::default());
+    // More than a server keeps in one piece, at times of all kinds.
+    set_all(&h, crowd(0..700, at(&h, 0))).await;
+    set_all(&h, crowd(700..1500, at(&h, 9))).await;
+    let (mut seen, mut cursor, mut round) = (Vec::new(), None, 0);
+    loop {
+        let page = h.store.timers(shard, cursor.as_ref(), 50).await.unwrap();
+        assert!(page.timers.len() <= 562, "{}", page.timers.len());
+        seen.extend(page.timers);
+        cursor = page.next;
+        if cursor.is_none() {
+            break;
+        }
+        // Meanwhile all of them move, some come and some go.
+        set_all(&h, crowd(0..1000, at(&h, if round % 2 == 0 { 20 } else { 1 }))).await;
+        claim(&h, 100).await;
+        let new = 2000 + round * 10;
+        set_all(&h, crowd(new..new + 10, at(&h, 3))).await;
+        h.commit(|b| _ = b.cancel_timer(TimerKind(1), Key::dialog(&pair("ana"), &(1400 + round).to_string())))
+            .await
+            .unwrap();
+        round += 1;
+        assert!(round < 400, "the walk does not end");
+    }
+    assert!(round > 4, "{round}");
+    let missed = (0..1400).filter(|n| !seen.contains(&(TimerKind(1), Key::dialog(&pair("ana"), &n.to_string()))));
+    assert_eq!(missed.count(), 0);
+    // Another shard is another walk.
+    let other = Shard::all().find(|other| *other != shard).unwrap();
+    assert!(h.store.timers(other, None, 9).await.unwrap().timers.is_empty());
 }

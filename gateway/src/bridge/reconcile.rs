@@ -1,0 +1,215 @@
+//! What is done when a link comes up: every pair that it carries gets a turn.
+//!
+//! The local server sends nothing by itself to a component that was away, and the process that held the link before may
+//! have died between storing a change and telling it. So whoever has the link now asks for the presence of users who are
+//! watched, says again what users see of their contacts, and subscribes what is wanted and missing
+//! ([`Pair::handle_link_ready`]).
+//!
+//! No list of pairs is kept for that. Every pair with presence has a next due time, and the store names the due times of
+//! its shards; the pair's record says whose it is. The walk is paced: so many turns at once, and none while the link has
+//! much to send already.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use isthmus_interwork::authorization::{Pair, PairRecord};
+use isthmus_model::Domain;
+use isthmus_store::{Key, Kind, Record, Retry, Shard, StoreError, StoreFuture, record};
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::presence::PairUsers;
+use super::{Bridge, timers};
+use crate::edge::xmpp::{LinkSpec, Owner};
+
+/// How many due times are named, and records read, at once.
+const PAGE: usize = 128;
+/// How many turns are under way at once.
+const TURNS: usize = 64;
+/// The pause after the store failed or a pair had too much to do.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The walks under way.
+#[derive(Default)]
+pub(super) struct Walks {
+    /// By server, port and component.
+    of_links: Mutex<HashMap<(String, u16, Domain), AbortHandle>>,
+    /// How many turns they wait for.
+    waiting: AtomicUsize,
+}
+
+/// Counts a turn as long as it is waited for.
+struct Waiting(Arc<Bridge>);
+
+impl Waiting {
+    fn new(bridge: &Arc<Bridge>) -> Self {
+        bridge.walks.waiting.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(bridge))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.walks.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How the turn of a pair came out.
+enum Done {
+    Yes,
+    /// It can be tried again.
+    Later,
+}
+
+impl Bridge {
+    /// A link is up: what waits for it is sent, and its pairs get their turns. A walk that an earlier connection began
+    /// ends.
+    pub(super) fn handle_link_ready(self: &Arc<Self>, link: &LinkSpec) {
+        self.send_letters(link.clone());
+        let walk = tokio::spawn(Arc::clone(self).reconcile(link.clone())).abort_handle();
+        let mut walks = self.walks.of_links.lock();
+        walks.retain(|_, walk| !walk.is_finished());
+        if let Some(former) = walks.insert((link.host.clone(), link.port, link.name.clone()), walk) {
+            former.abort();
+        }
+    }
+
+    async fn reconcile(self: Arc<Self>, link: LinkSpec) {
+        let mut turns = JoinSet::new();
+        let mut pairs = 0_u64;
+        for shard in Shard::all() {
+            let mut cursor = None;
+            loop {
+                let page = match self.insist(&link, || self.store.timers(shard, cursor.as_ref(), PAGE)).await {
+                    Ok(Some(page)) => page,
+                    Ok(None) => return,
+                    Err(error) => {
+                        tracing::error!(shard = shard.number(), %error, "pairs of a shard cannot be found");
+                        break;
+                    }
+                };
+                let keys =
+                    page.timers.into_iter().filter(|(kind, key)| *kind == timers::PAIR && key.kind() == Kind::Pair);
+                let keys: Vec<Key> = keys.map(|(_, key)| key).collect();
+                for keys in keys.chunks(PAGE) {
+                    let Some(records) = self.records_of(&link, keys).await else { return };
+                    for users in records.iter().flatten().filter_map(users_of).filter(|users| carries(&link, users)) {
+                        self.links.has_room(&users.local.domain, &users.remote.domain).await;
+                        while turns.len() >= TURNS {
+                            turns.join_next().await;
+                        }
+                        pairs += 1;
+                        turns.spawn(Arc::clone(&self).reconcile_pair(link.clone(), users));
+                    }
+                }
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        while turns.join_next().await.is_some() {}
+        if pairs > 0 {
+            tracing::info!(component = %link.name, pairs, "presence is asked for and told again");
+        }
+    }
+
+    /// Reads records; one that cannot be read takes no other with it. `None` when the link is no longer this process's.
+    async fn records_of(&self, link: &LinkSpec, keys: &[Key]) -> Option<Vec<Option<Record>>> {
+        if let Ok(records) = self.insist(link, || self.store.read(keys)).await {
+            return records;
+        }
+        let mut records = Vec::with_capacity(keys.len());
+        for key in keys {
+            match self.insist(link, || self.store.read(std::slice::from_ref(key))).await {
+                Ok(Some(one)) => records.extend(one),
+                Ok(None) => return None,
+                Err(error) => tracing::error!(%error, "a stored pair cannot be read"),
+            }
+        }
+        Some(records)
+    }
+
+    /// Asks the store until it answers. `None` when the link is no longer this process's.
+    async fn insist<'a, T>(
+        &self,
+        link: &LinkSpec,
+        ask: impl Fn() -> StoreFuture<'a, T>,
+    ) -> Result<Option<T>, StoreError> {
+        while self.holds(link) {
+            match ask().await {
+                Ok(answer) => return Ok(Some(answer)),
+                Err(error) => {
+                    self.store_failed(&error);
+                    if error.retry() == Retry::Never {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives a pair its turn, again after a failure of the store, as long as the link is this process's.
+    async fn reconcile_pair(self: Arc<Self>, link: LinkSpec, users: PairUsers) {
+        let _waiting = Waiting::new(&self);
+        while self.holds(&link) {
+            let (tell, done) = oneshot::channel();
+            let (bridge, of) = (Arc::clone(&self), users.clone());
+            let submitted = self.lanes.submit(users.id(), async move {
+                // The walk has ended meanwhile: another one comes by.
+                if tell.is_closed() {
+                    return;
+                }
+                let done = match bridge.with_pair(&of, Pair::handle_link_ready).await {
+                    Ok((_, outputs)) => {
+                        bridge.perform(&of, outputs);
+                        Done::Yes
+                    }
+                    Err(error) => {
+                        bridge.store_failed(&error);
+                        match error {
+                            StoreError::TooLarge { .. } | StoreError::Corrupt { .. } | StoreError::Misuse { .. } => {
+                                Done::Yes
+                            }
+                            _ => Done::Later,
+                        }
+                    }
+                };
+                let _ = tell.send(done);
+            });
+            match submitted {
+                Ok(()) if !matches!(done.await, Ok(Done::Later)) => return,
+                Ok(()) => {}
+                Err(_) => self.metrics.presence("xmpp_to_sip", "lane_full"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Returns how many turns of pairs are waited for.
+    #[cfg(test)]
+    pub(super) fn waiting_turns(&self) -> usize {
+        self.walks.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Tells whether this process works for the link's pairs.
+    fn holds(&self, link: &LinkSpec) -> bool {
+        link.locals.iter().any(|local| matches!(self.links.owner(local, &link.name), Owner::Mine(_)))
+    }
+}
+
+fn carries(link: &LinkSpec, users: &PairUsers) -> bool {
+    link.name == users.remote.domain && link.locals.contains(&users.local.domain)
+}
+
+/// Reads whose record it is.
+fn users_of(stored: &Record) -> Option<PairUsers> {
+    let envelope = record::decode_as(Kind::Pair, u16::MAX, &stored.bytes).ok()?;
+    let (local, remote) = PairRecord::from_bytes(&envelope.payload).ok()?.users()?;
+    Some(PairUsers { local, remote })
+}

@@ -1,0 +1,220 @@
+//! Links that come up again, here or at another process.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use isthmus_interwork::authorization::{Context, Pair};
+use isthmus_model::{Access, BareAddress, EpochMillis, PairId};
+use isthmus_sip::{Limits as SipLimits, Message};
+use isthmus_store::{
+    Batch, Condition, Key, Kind, Lifetime, Limits, MemoryStore, Store, SystemClock, Timer, TimerKind, record,
+};
+
+use super::rig::{Commits, Rig, attribute, header};
+
+const TEXT: &str = "Content-Type: text/plain\r\n";
+const CONTACT: &str = "Event: presence\r\nContact: <sip:ana@127.0.0.1>\r\n";
+const SUBSCRIBE: &str = "<presence from='juliet@corp.example' to='ana@partner.example' type='subscribe' id='s1'/>";
+const SUBSCRIBED: &str = "<presence from='juliet@corp.example' to='ana@partner.example' type='subscribed'/>";
+
+fn presence(show: &str) -> String {
+    format!("<presence from='juliet@corp.example/home' to='ana@partner.example'><show>{show}</show></presence>")
+}
+
+fn active(document: &str) -> String {
+    let kind = if document.is_empty() { "" } else { "Content-Type: application/pidf+xml\r\n" };
+    format!("Event: presence\r\nSubscription-State: active;expires=600\r\nContact: <sip:ana@127.0.0.1>\r\n{kind}")
+}
+
+fn pidf(basic: &str) -> String {
+    format!(
+        "<?xml version='1.0'?><presence xmlns='urn:ietf:params:xml:ns:pidf' entity='sip:ana@partner.example'>\
+         <tuple id='t1'><status><basic>{basic}</basic></status></tuple></presence>"
+    )
+}
+
+fn cseq(request: &str) -> u32 {
+    header(request, "CSeq").split_once(' ').unwrap().0.parse().unwrap()
+}
+
+/// Lets juliet watch ana, who is there; gives the dialog as ana's requests name it.
+async fn watch_ana(rig: &mut Rig) -> String {
+    rig.server.send(SUBSCRIBE);
+    let subscribe = rig.partner.request("SUBSCRIBE").await;
+    let more = "Expires: 600\r\nContact: <sip:ana@127.0.0.1>\r\n";
+    rig.partner.answer(&subscribe, "200 OK", "far", more, "").await;
+    let (to, from) = (header(&subscribe, "From"), header(&subscribe, "To"));
+    let dialog = format!("From: {from};tag=far\r\nTo: {to}\r\nCall-ID: {}\r\n", header(&subscribe, "Call-ID"));
+    let open = pidf("open");
+    rig.partner.in_dialog(&dialog, "NOTIFY", 1, &active(&open), &open).await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "subscribed");
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "");
+    dialog
+}
+
+/// Returns the version of the record of juliet and ana.
+async fn version(rig: &Rig) -> u64 {
+    let bare = |jid| BareAddress::from_jid(jid).unwrap();
+    let key = Key::pair(&PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example")));
+    rig.store.stored(key).await.unwrap().version
+}
+
+/// Lets ana watch juliet, who is there; gives the last NOTIFY.
+async fn be_watched(rig: &mut Rig) -> String {
+    rig.partner.write("SUBSCRIBE", CONTACT, "").await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    let pending = rig.partner.request("NOTIFY").await;
+    rig.partner.answer(&pending, "200 OK", "", "", "").await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "subscribe");
+    rig.server.send(SUBSCRIBED);
+    rig.server.send(&presence("away"));
+    let notify = rig.partner.request("NOTIFY").await;
+    assert!(header(&notify, "Subscription-State").starts_with("active") && notify.contains("open"), "{notify}");
+    // Nothing is under way any more once this is stored.
+    let before = version(rig).await;
+    rig.partner.answer(&notify, "200 OK", "", "", "").await;
+    let stored = async {
+        while version(rig).await == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), stored).await.expect("the outcome is not stored");
+    notify
+}
+
+/// Proves that the local server got nothing that was not looked at.
+async fn nothing_more(rig: &mut Rig) {
+    let juliet = "sip:juliet@corp.example";
+    rig.partner.write_as("MESSAGE", "sip:carol@partner.example", (juliet, juliet), TEXT, "marker").await;
+    let next = rig.server.stanza().await;
+    assert!(next.contains("marker"), "{next}");
+}
+
+fn shared() -> Arc<dyn Store> {
+    Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)))
+}
+
+// P-38
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_follows_the_last_one_goes_on_with_all_dialogs_and_opens_none() {
+    let store = shared();
+    let mut former = Rig::with_shared_store("Session", Arc::clone(&store)).await;
+    let dialog = watch_ana(&mut former).await;
+    let told = be_watched(&mut former).await;
+    former.store.set(Commits::Away);
+    let mut rig = Rig::with_shared_store("Session", store).await;
+    // The user is asked for, and sees the contact again.
+    let probe = rig.server.stanza().await;
+    assert_eq!((attribute(&probe, "type"), attribute(&probe, "to")), ("probe".into(), "juliet@corp.example".into()));
+    let seen = rig.server.stanza().await;
+    assert!(attribute(&seen, "from").starts_with("ana@partner.example"), "{seen}");
+    assert_eq!((attribute(&seen, "type"), attribute(&seen, "to")), (String::new(), "juliet@corp.example".into()));
+    rig.partner.nothing_came().await;
+    // Both dialogs live on.
+    let closed = pidf("closed");
+    rig.partner.in_dialog(&dialog, "NOTIFY", 2, &active(&closed), &closed).await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "unavailable");
+    rig.server.send(&presence("dnd"));
+    let notify = rig.partner.request("NOTIFY").await;
+    assert_eq!(header(&notify, "Call-ID"), header(&told, "Call-ID"));
+    assert_eq!(header(&notify, "From"), header(&told, "From"));
+    assert_eq!(cseq(&notify), cseq(&told) + 1);
+    rig.partner.answer(&notify, "200 OK", "", "", "").await;
+    nothing_more(&mut rig).await;
+}
+
+// X-100
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_was_lost_asks_again_once_the_store_answers() {
+    let mut rig = Rig::start("Session").await;
+    be_watched(&mut rig).await;
+    rig.break_link().await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
+    rig.store.set(Commits::Away);
+    rig.break_link().await;
+    let failed = "isthmus_store_errors_total{reason=\"unavailable\"}";
+    rig.until(failed, || rig.metrics.render().contains(failed)).await;
+    assert!(rig.server.rest().is_empty());
+    rig.store.set(Commits::Pass);
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_comes_and_goes_is_walked_for_its_last_connection_only() {
+    let mut rig = Rig::start("Session").await;
+    be_watched(&mut rig).await;
+    let before = rig.store.asked();
+    rig.store.set(Commits::Wait);
+    rig.break_link().await;
+    // This turn is under way and cannot be taken back.
+    rig.store.wait_asked(before).await;
+    for _ in 0..3 {
+        rig.break_link().await;
+    }
+    rig.until("the last walk is at it", || rig.bridge.waiting_turns() == 1).await;
+    rig.store.set(Commits::Pass);
+    rig.until("the walk is over", || rig.bridge.waiting_turns() == 0).await;
+    for _ in 0..2 {
+        assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
+    }
+    nothing_more(&mut rig).await;
+}
+
+/// Stores that a user of the partner watches juliet.
+async fn store_watcher(rig: &Rig, name: &str) {
+    let bare = |jid: &str| BareAddress::from_jid(jid).unwrap();
+    let (local, remote) = (bare("juliet@corp.example"), bare(&format!("{name}@partner.example")));
+    let id = PairId::of(&local, &remote);
+    let request = format!(
+        "SUBSCRIBE sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK{name}\r\n\
+         From: <sip:{name}@partner.example>;tag={name}\r\nTo: <sip:juliet@corp.example>\r\nCall-ID: {name}@rig\r\n\
+         CSeq: 1 SUBSCRIBE\r\nEvent: presence\r\nExpires: 3600\r\nContact: <sip:{name}@127.0.0.1:9>\r\n\
+         Content-Length: 0\r\n\r\n"
+    );
+    let request = Message::parse(Bytes::from(request), &SipLimits::default()).unwrap();
+    let config = rig.bridge.runtime().pair_config(&local, &remote, None).unwrap();
+    let now = crate::bridge::now();
+    let mut pair = Pair::new(local, remote, None, None);
+    let mut entropy = rand::random::<u64>;
+    let _ = pair.handle_subscribe(
+        &mut Context { now, config: &config, entropy: &mut entropy },
+        Access::Allow,
+        &request,
+        false,
+    );
+    let mut batch = Batch::new();
+    let life = Lifetime::For(Duration::from_secs(3600));
+    let written = record::encode(Kind::Pair, 1, &pair.record().to_bytes());
+    batch.put(Key::pair(&id), Condition::Absent, written, life);
+    batch.put(
+        Key::auth(&id),
+        Condition::Absent,
+        record::encode(Kind::Auth, 1, &pair.auth().to_bytes()),
+        Lifetime::Durable,
+    );
+    let due = EpochMillis(now.epoch.0 + 3_600_000);
+    batch.set_timer(Timer { kind: TimerKind(1), key: Key::pair(&id), due, generation: due.0 });
+    rig.store.commit(batch).await.unwrap();
+}
+
+// X-100
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_pair_of_many_is_asked_for() {
+    let mut rig = Rig::start("Session").await;
+    for n in 0..1000 {
+        store_watcher(&rig, &format!("u{n}")).await;
+    }
+    rig.break_link().await;
+    let mut asked = BTreeSet::new();
+    while asked.len() < 1000 {
+        let probe = rig.server.stanza().await;
+        assert_eq!(attribute(&probe, "type"), "probe");
+        asked.insert(attribute(&probe, "from"));
+    }
+    rig.until("the walk is over", || rig.bridge.waiting_turns() == 0).await;
+    nothing_more(&mut rig).await;
+}
