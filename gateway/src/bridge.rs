@@ -149,6 +149,12 @@ impl Bridge {
         bridge
     }
 
+    /// Tells whether everything that was begun is done.
+    pub fn is_idle(&self) -> bool {
+        let lanes = self.lanes.is_idle() && self.sender_lanes.is_idle();
+        lanes && self.deliveries.is_empty() && self.has_nothing_forwarded()
+    }
+
     /// Takes a new configuration, for what arrives from now on.
     pub fn set_runtime(&self, runtime: Runtime) {
         self.runtime.store(Arc::new(runtime));

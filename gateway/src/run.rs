@@ -345,7 +345,8 @@ impl Process {
             self.edge.drain();
             let end = Instant::now() + pool.grace;
             // A stream's transactions are remembered for 32 s after their answer; those need no waiting.
-            while self.edge.unanswered() > 0 && Instant::now() < end {
+            let is_done = || self.edge.unanswered() == 0 && self.bridge.is_idle() && self.links.are_handed_over();
+            while !is_done() && Instant::now() < end {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };

@@ -57,6 +57,11 @@ pub(super) struct Deliveries {
 }
 
 impl Deliveries {
+    /// Tells whether every message under way was answered.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.lock().is_empty()
+    }
+
     /// Names one more delivery.
     pub(super) fn next_token(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)

@@ -20,6 +20,7 @@ use isthmus_sip::{Limits, Message, Method, StatusCode, Transport, WriteError};
 use isthmus_store::Key;
 use isthmus_xmpp::Stanza;
 use isthmus_xmpp::codec::{Limits as StanzaLimits, StreamEncoder, StreamKind, read_element};
+use isthmus_xmpp::stanza::PresenceType;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
@@ -315,6 +316,33 @@ impl Bridge {
         true
     }
 
+    /// Gives a stanza that came over a link to the process that holds the link by now; tells whether that is another one.
+    /// It asked everybody for their presence when it took the link, so that older states are of no use.
+    pub(super) fn hand_over_from_local(&self, users: &PairUsers, stanza: &Stanza) -> bool {
+        let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
+        if let Stanza::Presence(presence) = stanza
+            && matches!(presence.kind, PresenceType::Available | PresenceType::Unavailable | PresenceType::Probe)
+        {
+            return true;
+        }
+        let mut encoder = StreamEncoder::new(StreamKind::Client);
+        if encoder.stanza(stanza).is_err() {
+            return false;
+        }
+        let note = Note::FromLocal {
+            local: users.local.domain.as_str().to_owned(),
+            remote: users.remote.domain.as_str().to_owned(),
+            stanza: encoder.take().to_vec(),
+        };
+        self.write_note(life, note);
+        true
+    }
+
+    /// Tells whether nothing is under way that other processes could miss.
+    pub(super) fn has_nothing_forwarded(&self) -> bool {
+        self.forwards.open.lock().is_empty() && self.forwards.outbox.capacity() == OUTBOX
+    }
+
     /// Gives a response to the process whose request it answers; tells whether that is another one which lives.
     pub(super) fn hand_over_response(&self, transport: Transport, source: SocketAddr, response: &Message) -> bool {
         let Some(life) = isthmus_sip::endpoint::Endpoint::process_of(response) else { return false };
@@ -408,6 +436,12 @@ impl Bridge {
                 Some(())
             }
             Note::Stanza { local, remote, stanza } => self.take_stanza(&local, &remote, &stanza),
+            Note::FromLocal { local, remote, stanza } => {
+                let link = self.links.find(&Domain::parse(&local).ok()?, &Domain::parse(&remote).ok()?)?;
+                let stanza = Stanza::read(read_element(&stanza, &StanzaLimits::COMPONENT).ok()?).ok()?;
+                self.handle_stanza(&link, stanza);
+                Some(())
+            }
         }
     }
 

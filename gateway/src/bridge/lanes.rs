@@ -74,6 +74,11 @@ impl Lanes {
         Ok(())
     }
 
+    /// Tells whether no lane has work.
+    pub fn is_idle(&self) -> bool {
+        self.shards.iter().all(|shard| shard.lock().is_empty())
+    }
+
     fn shard(&self, pair: PairId) -> &Mutex<HashMap<PairId, VecDeque<Job>>> {
         let byte = pair.as_str().as_bytes().last().copied().unwrap_or(0);
         let other = pair.as_str().as_bytes().first().copied().unwrap_or(0);

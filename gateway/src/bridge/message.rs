@@ -181,6 +181,9 @@ impl Bridge {
             return;
         }
         let users = PairUsers { local: from.bare.clone(), remote: to.bare.clone() };
+        if self.hand_over_from_local(&users, &stanza) {
+            return;
+        }
         match stanza {
             Stanza::Presence(presence) => self.local_presence(users, presence),
             Stanza::Message(message) => self.local_message(&users, &message),

@@ -163,6 +163,19 @@ pub enum Note {
         #[cbor(n(2), with = "minicbor::bytes")]
         stanza: Vec<u8>,
     },
+    /// A stanza of a local user, for the process that holds the link by now.
+    #[n(10)]
+    FromLocal {
+        /// The local domain.
+        #[n(0)]
+        local: String,
+        /// The federated domain.
+        #[n(1)]
+        remote: String,
+        /// The stanza as XML, without the namespace of a stream.
+        #[cbor(n(2), with = "minicbor::bytes")]
+        stanza: Vec<u8>,
+    },
 }
 
 impl Note {
@@ -196,6 +209,7 @@ impl Note {
             Self::NeverAcknowledged { .. } => "never_acknowledged",
             Self::Due { .. } => "due",
             Self::Stanza { .. } => "stanza",
+            Self::FromLocal { .. } => "from_local",
         }
     }
 }
@@ -246,12 +260,13 @@ mod tests {
             Note::Ack { message: message.clone() },
             Note::NeverAcknowledged { call_id: "c".to_owned(), local_tag: "t".to_owned() },
             Note::Due { key: "k".to_owned() },
-            Note::Stanza { local: "l".to_owned(), remote: "r".to_owned(), stanza: message },
+            Note::Stanza { local: "l".to_owned(), remote: "r".to_owned(), stanza: message.clone() },
+            Note::FromLocal { local: "l".to_owned(), remote: "r".to_owned(), stanza: message },
         ]
     }
 
     /// Written by version 0.1.0; must be readable for ever.
-    const FROZEN: [&str; 10] = [
+    const FROZEN: [&str; 11] = [
         "490100000182008661700741788202806e3139322e302e322e313a353036306174",
         "4901000001820182074178",
         "490100000182028107",
@@ -262,6 +277,7 @@ mod tests {
         "490100000182078261636174",
         "4901000001820881616b",
         "4901000001820983616c61724178",
+        "4901000001820a83616c61724178",
     ];
 
     #[test]

@@ -42,6 +42,8 @@ const STEADY: Duration = Duration::from_secs(10);
 /// While the former holder's connection may still be there, a refusal for conflict is no reason to wait long.
 const HANDOVER: Duration = Duration::from_secs(5);
 const HANDOVER_RETRY: Duration = Duration::from_millis(250);
+/// How long the connection of a lost link may be silent until everything in it was read.
+const LEFTOVERS: Duration = Duration::from_millis(50);
 /// How long a link that was given back is served, unless its next holder connects before.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -222,6 +224,11 @@ impl Links {
         })
     }
 
+    /// Returns the link of these domains.
+    pub fn find(&self, local: &Domain, remote: &Domain) -> Option<LinkSpec> {
+        Some(self.by_pair.load().get(&(local.clone(), remote.clone()))?.spec.clone())
+    }
+
     /// Returns the link that carries stanzas between these domains, if it is up.
     pub fn ready(&self, local: &Domain, remote: &Domain) -> Option<LinkSpec> {
         let by_pair = self.by_pair.load();
@@ -287,6 +294,11 @@ impl Links {
         for handle in self.all.lock().iter() {
             handle.tenure.give_back();
         }
+    }
+
+    /// Tells whether no link is served any more that other processes can take over.
+    pub fn are_handed_over(&self) -> bool {
+        !self.store.is_shared() || self.all.lock().iter().all(|handle| *handle.state.lock() != LinkState::Ready)
     }
 
     /// Lists every link with its state, for `/v1/status`.
@@ -427,6 +439,8 @@ impl Task {
         let mut alarm = Alarm::new();
         let mut changes = self.tenure.watch();
         let mut farewell = None;
+        // The link is another's: what came before that is still read, and nothing is written.
+        let mut lost = false;
         loop {
             bytes.clear();
             let mut disconnect = false;
@@ -442,7 +456,7 @@ impl Task {
                     }
                 }
             }
-            if !bytes.is_empty() {
+            if !bytes.is_empty() && !lost {
                 let write = async {
                     writer.write_all(&bytes).await?;
                     writer.flush().await
@@ -468,6 +482,16 @@ impl Task {
             alarm.set(due.into_iter().chain(farewell).min());
             let accepting = link.is_ready();
             was_ready |= accepting;
+            if lost {
+                let read = timeout(LEFTOVERS, reader.read(&mut buffer)).await;
+                match read {
+                    Ok(Ok(length)) if length > 0 => {
+                        link.handle_bytes(Instant::now(), buffer.get(..length).unwrap_or_default());
+                    }
+                    _ => link.handle_closed(Instant::now()),
+                }
+                continue;
+            }
             let happened = tokio::select! {
                 read = reader.read(&mut buffer) => Happened::Read(read.unwrap_or(0)),
                 command = commands.recv(), if accepting => Happened::Command(command),
@@ -477,10 +501,14 @@ impl Task {
             };
             // The process may have been stopped here for any time, and the link may be another's by now.
             if !self.tenure.acts().await {
-                if let Happened::Command(Some(command)) = happened {
-                    self.refuse(&command);
+                lost = true;
+                match happened {
+                    Happened::Command(Some(command)) => self.refuse(&command),
+                    Happened::Read(length) if length > 0 => {
+                        link.handle_bytes(Instant::now(), buffer.get(..length).unwrap_or_default());
+                    }
+                    _ => {}
                 }
-                link.handle_closed(Instant::now());
                 continue;
             }
             let now = Instant::now();
