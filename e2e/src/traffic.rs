@@ -301,7 +301,10 @@ async fn look(ledger: &Ledger, watch: &str, dialog: &Dialog, end: Instant) {
         match dialog.refresh(EXPIRES_SECS).await {
             200..=299 => return ledger.alive(watch, usize::from(!dialog.ended())),
             0 | 500 | 503 if Instant::now() < end => tokio::time::sleep(Duration::from_millis(500)).await,
-            _ => return ledger.alive(watch, 0),
+            status => {
+                ledger.ended(watch, &format!("its refresh got {status}"));
+                return ledger.alive(watch, 0);
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{Event, Inner, T1, T2, TRANSACTION, lock, text};
 use crate::sip_trace::SipMessage;
 
 /// How often a notifier tries to show a state before it gives the subscription up.
-const NOTIFY_ATTEMPTS: u32 = 4;
+const NOTIFY_ATTEMPTS: u32 = 40;
 /// The longest subscription that our users grant.
 const MAX_EXPIRES: u64 = 3600;
 
@@ -431,6 +431,7 @@ pub(super) async fn notify(inner: Arc<Inner>, dialog: Shared) {
             (format!("Event: presence\r\nSubscription-State: {said}\r\n"), rest, state, inside.ended)
         };
         let answer = dialog.request(&inner, "NOTIFY", &fields, &rest).await;
+        let patience = answer.as_ref().and_then(|a| a.header("Retry-After").parse().ok()).map(Duration::from_secs);
         match answer.and_then(|a| a.status()).unwrap_or_default() {
             200..=299 => {
                 let mut inside = dialog.inside();
@@ -452,8 +453,8 @@ pub(super) async fn notify(inner: Arc<Inner>, dialog: Shared) {
                 forget(&inner, &dialog);
                 return;
             }
-            // RFC 6665 §4.2.2: a notifier may try again; this one does, since the other side may just be changing pods.
-            _ => tokio::time::sleep(T1).await,
+            // RFC 6665 §4.2.2: a notifier tries again after the time that a 503 names; this one does so after any failure.
+            _ => tokio::time::sleep(patience.unwrap_or(T1).min(T2)).await,
         }
     }
 }

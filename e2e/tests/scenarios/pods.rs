@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use isthmus_e2e::balancer::Policy;
-use isthmus_e2e::chaos::Field;
-use isthmus_e2e::lab::scenario;
+use isthmus_e2e::chaos::{Field, PARTNER};
+use isthmus_e2e::lab::{scenario, wait_until};
 use isthmus_e2e::ledger::Judgement;
+use isthmus_e2e::sip_agent::AnswerTo;
 use isthmus_e2e::traffic::Plan;
 
 const SOON: Duration = Duration::from_secs(5);
+/// Two users with two contacts each: enough for dialogs by hand.
+const FEW: Plan = Plan { users: 2, contacts: 2, messages: 0, changes: 0, seed: 1 };
 /// Enough to be under way whatever happens.
 const MANY: Plan = Plan { users: 20, contacts: 5, messages: 30, changes: 10, seed: 1 };
 
@@ -40,6 +43,135 @@ async fn the_books_of_a_calm_run_with_one_pod_are_right() {
         field.traffic.flow();
         tokio::time::sleep(Duration::from_secs(4)).await;
         must_be_smooth(&field.traffic.finish(SOON).await?)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn three_pods_behind_one_address_serve_as_one() {
+    scenario("pods-three", async |lab| -> Result<()> {
+        let mut field = Field::start(lab, 3, Policy::AlwaysAnother, &MANY, false).await?;
+        field.traffic.flow();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        must_be_smooth(&field.traffic.finish(SOON).await?)
+    })
+    .await;
+}
+
+// S-01
+#[tokio::test]
+async fn a_repeat_at_another_pod_gets_the_same_answer_and_arrives_once() {
+    scenario("pods-repeat", async |lab| -> Result<()> {
+        let field = Field::start(lab, 3, Policy::AlwaysAnother, &FEW, false).await?;
+        let user = field.traffic.user(0).context("no user")?;
+        let agent = field.traffic.agent();
+        let request = |branch: &str| {
+            format!(
+                "MESSAGE sip:{to} SIP/2.0\r\nVia: SIP/2.0/UDP {own};rport;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n\
+                 From: <sip:s0x0@{PARTNER}>;tag=r1\r\nTo: <sip:{to}>\r\nCall-ID: repeat-1\r\nCSeq: 1 MESSAGE\r\n\
+                 Content-Type: text/plain\r\nContent-Length: 4\r\n\r\nonce",
+                to = user.bare(),
+                own = agent.address(),
+            )
+        };
+        field.traffic.ledger.sent(isthmus_e2e::ledger::Way::ToXmpp, "once");
+        let first = agent.once(&request("one")).await.context("no answer")?;
+        ensure!(first.status() == Some(200), "{first:?}");
+        // The same datagram twice more, then as a proxy sends it that has given the first pod up: with a branch of its own.
+        for branch in ["one", "one", "two"] {
+            let again = agent.once(&request(branch)).await.context("no answer to the repeat")?;
+            ensure!(again.start == first.start, "{} after {}", again.start, first.start);
+            ensure!(again.tag("To") == first.tag("To") && !first.tag("To").is_empty(), "another tag in To");
+            ensure!(again.header("Via").contains(branch), "the Via of another request");
+        }
+        let judgement = field.traffic.finish(SOON).await?;
+        ensure!(judgement.to_xmpp.arrived == 1 && judgement.to_xmpp.repeated == 0, "{judgement}");
+        must_be_right(&judgement)
+    })
+    .await;
+}
+
+// S-09, S-12
+#[tokio::test]
+async fn a_dialog_is_opened_refreshed_notified_and_ended_on_different_pods() {
+    scenario("pods-dialog", async |lab| -> Result<()> {
+        let field = Field::start(lab, 3, Policy::RoundRobin, &FEW, true).await?;
+        let members = field.pods.balancer.ready();
+        let dialog = field.traffic.watch(0).context("no dialog")?.clone();
+        for round in 0..6_usize {
+            for (number, member) in members.iter().enumerate() {
+                if number == round % 3 {
+                    field.pods.balancer.add(*member);
+                } else {
+                    field.pods.balancer.remove(*member);
+                }
+            }
+            let before = dialog.last_notify();
+            ensure!(dialog.refresh(600).await == 200, "round {round}");
+            wait_until("a NOTIFY after the refresh", SOON, || (dialog.last_notify() > before).then_some(())).await?;
+            // Changes on both sides are told through the same pod.
+            field.traffic.show_xmpp(0, &format!("x{round}")).await?;
+            field.traffic.show_sip(0, 0, &format!("s{round}"));
+            field.traffic.all_current(SOON).await?;
+        }
+        // Another one than that which does the work ends the dialog.
+        let holder = field.pods.holder(PARTNER).await.context("nobody holds the link")?;
+        for (number, member) in members.iter().enumerate() {
+            if number == (holder + 1) % members.len() {
+                field.pods.balancer.add(*member);
+            } else {
+                field.pods.balancer.remove(*member);
+            }
+        }
+        ensure!(dialog.refresh(0).await == 200, "the end");
+        wait_until("the last NOTIFY", SOON, || dialog.ended().then_some(())).await?;
+        ensure!(dialog.refresh(600).await == 481, "an ended dialog was refreshed");
+        Ok(())
+    })
+    .await;
+}
+
+// S-08
+#[tokio::test]
+async fn an_answer_that_reaches_another_pod_ends_the_transaction() {
+    scenario("pods-answer", async |lab| -> Result<()> {
+        let field = Field::start(lab, 3, Policy::AlwaysAnother, &FEW, true).await?;
+        let agent = field.traffic.agent();
+        agent.answer_to(AnswerTo::Proxy);
+        for number in 0..6 {
+            field.traffic.write_xmpp(0, number % 2, &format!("out-{number}")).await;
+        }
+        // Messages to one user wait for each other: the last one leaves when all before it were answered.
+        let ledger = &field.traffic.ledger;
+        let arrived = || (ledger.progress(isthmus_e2e::ledger::Way::ToSip) == (6, 6)).then_some(());
+        wait_until("all messages", SOON, arrived).await?;
+        // Longer than the first repetition would take.
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        let trace = agent.trace();
+        let datagrams = trace.iter().filter(|(_, _, m)| m.method() == Some("MESSAGE")).count();
+        ensure!(datagrams == 6, "{datagrams} datagrams for 6 messages");
+        must_be_right(&field.traffic.finish(SOON).await?)
+    })
+    .await;
+}
+
+// S-10
+#[tokio::test]
+async fn an_ack_that_reaches_another_pod_stops_the_repeats() {
+    scenario("pods-ack", async |lab| -> Result<()> {
+        let field = Field::start(lab, 3, Policy::AlwaysAnother, &FEW, true).await?;
+        let user = field.traffic.user(0).context("no user")?;
+        let agent = field.traffic.agent();
+        let session =
+            agent.invite("s0x0", user.bare()).await.map_err(|status| anyhow::anyhow!("INVITE got {status}"))?;
+        field.traffic.ledger.sent(isthmus_e2e::ledger::Way::ToXmpp, "in a session");
+        ensure!(session.message("in a session").await == 200, "MESSAGE");
+        tokio::time::sleep(Duration::from_millis(2000)).await;
+        let ok = |m: &isthmus_e2e::sip_trace::SipMessage| m.status() == Some(200) && m.cseq_method() == "INVITE";
+        let seen = agent.trace().iter().filter(|(_, _, m)| ok(m)).count();
+        ensure!(seen == 1, "the 200 came {seen} times");
+        ensure!(session.bye().await == 200, "BYE");
+        must_be_right(&field.traffic.finish(SOON).await?)
     })
     .await;
 }
