@@ -4,6 +4,7 @@
 //! together and keeps nothing of its own but what ends with the process: work in progress. Work of one
 //! pair of users is done in its order ([`lanes`]); pairs do not wait for each other.
 
+mod blind;
 mod delivery;
 mod forward;
 mod inbound;
@@ -48,6 +49,7 @@ use crate::edge::sip::{SipEdge, SipHandler};
 use crate::edge::xmpp::{LinkSpec, Links, XmppHandler};
 use crate::metrics::Metrics;
 use crate::pods::Pods;
+use blind::Blind;
 use delivery::Deliveries;
 use forward::Forwards;
 use inbound::Asker;
@@ -60,6 +62,7 @@ use reconcile::Walks;
 use repeats::Repeats;
 use sender::Senders;
 
+pub use blind::BlindTimes;
 pub use runtime::Runtime;
 
 /// How many jobs may wait for one pair.
@@ -88,6 +91,7 @@ pub struct Bridge {
     pods: Arc<Pods>,
     forwards: Forwards,
     walks: Walks,
+    blind: Blind,
     /// INVITEs of ours whose exchange is under way, by our tag.
     invites: Mutex<HashMap<String, Control>>,
     /// Sessions that were accepted too late and ended, by Call-ID and the peer's tag, with the time.
@@ -133,6 +137,7 @@ impl Bridge {
             pods,
             forwards,
             walks: Walks::default(),
+            blind: Blind::default(),
             invites: Mutex::default(),
             ended_late: Mutex::default(),
             stanza_ids: AtomicU64::new(rand::random::<u32>().into()),
@@ -290,7 +295,7 @@ impl XmppHandler for BridgeHandle {
         self.0.handle_delivery(token, delivery);
     }
 
-    fn link_ready(&self, link: &LinkSpec, _lost_at: Option<EpochMillis>) {
-        self.0.handle_link_ready(link);
+    fn link_ready(&self, link: &LinkSpec, lost_at: Option<EpochMillis>) {
+        self.0.handle_link_ready(link, lost_at);
     }
 }

@@ -76,6 +76,8 @@ pub struct Metrics {
     pub config_timestamp: Gauge<f64, AtomicU64>,
     /// From the arrival of a message to its final answer.
     pub message_seconds: Histogram,
+    /// From the loss of a link until presence of a pair that it carries was whole again.
+    pub blind_seconds: Histogram,
     /// Store operations that failed, by reason.
     pub store_errors: Family<Reason, Counter>,
     /// Leases of links that were taken (`free`, `taken_over`, `again`) or lost.
@@ -111,6 +113,7 @@ impl Metrics {
             reloads: Family::default(),
             config_timestamp: Gauge::default(),
             message_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
+            blind_seconds: Histogram::new(exponential_buckets(0.05, 2.0, 14)),
             store_errors: Family::default(),
             link_leases: Family::default(),
             store_up: Gauge::default(),
@@ -136,6 +139,11 @@ impl Metrics {
             "message_duration_seconds",
             "From the arrival of a message to its final answer",
             metrics.message_seconds.clone(),
+        );
+        r.register(
+            "blind_seconds",
+            "From the loss of a link until presence of a pair was whole again",
+            metrics.blind_seconds.clone(),
         );
         r.register("store_errors", "Store operations that failed", metrics.store_errors.clone());
         r.register("link_leases", "Leases of component links taken or lost", metrics.link_leases.clone());

@@ -1,6 +1,7 @@
 //! The documents of `/v1/config` and `/v1/status`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::FutureExt as _;
@@ -11,6 +12,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::admin::Report;
+use crate::bridge::{BlindTimes, Bridge};
 use crate::edge::xmpp::{LinkState, Links};
 use crate::pods::Pods;
 use crate::source::Loaded;
@@ -28,6 +30,8 @@ pub struct StatusReport {
     pub store: Arc<dyn Store>,
     /// How the state store was when it was asked last.
     pub health: Arc<ArcSwap<Option<Health>>>,
+    /// The bridge.
+    pub bridge: Arc<Bridge>,
     /// The processes that share the store.
     pub pods: Arc<Pods>,
     /// The last refused configuration.
@@ -128,6 +132,25 @@ impl Report for StatusReport {
                     .collect::<Vec<_>>(),
             })
         });
-        json!({"generation": loaded.generation, "problems": problems, "links": links, "stateStore": store, "pods": pods})
+        json!({
+            "generation": loaded.generation,
+            "problems": problems,
+            "links": links,
+            "presence": {"blind": blind(&self.bridge.blind_times())},
+            "stateStore": store,
+            "pods": pods,
+        })
     }
+}
+
+/// Writes for how long presence was not whole, in seconds.
+fn blind(times: &BlindTimes) -> Value {
+    let seconds = |millis: u64| Duration::from_millis(millis).as_secs_f64();
+    json!({
+        "count": times.count,
+        "p50": seconds(times.p50),
+        "p99": seconds(times.p99),
+        "max": seconds(times.max),
+        "pending": times.pending,
+    })
 }

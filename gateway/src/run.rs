@@ -203,6 +203,7 @@ impl Process {
             links: Arc::clone(&links),
             store: Arc::clone(&store),
             health: Arc::clone(&state.health),
+            bridge: Arc::clone(&bridge),
             pods: Arc::clone(&pods),
             last_error: Arc::clone(&last_error),
             pool: options.pool.clone(),

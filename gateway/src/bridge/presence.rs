@@ -109,6 +109,7 @@ impl Bridge {
 
     /// Takes presence from the local server.
     pub(super) fn local_presence(self: &Arc<Self>, users: PairUsers, stanza: Presence) {
+        self.blind_answered(&users.id());
         let Some(event) = event_of(&stanza) else {
             self.metrics.presence("xmpp_to_sip", "ignored");
             return;

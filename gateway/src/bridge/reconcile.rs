@@ -11,16 +11,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use isthmus_interwork::authorization::{Pair, PairRecord};
-use isthmus_model::Domain;
+use isthmus_interwork::authorization::{Output, Pair, PairRecord, ToLocal};
+use isthmus_model::{Domain, EpochMillis};
 use isthmus_store::{Key, Kind, Record, Retry, Shard, StoreError, StoreFuture, record};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
+use super::blind::Waiting;
 use super::presence::PairUsers;
 use super::{Bridge, timers};
 use crate::edge::xmpp::{LinkSpec, Owner};
@@ -32,29 +32,14 @@ const TURNS: usize = 64;
 /// The pause after the store failed or a pair had too much to do.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The walks under way.
+/// The walks under way, by server, port and component.
 #[derive(Default)]
-pub(super) struct Walks {
-    /// By server, port and component.
-    of_links: Mutex<HashMap<(String, u16, Domain), AbortHandle>>,
-    /// How many turns they wait for.
-    waiting: AtomicUsize,
-}
+pub(super) struct Walks(Mutex<HashMap<(String, u16, Domain), Walk>>);
 
-/// Counts a turn as long as it is waited for.
-struct Waiting(Arc<Bridge>);
-
-impl Waiting {
-    fn new(bridge: &Arc<Bridge>) -> Self {
-        bridge.walks.waiting.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(bridge))
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.walks.waiting.fetch_sub(1, Ordering::Relaxed);
-    }
+struct Walk {
+    task: AbortHandle,
+    /// Since when its pairs are blind.
+    lost_at: Option<EpochMillis>,
 }
 
 /// How the turn of a pair came out.
@@ -66,18 +51,23 @@ enum Done {
 
 impl Bridge {
     /// A link is up: what waits for it is sent, and its pairs get their turns. A walk that an earlier connection began
-    /// ends.
-    pub(super) fn handle_link_ready(self: &Arc<Self>, link: &LinkSpec) {
+    /// ends. `lost_at` tells since when the pairs are blind.
+    pub(super) fn handle_link_ready(self: &Arc<Self>, link: &LinkSpec, lost_at: Option<EpochMillis>) {
         self.send_letters(link.clone());
-        let walk = tokio::spawn(Arc::clone(self).reconcile(link.clone())).abort_handle();
-        let mut walks = self.walks.of_links.lock();
-        walks.retain(|_, walk| !walk.is_finished());
-        if let Some(former) = walks.insert((link.host.clone(), link.port, link.name.clone()), walk) {
-            former.abort();
+        let name = (link.host.clone(), link.port, link.name.clone());
+        let mut walks = self.walks.0.lock();
+        walks.retain(|_, walk| !walk.task.is_finished());
+        let former = walks.remove(&name);
+        if let Some(former) = &former {
+            former.task.abort();
         }
+        // The pairs that it did not come to have been blind for longer.
+        let lost_at = [former.and_then(|former| former.lost_at), lost_at].into_iter().flatten().min();
+        let task = tokio::spawn(Arc::clone(self).reconcile(link.clone(), lost_at)).abort_handle();
+        walks.insert(name, Walk { task, lost_at });
     }
 
-    async fn reconcile(self: Arc<Self>, link: LinkSpec) {
+    async fn reconcile(self: Arc<Self>, link: LinkSpec, lost_at: Option<EpochMillis>) {
         let mut turns = JoinSet::new();
         let mut pairs = 0_u64;
         for shard in Shard::all() {
@@ -102,7 +92,7 @@ impl Bridge {
                             turns.join_next().await;
                         }
                         pairs += 1;
-                        turns.spawn(Arc::clone(&self).reconcile_pair(link.clone(), users));
+                        turns.spawn(Arc::clone(&self).reconcile_pair(link.clone(), users, lost_at));
                     }
                 }
                 cursor = page.next;
@@ -155,7 +145,7 @@ impl Bridge {
     }
 
     /// Gives a pair its turn, again after a failure of the store, as long as the link is this process's.
-    async fn reconcile_pair(self: Arc<Self>, link: LinkSpec, users: PairUsers) {
+    async fn reconcile_pair(self: Arc<Self>, link: LinkSpec, users: PairUsers, lost_at: Option<EpochMillis>) {
         let _waiting = Waiting::new(&self);
         while self.holds(&link) {
             let (tell, done) = oneshot::channel();
@@ -167,6 +157,12 @@ impl Bridge {
                 }
                 let done = match bridge.with_pair(&of, Pair::handle_link_ready).await {
                     Ok((_, outputs)) => {
+                        let asks = outputs.iter().any(|output| matches!(output, Output::ToLocal(ToLocal::Probe)));
+                        match lost_at {
+                            Some(since) if asks => bridge.blind_until_answer(of.id(), since),
+                            Some(since) => bridge.sees_again(since),
+                            None => {}
+                        }
                         bridge.perform(&of, outputs);
                         Done::Yes
                     }
@@ -189,12 +185,6 @@ impl Bridge {
             }
             tokio::time::sleep(PAUSE).await;
         }
-    }
-
-    /// Returns how many turns of pairs are waited for.
-    #[cfg(test)]
-    pub(super) fn waiting_turns(&self) -> usize {
-        self.walks.waiting.load(Ordering::Relaxed)
     }
 
     /// Tells whether this process works for the link's pairs.

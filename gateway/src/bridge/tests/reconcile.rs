@@ -13,6 +13,7 @@ use isthmus_store::{
 };
 
 use super::rig::{Commits, Rig, attribute, header};
+use crate::bridge::BlindTimes;
 
 const TEXT: &str = "Content-Type: text/plain\r\n";
 const CONTACT: &str = "Event: presence\r\nContact: <sip:ana@127.0.0.1>\r\n";
@@ -155,9 +156,9 @@ async fn a_link_that_comes_and_goes_is_walked_for_its_last_connection_only() {
     for _ in 0..3 {
         rig.break_link().await;
     }
-    rig.until("the last walk is at it", || rig.bridge.waiting_turns() == 1).await;
+    rig.until("the last walk is at it", || rig.bridge.blind_times().pending == 1).await;
     rig.store.set(Commits::Pass);
-    rig.until("the walk is over", || rig.bridge.waiting_turns() == 0).await;
+    rig.until("the walk is over", || rig.bridge.blind_times().pending == 0).await;
     for _ in 0..2 {
         assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
     }
@@ -215,6 +216,48 @@ async fn every_pair_of_many_is_asked_for() {
         assert_eq!(attribute(&probe, "type"), "probe");
         asked.insert(attribute(&probe, "from"));
     }
-    rig.until("the walk is over", || rig.bridge.waiting_turns() == 0).await;
+    rig.until("the walk is over", || rig.bridge.blind_times().pending == 0).await;
     nothing_more(&mut rig).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pair_is_blind_from_the_loss_of_its_link_until_the_probe_is_answered() {
+    let mut rig = Rig::start("Session").await;
+    be_watched(&mut rig).await;
+    rig.break_link().await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
+    // Nothing was lost before the first connection.
+    assert_eq!(rig.bridge.blind_times(), BlindTimes::default());
+    rig.lose_link().await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
+    let blind = rig.bridge.blind_times();
+    assert_eq!((blind.pending, blind.count), (1, 0));
+    rig.server.send(&presence("dnd"));
+    rig.until("the answer is seen", || rig.bridge.blind_times().pending == 0).await;
+    let first = rig.bridge.blind_times();
+    // A gateway waits for 100 ms at least before it connects again.
+    assert!(first.count == 1 && first.max >= 100 && first.p50 == first.max && first.p99 == first.max, "{first:?}");
+    // Nobody answers.
+    rig.lose_link().await;
+    rig.until("it is not waited for", || rig.bridge.blind_times().count == 2).await;
+    let second = rig.bridge.blind_times();
+    assert!(second.max >= 2100 && second.p50 == first.p50 && second.pending == 0, "{second:?}");
+    assert!(rig.metrics.render().contains("isthmus_blind_seconds_count 2\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pair_that_nobody_is_asked_for_is_blind_until_its_turn() {
+    let mut rig = Rig::start("Session").await;
+    watch_ana(&mut rig).await;
+    // The pair waits for its turn while the link comes and goes: it is blind all the time.
+    rig.store.set(Commits::Away);
+    rig.lose_link().await;
+    let started = std::time::Instant::now();
+    rig.lose_link().await;
+    let between = started.elapsed();
+    rig.store.set(Commits::Pass);
+    assert!(attribute(&rig.server.stanza().await, "from").starts_with("ana@partner.example"));
+    rig.until("the pair has its turn", || rig.bridge.blind_times().count == 1).await;
+    let blind = rig.bridge.blind_times();
+    assert!(u128::from(blind.max) >= between.as_millis() + 100 && blind.pending == 0, "{blind:?} {between:?}");
 }

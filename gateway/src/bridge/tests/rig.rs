@@ -696,6 +696,13 @@ impl Rig {
         self.link_ready().await;
     }
 
+    /// Breaks the link, and lets the gateway come back by itself.
+    pub(super) async fn lose_link(&self) {
+        self.server.cut.send_modify(|cut| *cut += 1);
+        self.until("the link is down", || !self.link_is_up()).await;
+        self.link_ready().await;
+    }
+
     /// Waits until it is stored that the partner refuses a way of sending.
     pub(super) async fn until_refusal_is_known(&self) {
         let key = Key::peer(&Domain::parse("partner.example").unwrap());
