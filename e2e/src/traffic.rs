@@ -222,13 +222,7 @@ impl Traffic {
         // What a repetition that is still under way brings belongs to the books, too.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let judgement = self.ledger.judge();
-        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        ensure!(
-            wrong.is_empty(),
-            "{} times against the rules of the wire:\n{}\n{judgement}",
-            wrong.len(),
-            wrong.join("\n")
-        );
+        self.wire_is_right().with_context(|| judgement.to_string())?;
         Ok(judgement)
     }
 
@@ -277,6 +271,17 @@ impl Traffic {
         wait_until("everybody sees the last state", within, || (self.ledger.stale() == 0).then_some(()))
             .await
             .with_context(|| self.ledger.judge().to_string())
+    }
+
+    /// Fails when a peer did on the wire what it must not do, such as a CSeq that does not grow by one.
+    ///
+    /// # Errors
+    ///
+    /// When there is something; the error lists it.
+    pub fn wire_is_right(&self) -> Result<()> {
+        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        ensure!(wrong.is_empty(), "{} times against the rules of the wire:\n{}", wrong.len(), wrong.join("\n"));
+        Ok(())
     }
 
     /// The SIP side.
