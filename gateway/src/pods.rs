@@ -183,11 +183,6 @@ impl Pods {
         1 + members.iter().filter(active).count()
     }
 
-    /// Tells whether a process lives, and is about to end.
-    pub fn is_draining(&self, life: &str) -> bool {
-        self.members.lock().iter().any(|member| member.life == life && member.draining)
-    }
-
     /// Lists the living processes, this one among them.
     pub fn members(&self) -> Vec<Member> {
         self.members.lock().clone()

@@ -255,6 +255,15 @@ impl Pair {
         self.notify_watchers(ctx);
     }
 
+    /// This process works for the pair since `since`, in place of one that is gone: what that one sent before and waits
+    /// for an answer, nobody hears of.
+    pub fn handle_sender_gone(&mut self, ctx: &mut Context<'_>, since: EpochMillis) {
+        for watcher in &mut self.record.watchers {
+            watcher.notifier.handle_sender_gone(since);
+        }
+        self.notify_watchers(ctx);
+    }
+
     /// The link to the local server is up again, or this process has taken it over. The server sends nothing by
     /// itself, so it is asked for the state of a user who is being watched. What the user sees of the contact is said
     /// again: whoever stored it may have died before saying it. And a user who wants the contact's presence and has no

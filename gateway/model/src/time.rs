@@ -16,6 +16,12 @@ impl EpochMillis {
         Self(self.0.saturating_add(millis(duration)))
     }
 
+    /// Returns the time that lies this much earlier, at the earliest the epoch.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(millis(duration)))
+    }
+
     /// Returns the time from `earlier` to `self`, zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

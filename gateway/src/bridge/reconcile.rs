@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use isthmus_interwork::authorization::{Output, Pair, PairRecord, ToLocal};
+use isthmus_interwork::authorization::{Context, Output, Pair, PairRecord, ToLocal};
 use isthmus_model::{Domain, EpochMillis};
 use isthmus_store::{Key, Kind, Record, Retry, Shard, StoreError, StoreFuture, record};
 use parking_lot::Mutex;
@@ -155,7 +155,15 @@ impl Bridge {
                 if tell.is_closed() {
                     return;
                 }
-                let done = match bridge.with_pair(&of, Pair::handle_link_ready).await {
+                let gone = bridge.links.loser(&of.local.domain, &of.remote.domain).map(|(_, since)| since.elapsed());
+                let ready = |pair: &mut Pair, ctx: &mut Context<'_>| {
+                    if let Some(for_so_long) = gone {
+                        let since = ctx.now.epoch.minus(for_so_long);
+                        pair.handle_sender_gone(ctx, since);
+                    }
+                    pair.handle_link_ready(ctx);
+                };
+                let done = match bridge.with_pair(&of, ready).await {
                     Ok((_, outputs)) => {
                         let asks = outputs.iter().any(|output| matches!(output, Output::ToLocal(ToLocal::Probe)));
                         match lost_at {

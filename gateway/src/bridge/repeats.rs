@@ -284,10 +284,9 @@ impl Bridge {
         if life == self.pods.life() {
             return false;
         }
-        // Whoever lost the link by its lease sends nothing over it any more; who gave it back finishes what it began.
-        let former = self.links.former_holder(&incoming.local.bare.domain, &incoming.remote.bare.domain);
-        let lost_link = former.is_some_and(|former| former == life) && !self.pods.is_draining(life);
-        lost_link || !self.is_alive(life) && !is_young(stored)
+        // Whoever lost the link sends nothing over it any more; who gave it back finishes what it began.
+        let loser = self.links.loser(&incoming.local.bare.domain, &incoming.remote.bare.domain);
+        loser.is_some_and(|(loser, _)| loser == life) || !self.is_alive(life) && !is_young(stored)
     }
 
     /// Judges a request by what a turn read about it.

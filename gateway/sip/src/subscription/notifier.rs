@@ -166,6 +166,9 @@ impl Default for NotifierConfig {
     }
 }
 
+/// Whoever sent a NOTIFY hears of its end by Timer F, 64·T1 = 32 s (RFC 3261 §17.1.2.2); who did not by then is gone.
+const ANSWER: Duration = Duration::from_secs(36);
+
 /// One subscription of a watcher; the record and the rules.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Notifier {
@@ -186,6 +189,9 @@ pub struct Notifier {
     /// The NOTIFY in flight is already the second try after a 500.
     #[n(7)]
     retried: bool,
+    /// When the NOTIFY in flight counts as lost with the process that sent it.
+    #[n(8)]
+    answer_by: Option<u64>,
 }
 
 /// What to do about NOTIFYs now.
@@ -225,6 +231,7 @@ impl Notifier {
             not_before: None,
             in_flight: None,
             retried: false,
+            answer_by: None,
         };
         notifier.refresh(now, terms.granted_secs);
         notifier
@@ -334,6 +341,7 @@ impl Notifier {
     /// Records that the NOTIFY with this CSeq number is being sent.
     pub fn sent(&mut self, now: EpochMillis, cseq: u32) {
         self.in_flight = Some(cseq);
+        self.answer_by = Some(now.plus(ANSWER).0);
         self.last_sent_at = Some(now.0);
         self.due = Due::Nothing;
         self.not_before = None;
@@ -352,7 +360,7 @@ impl Notifier {
         if self.in_flight != Some(cseq) {
             return NotifyOutcome::Keep;
         }
-        self.in_flight = None;
+        (self.in_flight, self.answer_by) = (None, None);
         let code = status.map_or(0, StatusCode::code);
         // RFC 6665 §4.2.2; 0 is no answer at all
         let removed = matches!(code, 0 | 404 | 405 | 410 | 416 | 480..=485 | 489 | 501 | 604);
@@ -389,11 +397,26 @@ impl Notifier {
             NotifyStep::Idle => None,
         };
         let expiry = (!self.is_over()).then_some(self.expires_at());
-        window.into_iter().chain(expiry).min()
+        let answer = self.in_flight.and(self.answer_by).map(EpochMillis);
+        window.into_iter().chain(expiry).chain(answer).min()
+    }
+
+    /// The process that sent the NOTIFY in flight is gone, if it was sent before `since`: nobody hears its answer. The
+    /// state is told again, with the next number; an answer to that one decides (interworking specification §6.6).
+    pub fn handle_sender_gone(&mut self, since: EpochMillis) {
+        if self.in_flight.is_some() && self.last_sent_at.is_some_and(|at| at < since.0) {
+            (self.in_flight, self.answer_by) = (None, None);
+            if self.state != NotifierState::Gone {
+                self.due = Due::Now;
+            }
+        }
     }
 
     /// Ends the subscription when its lifetime has passed; true if that happened now.
     pub fn handle_timeout(&mut self, now: EpochMillis) -> bool {
+        if self.answer_by.is_some_and(|at| at <= now.0) {
+            self.handle_sender_gone(now);
+        }
         let expired = !self.is_over() && self.expires_at() <= now;
         if expired {
             self.terminate(TerminationReason::Timeout, None);

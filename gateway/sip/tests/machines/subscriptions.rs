@@ -445,6 +445,34 @@ fn outcomes_remove_or_keep_by_the_table() {
     }
 }
 
+// S-12, S-41
+#[test]
+fn a_notify_whose_sender_is_gone_is_sent_once_more_with_the_next_number() {
+    let mut notifier = Notifier::new(T0, &terms(3600), true);
+    let mut dialog = half();
+    notifier.notify(T0, &mut dialog, None).unwrap();
+    assert_eq!(notifier.in_flight(), Some(dialog.local_cseq()));
+    // By its deadline at the latest, and its own process would have known 4 s earlier.
+    let due = notifier.next_deadline(at(1), &config()).unwrap();
+    assert_eq!(due, at(36));
+    assert!(!notifier.handle_timeout(at(35)) && notifier.in_flight().is_some());
+    assert!(!notifier.handle_timeout(due));
+    assert_eq!(notifier.poll(due, &config()), NotifyStep::Send);
+    let first = dialog.local_cseq();
+    notifier.notify(due, &mut dialog, None).unwrap();
+    assert_eq!(dialog.local_cseq(), first + 1);
+    // An answer to the first one means nothing any more; silence about the second one ends the subscription.
+    assert_eq!(notifier.handle_outcome(at(37), first, None, None), NotifyOutcome::Keep);
+    assert_eq!(notifier.handle_outcome(at(68), first + 1, None, None), NotifyOutcome::Removed { alarm: false });
+    // Whoever takes over from a dead process need not wait, and leaves alone what it sent itself.
+    let mut notifier = Notifier::new(T0, &terms(3600), true);
+    notifier.notify(at(10), &mut dialog, None).unwrap();
+    notifier.handle_sender_gone(at(10));
+    assert!(notifier.in_flight().is_some());
+    notifier.handle_sender_gone(at(11));
+    assert_eq!((notifier.in_flight(), notifier.poll(at(11), &config())), (None, NotifyStep::Send));
+}
+
 // N-17
 #[test]
 fn a_refused_state_is_told_again_after_retry_after_or_once_after_500() {

@@ -243,9 +243,10 @@ impl Links {
         handle.tenure.owner(*handle.state.lock() == LinkState::Ready)
     }
 
-    /// Returns the name of the process from which this one took the link of these domains.
-    pub fn former_holder(&self, local: &Domain, remote: &Domain) -> Option<String> {
-        self.by_pair.load().get(&(local.clone(), remote.clone()))?.tenure.former()
+    /// Names the process that lost the link of these domains to this one, and tells since when. One that gave it back
+    /// did not lose it.
+    pub fn loser(&self, local: &Domain, remote: &Domain) -> Option<(String, Instant)> {
+        self.by_pair.load().get(&(local.clone(), remote.clone()))?.tenure.loser()
     }
 
     /// Waits until a link has room for many stanzas, if it is up. Work that comes by itself in great numbers gives way

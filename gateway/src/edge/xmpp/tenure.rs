@@ -60,7 +60,7 @@ pub(super) enum Holding {
         since: Instant,
         /// When its former holder was heard of last, if that was another process.
         lost_at: Option<EpochMillis>,
-        /// Which process that was.
+        /// Which process that was, unless it gave the lease back.
         former: Option<String>,
     },
     /// Another process holds it.
@@ -134,10 +134,10 @@ impl Tenure {
         }
     }
 
-    /// Returns the name of the process from which this one took the link.
-    pub(super) fn former(&self) -> Option<String> {
+    /// Names the process that lost the link to this one, and tells since when.
+    pub(super) fn loser(&self) -> Option<(String, Instant)> {
         match &*self.holding.borrow() {
-            Holding::Mine { former, .. } => former.clone(),
+            Holding::Mine { former: Some(former), since, .. } => Some((former.clone(), *since)),
             _ => None,
         }
     }
@@ -308,7 +308,11 @@ impl Tenure {
             former = holding.clone();
             let (since, lost_at, before) = match &former {
                 Holding::Mine { since, lost_at, former, .. } => (*since, *lost_at, former.clone()),
-                Holding::Other { life, until } => (asked, Some(renewed_before(*until)), Some(life.clone())),
+                // A lease that ran out was not given back: its holder is dead, or stands still.
+                Holding::Other { life, until } if renewed_before(lease.expires_at) >= *until => {
+                    (asked, Some(renewed_before(*until)), Some(life.clone()))
+                }
+                Holding::Other { .. } => (asked, Some(renewed_before(lease.expires_at)), None),
                 _ => (asked, None, None),
             };
             *holding = Holding::Mine { lease, until: asked + TTL, away: false, since, lost_at, former: before };
