@@ -34,7 +34,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use isthmus_interwork::error_map::SipAnswer;
-use isthmus_model::{BareAddress, Domain, EpochMillis, Now};
+use isthmus_model::{BareAddress, Domain, EpochMillis, Now, PairId};
 use isthmus_policy::UserList;
 use isthmus_sip::endpoint::ServerTxId;
 use isthmus_sip::{Message, StatusCode, WriteError};
@@ -90,6 +90,8 @@ pub struct Bridge {
     repeats: Repeats,
     pods: Arc<Pods>,
     forwards: Forwards,
+    /// Requests of pairs whose outcome this process awaits.
+    exchanges: Mutex<HashMap<PairId, usize>>,
     walks: Walks,
     blind: Blind,
     /// INVITEs of ours whose exchange is under way, by our tag.
@@ -136,6 +138,7 @@ impl Bridge {
             sender_lanes: Lanes::new(LANE_DEPTH),
             pods,
             forwards,
+            exchanges: Mutex::default(),
             walks: Walks::default(),
             blind: Blind::default(),
             invites: Mutex::default(),

@@ -1,5 +1,6 @@
 //! Presence: the pair machine with store, edges and policy around it.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -172,9 +173,23 @@ impl Bridge {
         }
     }
 
+    /// Tells whether outcomes of requests are awaited.
+    #[cfg(test)]
+    pub(super) fn awaits_outcomes(&self) -> bool {
+        !self.exchanges.lock().is_empty()
+    }
+
     /// Does what is due for a pair.
     pub(super) async fn pair_timeout(self: &Arc<Self>, users: &PairUsers) {
-        let done = self.with_pair(users, Pair::handle_timeout).await;
+        let awaiting = self.exchanges.lock().contains_key(&users.id());
+        let done = self
+            .with_pair(users, |pair, ctx| {
+                if awaiting {
+                    pair.handle_awaiting(ctx);
+                }
+                pair.handle_timeout(ctx);
+            })
+            .await;
         self.finish(users, done);
     }
 
@@ -219,6 +234,7 @@ impl Bridge {
             .route(&users.remote.domain, &users.local.domain)
             .map(|route| self.edge.exchange(runtime.locator.clone(), route, hop, request));
         let (bridge, users) = (Arc::clone(self), users.clone());
+        let awaited = Awaited::new(self, users.id());
         tokio::spawn(async move {
             let event = match exchange {
                 Some(exchange) => exchange.outcome().await,
@@ -227,6 +243,7 @@ impl Bridge {
             let lane = users.id();
             let next = Arc::clone(&bridge);
             let submitted = bridge.lanes.submit(lane, async move {
+                let _awaited = awaited;
                 let outcome = match &event {
                     ClientEvent::Final(response) => Outcome::Answer(response),
                     ClientEvent::Failed(failure) => {
@@ -315,6 +332,27 @@ impl Bridge {
             }
         };
         Stanza::Presence(stanza)
+    }
+}
+
+/// Counts an exchange of a pair until its outcome is taken.
+struct Awaited(Arc<Bridge>, PairId);
+
+impl Awaited {
+    fn new(bridge: &Arc<Bridge>, pair: PairId) -> Self {
+        *bridge.exchanges.lock().entry(pair).or_default() += 1;
+        Self(Arc::clone(bridge), pair)
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut count) = self.0.exchanges.lock().entry(self.1) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 

@@ -32,7 +32,18 @@ enum View {
     Refused,
 }
 
+/// When to look again for an answer that this process still awaits.
+const AWAIT: Duration = Duration::from_secs(5);
+
 impl Pair {
+    /// This process still awaits answers to requests of the pair, at another target perhaps: nobody else has to.
+    pub fn handle_awaiting(&mut self, ctx: &Context<'_>) {
+        let by = ctx.now.epoch.plus(AWAIT);
+        for watcher in &mut self.record.watchers {
+            watcher.notifier.await_answer_until(by);
+        }
+    }
+
     /// Takes a SUBSCRIBE (inside or outside a dialog) that passed the entry checks, and returns its answer. The
     /// outputs, the NOTIFY among them, are performed after it. `tls` tells whether it came over TLS.
     pub fn handle_subscribe(

@@ -347,6 +347,11 @@ impl Notifier {
         self.not_before = None;
     }
 
+    /// Whoever sent the NOTIFY in flight still awaits its answer, until then at least.
+    pub fn await_answer_until(&mut self, by: EpochMillis) {
+        self.answer_by = self.answer_by.map(|known| known.max(by.0));
+    }
+
     /// Takes the final answer to the NOTIFY in flight, `None` for none within Timer F; `retry_after` in seconds.
     ///
     /// An answer to another NOTIFY than the one in flight changes nothing.

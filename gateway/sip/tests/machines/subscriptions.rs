@@ -428,6 +428,39 @@ fn one_notify_is_in_flight() {
     assert_eq!(last, NotifyOutcome::Removed { alarm: false }, "the last NOTIFY ends it whatever comes");
 }
 
+#[test]
+fn a_notify_whose_answer_is_still_awaited_is_not_sent_again() {
+    let mut notifier = Notifier::new(T0, &terms(3600), true);
+    notifier.await_answer_until(at(50));
+    assert_eq!(notifier.in_flight(), None);
+    notifier.sent(T0, 1);
+    notifier.await_answer_until(at(30));
+    assert_eq!(notifier.next_deadline(at(1), &config()), Some(at(36)));
+    notifier.await_answer_until(at(41));
+    assert!(!notifier.handle_timeout(at(40)));
+    assert_eq!((notifier.in_flight(), notifier.poll(at(40), &config())), (Some(1), NotifyStep::Idle));
+    notifier.handle_timeout(at(41));
+    assert_eq!(notifier.poll(at(41), &config()), NotifyStep::Send);
+}
+
+// S-41
+#[test]
+fn a_refresh_of_which_nothing_was_heard_is_sent_once_more() {
+    let mut subscriber = Subscriber::new(T0, 3600, TIMER_N);
+    subscriber.handle_accepted(T0, Some(3600), 0);
+    subscriber.handle_notify(T0, &state("active;expires=3600"), 0).unwrap();
+    subscriber.start_refresh(at(3000), TIMER_N);
+    let mut answered = subscriber.clone();
+    assert_eq!(subscriber.handle_timeout(at(3032)), Some(SubscriberDeadline::Refresh));
+    subscriber.start_refresh(at(3032), TIMER_N);
+    assert_eq!(subscriber.handle_timeout(at(3063)), None);
+    let silent = SubscriberDeadline::NoNotify { during: SubscribePhase::Refresh };
+    assert_eq!(subscriber.handle_timeout(at(3064)), Some(silent));
+    // One that was answered, and followed by no NOTIFY, ends it (RFC 6665 §4.1.2.4).
+    answered.handle_accepted(at(3001), Some(3600), 0);
+    assert_eq!(answered.handle_timeout(at(3032)), Some(silent));
+}
+
 // N-16, N-17
 #[test]
 fn outcomes_remove_or_keep_by_the_table() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use isthmus_interwork::authorization::{Context, Pair};
-use isthmus_model::{Access, BareAddress, EpochMillis, PairId};
+use isthmus_model::{Access, BareAddress, EpochMillis, Now, PairId};
 use isthmus_sip::{Limits as SipLimits, Message};
 use isthmus_store::{
     Batch, Condition, Key, Kind, Lifetime, Limits, MemoryStore, Store, SystemClock, Timer, TimerKind, record,
@@ -166,7 +166,7 @@ async fn a_link_that_comes_and_goes_is_walked_for_its_last_connection_only() {
 }
 
 /// Stores that a user of the partner watches juliet.
-async fn store_watcher(rig: &Rig, name: &str) {
+async fn store_watcher(rig: &Rig, name: &str, ago: Duration) {
     let bare = |jid: &str| BareAddress::from_jid(jid).unwrap();
     let (local, remote) = (bare("juliet@corp.example"), bare(&format!("{name}@partner.example")));
     let id = PairId::of(&local, &remote);
@@ -178,7 +178,8 @@ async fn store_watcher(rig: &Rig, name: &str) {
     );
     let request = Message::parse(Bytes::from(request), &SipLimits::default()).unwrap();
     let config = rig.bridge.runtime().pair_config(&local, &remote, None).unwrap();
-    let now = crate::bridge::now();
+    let present = crate::bridge::now();
+    let now = Now { epoch: EpochMillis(present.epoch.0 - u64::try_from(ago.as_millis()).unwrap()), ..present };
     let mut pair = Pair::new(local, remote, None, None);
     let mut entropy = rand::random::<u64>;
     let _ = pair.handle_subscribe(
@@ -197,7 +198,7 @@ async fn store_watcher(rig: &Rig, name: &str) {
         record::encode(Kind::Auth, 1, &pair.auth().to_bytes()),
         Lifetime::Durable,
     );
-    let due = EpochMillis(now.epoch.0 + 3_600_000);
+    let due = pair.next_deadline(now.epoch, &config).unwrap();
     batch.set_timer(Timer { kind: TimerKind(1), key: Key::pair(&id), due, generation: due.0 });
     rig.store.commit(batch).await.unwrap();
 }
@@ -207,7 +208,7 @@ async fn store_watcher(rig: &Rig, name: &str) {
 async fn every_pair_of_many_is_asked_for() {
     let mut rig = Rig::start("Session").await;
     for n in 0..1000 {
-        store_watcher(&rig, &format!("u{n}")).await;
+        store_watcher(&rig, &format!("u{n}"), Duration::ZERO).await;
     }
     rig.break_link().await;
     let mut asked = BTreeSet::new();
@@ -260,4 +261,17 @@ async fn a_pair_that_nobody_is_asked_for_is_blind_until_its_turn() {
     rig.until("the pair has its turn", || rig.bridge.blind_times().count == 1).await;
     let blind = rig.bridge.blind_times();
     assert!(u128::from(blind.max) >= between.as_millis() + 100 && blind.pending == 0, "{blind:?} {between:?}");
+}
+
+// S-41, S-12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notify_of_a_process_that_died_is_followed_by_one_with_the_next_number() {
+    let mut rig = Rig::start("Session").await;
+    // Sent so long ago that its transaction is over; nobody has told the outcome.
+    store_watcher(&rig, "ana", Duration::from_secs(38)).await;
+    let notify = rig.partner.request("NOTIFY").await;
+    assert_eq!((cseq(&notify), header(&notify, "Call-ID")), (2, "ana@rig"));
+    rig.partner.answer(&notify, "200 OK", "", "", "").await;
+    rig.until("the outcome is taken", || !rig.bridge.awaits_outcomes()).await;
+    rig.partner.nothing_came().await;
 }
