@@ -153,9 +153,18 @@ impl XmppClient {
         let (send, commands) = mpsc::channel(64);
         let task = tokio::spawn(drive(client, commands, Arc::clone(&inbox)));
         let user = Self { address, inbox, start: Mutex::new(0), send, task, next_id: AtomicU64::new(1) };
-        user.send_xml("<iq xmlns='jabber:client' type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
-            .await?;
-        user.wait("the roster", |r| r.name() == "iq" && r.attribute("id") == "roster").await?;
+        // The client loses what is sent in the moment of its login now and then, so the question may be asked again.
+        let mut asked = 0;
+        loop {
+            user.send_xml("<iq xmlns='jabber:client' type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
+                .await?;
+            let roster = |r: &Received| r.name() == "iq" && r.attribute("id") == "roster";
+            match user.wait_within("the roster", SOON / 4, roster).await {
+                Ok(_) => break,
+                Err(error) if asked == 3 => return Err(error),
+                Err(_) => asked += 1,
+            }
+        }
         Ok(user)
     }
 
