@@ -11,6 +11,7 @@ mod inbound;
 pub mod lanes;
 mod letters;
 mod lists;
+mod lost;
 mod message;
 mod presence;
 mod rates;
@@ -56,6 +57,7 @@ use inbound::Asker;
 use lanes::Lanes;
 use letters::Letters;
 use lists::Lists;
+use lost::Wanted;
 use presence::PairUsers;
 use rates::Rates;
 use reconcile::Walks;
@@ -93,6 +95,7 @@ pub struct Bridge {
     /// Requests of pairs whose outcome this process awaits.
     exchanges: Mutex<HashMap<PairId, usize>>,
     walks: Walks,
+    wanted: Wanted,
     blind: Blind,
     /// INVITEs of ours whose exchange is under way, by our tag.
     invites: Mutex<HashMap<String, Control>>,
@@ -140,6 +143,7 @@ impl Bridge {
             forwards,
             exchanges: Mutex::default(),
             walks: Walks::default(),
+            wanted: Wanted::default(),
             blind: Blind::default(),
             invites: Mutex::default(),
             ended_late: Mutex::default(),
@@ -151,6 +155,7 @@ impl Bridge {
         tokio::spawn(delivery::run(Arc::clone(&bridge)));
         if bridge.store.is_shared() {
             tokio::spawn(repeats::run(Arc::clone(&bridge)));
+            tokio::spawn(lost::run(Arc::clone(&bridge)));
             tokio::spawn(forward::send_notes(Arc::clone(&bridge), notes));
             bridge.pods.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))));
         }

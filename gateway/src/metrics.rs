@@ -78,6 +78,9 @@ pub struct Metrics {
     pub message_seconds: Histogram,
     /// From the loss of a link until presence of a pair that it carries was whole again.
     pub blind_seconds: Histogram,
+    /// Own subscriptions looked at after the store lost its data: `sent` again, `not_missing`, or the pair is now served
+    /// `elsewhere`.
+    pub resubscriptions: Family<Reason, Counter>,
     /// Store operations that failed, by reason.
     pub store_errors: Family<Reason, Counter>,
     /// Leases of links that were taken (`free`, `taken_over`, `again`) or lost.
@@ -114,6 +117,7 @@ impl Metrics {
             config_timestamp: Gauge::default(),
             message_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             blind_seconds: Histogram::new(exponential_buckets(0.05, 2.0, 14)),
+            resubscriptions: Family::default(),
             store_errors: Family::default(),
             link_leases: Family::default(),
             store_up: Gauge::default(),
@@ -144,6 +148,11 @@ impl Metrics {
             "blind_seconds",
             "From the loss of a link until presence of a pair was whole again",
             metrics.blind_seconds.clone(),
+        );
+        r.register(
+            "resubscriptions",
+            "Own subscriptions looked at after the state store lost its data",
+            metrics.resubscriptions.clone(),
         );
         r.register("store_errors", "Store operations that failed", metrics.store_errors.clone());
         r.register("link_leases", "Leases of component links taken or lost", metrics.link_leases.clone());

@@ -6,7 +6,7 @@
 mod note;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -70,6 +70,10 @@ pub struct Member {
 struct Members {
     #[n(0)]
     members: Vec<Member>,
+    /// Drawn when the list was begun: another one means that the former list was lost.
+    #[n(1)]
+    #[cbor(default)]
+    begun: u64,
 }
 
 /// Who acts on notes.
@@ -105,8 +109,8 @@ pub struct Pods {
     heard: Mutex<Heard>,
     handler: OnceLock<Arc<dyn NoteHandler>>,
     state_lost: watch::Sender<u64>,
-    /// The list was written at least once.
-    listed: AtomicBool,
+    /// Which list this process was written into, 0 before that.
+    begun: AtomicU64,
     /// This process is no member any more.
     left: AtomicBool,
 }
@@ -137,7 +141,7 @@ impl Pods {
             heard: Mutex::default(),
             handler: OnceLock::new(),
             state_lost: watch::Sender::new(0),
-            listed: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
             left: AtomicBool::new(false),
         });
         if pods.is_shared() {
@@ -291,25 +295,29 @@ impl Pods {
         let mut retries = 0;
         loop {
             let stored = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
-            if stored.is_none() && self.listed.swap(false, Ordering::Relaxed) {
-                tracing::error!("the state store has lost its data; subscriptions are made anew");
-                self.state_lost.send_modify(|times| *times += 1);
-            }
             let known = stored.as_ref().and_then(|stored| {
                 let envelope = record::decode_as(Kind::Other, FORMAT, &stored.bytes).ok()?;
                 minicbor::decode::<Members>(&envelope.payload).ok()
             });
-            let mut members = known.unwrap_or_default().members;
+            let Members { mut members, begun } = known.unwrap_or_default();
+            // Whoever comes first begins a new list.
+            let before = self.begun.load(Ordering::Relaxed);
+            if before != 0 && before != begun {
+                self.begun.store(0, Ordering::Relaxed);
+                tracing::error!("the state store has lost its data; subscriptions are made anew");
+                self.state_lost.send_modify(|times| *times += 1);
+            }
+            let begun = if begun == 0 { rand::random_range(1..=u64::MAX) } else { begun };
             change(&mut members);
             let mut payload = Vec::new();
             // Writing to a Vec cannot fail.
-            let _ = minicbor::encode(Members { members: members.clone() }, &mut payload);
+            let _ = minicbor::encode(Members { members: members.clone(), begun }, &mut payload);
             let mut batch = Batch::new();
             let bytes = record::encode(Kind::Other, FORMAT, &payload);
             batch.put(key.clone(), Condition::unchanged(stored.as_ref()), bytes, Lifetime::For(LIFETIME));
             match self.store.commit(batch).await {
                 Ok(_) => {
-                    self.listed.store(true, Ordering::Relaxed);
+                    self.begun.store(begun, Ordering::Relaxed);
                     return Ok(members);
                 }
                 Err(error) if error.retry() == Retry::Reload && retries < RETRIES => retries += 1,

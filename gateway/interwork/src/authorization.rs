@@ -282,11 +282,26 @@ impl Pair {
 
     /// A user who wants a contact's presence, has no subscription for it and waits for none, gets one.
     pub fn handle_start(&mut self, ctx: &mut Context<'_>) {
-        let wanted = matches!(self.auth.out, AuthOut::Pending | AuthOut::Granted);
         let served = self.record.subscription.is_some() || self.record.retry_at.is_some() || self.record.is_static;
-        if wanted && !served {
+        if self.is_wanted() && !served {
             self.subscribe(ctx);
         }
+    }
+
+    /// The user wanted the contact's presence, and the store has lost its data since. Subscribes again if nothing is known
+    /// of the pair any more; tells whether it did.
+    pub fn handle_state_lost(&mut self, ctx: &mut Context<'_>) -> bool {
+        let missing = self.auth.out == AuthOut::None && self.record.subscription.is_none();
+        if missing {
+            self.change_auth(|auth| auth.out = AuthOut::Pending);
+            self.subscribe(ctx);
+        }
+        missing
+    }
+
+    /// Tells whether the user wants the contact's presence.
+    pub fn is_wanted(&self) -> bool {
+        matches!(self.auth.out, AuthOut::Pending | AuthOut::Granted)
     }
 
     /// Tells when to call [`Self::handle_timeout`].

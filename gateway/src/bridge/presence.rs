@@ -427,6 +427,12 @@ impl Machine for Pair {
             batch.put(key.clone(), condition, bytes, Lifetime::Durable);
         }
     }
+
+    fn stored(&self, bridge: &Bridge, users: &PairUsers) {
+        if bridge.store.is_shared() {
+            bridge.wanted.note(users, self.is_wanted());
+        }
+    }
 }
 
 fn state_stanza(from: &str, to: &str, state: ResourcePresence) -> Presence {

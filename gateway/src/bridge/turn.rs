@@ -79,6 +79,8 @@ pub(super) trait Machine: Sized {
     fn next_output(&mut self) -> Option<Self::Output>;
     /// Adds what else changed.
     fn write_more(&self, _batch: &mut Batch, _records: &Records, _keys: &[Key; 3]) {}
+    /// Takes notice that everything is stored.
+    fn stored(&self, _bridge: &Bridge, _users: &PairUsers) {}
 }
 
 impl Bridge {
@@ -164,6 +166,7 @@ impl Bridge {
                     Err(error) => return Err(error),
                 }
             }
+            machine.stored(self, users);
             return Ok(End::Acted(result, std::iter::from_fn(|| machine.next_output()).collect()));
         }
     }

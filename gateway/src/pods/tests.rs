@@ -68,13 +68,17 @@ async fn a_process_that_says_nothing_any_more_is_gone() {
 async fn a_store_that_lost_its_data_is_noticed() {
     let inner = store();
     let (one, _) = pods(&inner, "one");
-    let mut lost = one.watch_state_lost();
-    until(|| one.listed.load(Ordering::Relaxed)).await;
+    let (two, _) = pods(&inner, "two");
+    let (mut lost, mut also) = (one.watch_state_lost(), two.watch_state_lost());
+    until(|| [&one, &two].iter().all(|pods| pods.begun.load(Ordering::Relaxed) != 0)).await;
     assert!(timeout(BEAT * 3, lost.changed()).await.is_err());
     let mut batch = Batch::new();
     batch.delete(Key::other("pods", Slot::named("realm"), "members"), Condition::Any);
     inner.commit(batch).await.unwrap();
     timeout(BEAT * 3, lost.changed()).await.unwrap().unwrap();
+    // Also by the one that finds a new list already.
+    timeout(BEAT * 3, also.changed()).await.unwrap().unwrap();
+    assert!(timeout(BEAT * 3, also.changed()).await.is_err(), "it is lost once");
     assert!(timeout(BEAT * 3, lost.changed()).await.is_err(), "it is lost once");
     assert!(one.is_alive("one"));
 }

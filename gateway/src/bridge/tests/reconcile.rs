@@ -9,7 +9,7 @@ use isthmus_interwork::authorization::{Context, Pair};
 use isthmus_model::{Access, BareAddress, EpochMillis, Now, PairId};
 use isthmus_sip::{Limits as SipLimits, Message};
 use isthmus_store::{
-    Batch, Condition, Key, Kind, Lifetime, Limits, MemoryStore, Store, SystemClock, Timer, TimerKind, record,
+    Batch, Condition, Key, Kind, Lifetime, Limits, MemoryStore, Slot, Store, SystemClock, Timer, TimerKind, record,
 };
 
 use super::rig::{Commits, Rig, attribute, header};
@@ -274,4 +274,73 @@ async fn a_notify_of_a_process_that_died_is_followed_by_one_with_the_next_number
     rig.partner.answer(&notify, "200 OK", "", "", "").await;
     rig.until("the outcome is taken", || !rig.bridge.awaits_outcomes()).await;
     rig.partner.nothing_came().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_are_made_again_when_the_store_has_lost_its_data() {
+    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    rig.leased().await;
+    let dialog = watch_ana(&mut rig).await;
+    // One that the user gave up is not missed.
+    rig.server.send("<presence from='juliet@corp.example' to='bob@partner.example' type='subscribe'/>");
+    let other = rig.partner.request("SUBSCRIBE").await;
+    assert!(other.starts_with("SUBSCRIBE sip:bob@"), "{other}");
+    rig.partner.answer(&other, "403 Forbidden", "far", "", "").await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "unsubscribed");
+    let bare = |jid| BareAddress::from_jid(jid).unwrap();
+    let id = PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example"));
+    let mut batch = Batch::new();
+    batch.delete(Key::pair(&id), Condition::Any).delete(Key::auth(&id), Condition::Any);
+    batch.cancel_timer(TimerKind(1), Key::pair(&id));
+    rig.store.commit(batch).await.unwrap();
+    let mut batch = Batch::new();
+    batch.delete(Key::other("pods", Slot::named("realm"), "members"), Condition::Any);
+    rig.store.commit(batch).await.unwrap();
+    let again = rig.partner.request("SUBSCRIBE").await;
+    assert!(again.starts_with("SUBSCRIBE sip:ana@") && !dialog.contains(header(&again, "Call-ID")), "{again}");
+    let more = "Expires: 600\r\nContact: <sip:ana@127.0.0.1>\r\n";
+    rig.partner.answer(&again, "200 OK", "new", more, "").await;
+    let line = "isthmus_resubscriptions_total{reason=\"sent\"} 1\n";
+    rig.until(line, || rig.metrics.render().contains(line)).await;
+    rig.partner.nothing_came().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_subscriptions_come_at_a_pace_that_partners_take() {
+    const PAIRS: u32 = 25;
+    let rig = Rig::with_shared_store("Session", shared()).await;
+    rig.leased().await;
+    let mut batch = Batch::new();
+    for n in 0..PAIRS {
+        let to = format!("u{n}@partner.example");
+        rig.server.send(&format!("<presence from='juliet@corp.example' to='{to}' type='subscribe'/>"));
+    }
+    let mut first = BTreeSet::new();
+    while first.len() < PAIRS as usize {
+        let subscribe = rig.partner.request("SUBSCRIBE").await;
+        rig.partner.answer(&subscribe, "200 OK", "far", "Contact: <sip:u@127.0.0.1>\r\n", "").await;
+        first.insert(header(&subscribe, "Call-ID").to_owned());
+    }
+    rig.until("all outcomes are taken", || !rig.bridge.awaits_outcomes()).await;
+    for n in 0..PAIRS {
+        let bare = |jid: &str| BareAddress::from_jid(jid).unwrap();
+        let id = PairId::of(&bare("juliet@corp.example"), &bare(&format!("u{n}@partner.example")));
+        let mut batch = Batch::new();
+        batch.delete(Key::pair(&id), Condition::Any).delete(Key::auth(&id), Condition::Any);
+        rig.store.commit(batch).await.unwrap();
+    }
+    batch.delete(Key::other("pods", Slot::named("realm"), "members"), Condition::Any);
+    rig.store.commit(batch).await.unwrap();
+    let (mut again, mut begun) = (BTreeSet::new(), None);
+    while again.len() < PAIRS as usize {
+        let subscribe = rig.partner.request("SUBSCRIBE").await;
+        rig.partner.answer(&subscribe, "200 OK", "new", "Contact: <sip:u@127.0.0.1>\r\n", "").await;
+        let call = header(&subscribe, "Call-ID");
+        if !first.contains(call) && again.insert(call.to_owned()) {
+            let begun = *begun.get_or_insert_with(std::time::Instant::now);
+            // 15 in a second, and a little for messages that take differently long.
+            let most = begun.elapsed().as_millis() * 15 / 1000 + 3;
+            assert!(again.len() as u128 <= most, "{} after {:?}", again.len(), begun.elapsed());
+        }
+    }
 }

@@ -223,7 +223,7 @@ fn silence_after_a_message_is_an_error_and_no_repetition() {
 
 #[test]
 fn a_message_whose_sender_died_with_the_process_is_an_error_too() {
-    // I-12
+    // I-12, S-41
     let mut lab = lab(Dialect::Microsoft);
     lab.up();
     lab.say("m1", "hello?");
@@ -234,6 +234,11 @@ fn a_message_whose_sender_died_with_the_process_is_an_error_too() {
     lab.failed("m1", ErrorCondition::RemoteServerTimeout, "SIP server did not answer");
     lab.sent(Method::Bye);
     lab.quiet();
+    // And nobody hears of the BYE: it is forgotten.
+    assert!(!lab.session.is_idle());
+    lab.wait(40);
+    lab.quiet();
+    assert!(lab.session.is_idle());
 }
 
 #[test]
