@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use isthmus_e2e::balancer::Policy;
-use isthmus_e2e::chaos::{Field, PARTNER};
+use isthmus_e2e::chaos::{Fault, Field, PARTNER};
 use isthmus_e2e::lab::{scenario, wait_until};
-use isthmus_e2e::ledger::Judgement;
+use isthmus_e2e::ledger::{Judgement, percentile};
 use isthmus_e2e::sip_agent::AnswerTo;
-use isthmus_e2e::traffic::Plan;
+use isthmus_e2e::slow_proxy::Weather;
+use isthmus_e2e::traffic::{Dice, Plan};
 
 const SOON: Duration = Duration::from_secs(5);
 /// Two users with two contacts each: enough for dialogs by hand.
@@ -173,6 +174,130 @@ async fn an_ack_that_reaches_another_pod_stops_the_repeats() {
         ensure!(seen == 1, "the 200 came {seen} times");
         ensure!(session.bye().await == 200, "BYE");
         must_be_right(&field.traffic.finish(SOON).await?)
+    })
+    .await;
+}
+
+// S-41, S-44
+#[tokio::test]
+async fn another_pod_has_the_link_within_five_seconds_of_a_kill() {
+    scenario("pods-kill", async |lab| -> Result<()> {
+        let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
+        field.traffic.flow();
+        for _ in 0..3 {
+            let holder = field.pods.holder(PARTNER).await.context("nobody holds the link")?;
+            let logins = field.prosody.component_logins(PARTNER);
+            let from = field.traffic.ledger.now().saturating_sub(Duration::from_millis(250));
+            field.pods.kill(holder)?;
+            let prosody = &field.prosody;
+            let taken = || (prosody.component_logins(PARTNER) > logins).then_some(());
+            wait_until("the link at another pod", Duration::from_secs(5), taken).await?;
+            field.traffic.ledger.fault("kill", from, true);
+            field.pods.run(holder).await?;
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        let judgement = field.traffic.finish(Duration::from_secs(20)).await?;
+        must_flow(&judgement)?;
+        let blind = percentile(&judgement.presence.blind, 0.99);
+        ensure!(blind < Duration::from_secs(5), "blind for {blind:?}\n{judgement}");
+        Ok(())
+    })
+    .await;
+}
+
+// S-13, S-41
+#[tokio::test]
+async fn a_pod_that_stood_still_beyond_its_leases_changes_nothing() {
+    scenario("pods-pause", async |lab| -> Result<()> {
+        let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
+        field.traffic.flow();
+        for _ in 0..2 {
+            let holder = field.pods.holder(PARTNER).await.context("nobody holds the link")?;
+            let logins = field.prosody.component_logins(PARTNER);
+            let from = field.traffic.ledger.now().saturating_sub(Duration::from_millis(250));
+            field.pods.pause(holder)?;
+            let prosody = &field.prosody;
+            let taken = || (prosody.component_logins(PARTNER) > logins).then_some(());
+            wait_until("the link at another pod", Duration::from_secs(5), taken).await?;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            field.pods.resume(holder)?;
+            field.traffic.ledger.fault("pause", from, true);
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let now = field.pods.holder(PARTNER).await;
+            ensure!(now.is_some() && now != Some(holder), "the paused pod has the link again: {now:?}");
+        }
+        must_flow(&field.traffic.finish(Duration::from_secs(20)).await?)
+    })
+    .await;
+}
+
+// P-38
+#[tokio::test]
+async fn a_restart_of_all_pods_neither_loses_nor_doubles_a_dialog() {
+    scenario("pods-all", async |lab| -> Result<()> {
+        let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
+        let from = field.traffic.ledger.now();
+        for pod in 0..field.pods.count() {
+            field.pods.kill(pod)?;
+        }
+        // What happens meanwhile must be current afterwards, too.
+        field.traffic.show_sip(0, 0, "while away");
+        field.traffic.show_xmpp(1, "while away").await?;
+        for pod in 0..field.pods.count() {
+            field.pods.run(pod).await?;
+        }
+        field.traffic.ledger.fault("all pods", from, true);
+        field.traffic.all_current(Duration::from_secs(20)).await?;
+        field.traffic.flow();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        must_flow(&field.traffic.finish(Duration::from_secs(20)).await?)
+    })
+    .await;
+}
+
+// K-77, K-76, S-46
+#[tokio::test]
+async fn a_rolling_restart_under_load_is_seen_by_nobody() {
+    scenario("pods-rolling", async |lab| -> Result<()> {
+        let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
+        field.traffic.flow();
+        for pod in 0..field.pods.count() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let from = field.traffic.ledger.now();
+            field.pods.drain(pod).await?;
+            field.pods.run(pod).await?;
+            field.traffic.ledger.fault("drain", from, false);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        must_be_smooth(&field.traffic.finish(Duration::from_secs(20)).await?)
+    })
+    .await;
+}
+
+// S-43
+#[tokio::test]
+async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
+    scenario("pods-redis-away", async |lab| -> Result<()> {
+        let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
+        field.traffic.flow();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let from = field.traffic.ledger.now();
+        field.redis_way.set(Weather::Cut);
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        field.redis_way.set(Weather::Delay(Duration::ZERO));
+        field.traffic.ledger.fault("redis away", from, false);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        must_flow(&field.traffic.finish(Duration::from_secs(30)).await?)
+    })
+    .await;
+}
+
+// K-76, S-41
+#[tokio::test]
+async fn nothing_is_lost_doubled_or_wrong_under_faults_at_random() {
+    scenario("pods-chaos", async |lab| -> Result<()> {
+        let field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
+        must_flow(&field.run(&Fault::ALL, Duration::from_secs(60), &mut Dice::new(7)).await?)
     })
     .await;
 }
