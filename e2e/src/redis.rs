@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::lab::{Lab, wait_for};
 use crate::ports;
-use crate::process::Process;
+use crate::process::{self, Process};
 
 /// A running Redis.
 #[derive(Debug)]
@@ -29,6 +29,21 @@ impl Redis {
         let mut redis = Self { port: ports::free()?, folder: lab.folder("redis")?, process: None };
         redis.resume().await?;
         Ok(redis)
+    }
+
+    /// Gives the server a command as its administrator does, and returns the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the server is away or refuses it.
+    pub fn ask(&self, words: &[&str]) -> Result<String> {
+        let mut command = Command::new("redis-cli");
+        process::run(command.args(["-e", "-h", "127.0.0.1", "-p", &self.port.to_string()]).args(words))
+    }
+
+    /// The `stateStore` of a Federation for this server; `more` is further fields of `redis` in flow YAML.
+    pub fn declaration(&self, more: &str) -> String {
+        format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]{more}}}}}", self.port)
     }
 
     /// Kills the server at once.

@@ -28,6 +28,8 @@ pub struct StatusReport {
     pub links: Arc<Links>,
     /// The state store.
     pub store: Arc<dyn Store>,
+    /// The mode of the Redis that the manifests declare; `None` for the embedded store.
+    pub store_mode: Option<&'static str>,
     /// How the state store was when it was asked last.
     pub health: Arc<ArcSwap<Option<Health>>>,
     /// The bridge.
@@ -121,6 +123,7 @@ impl Report for StatusReport {
             let findings = health.findings.iter();
             json!({
                 "backend": if self.store.is_shared() { "redis" } else { "memory" },
+                "mode": self.store_mode,
                 "state": format!("{:?}", health.state),
                 "durable": health.durable,
                 "records": health.records,

@@ -202,6 +202,7 @@ impl Process {
             loaded: Arc::clone(&loaded),
             links: Arc::clone(&links),
             store: Arc::clone(&store),
+            store_mode: state.mode,
             health: Arc::clone(&state.health),
             bridge: Arc::clone(&bridge),
             pods: Arc::clone(&pods),

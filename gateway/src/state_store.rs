@@ -18,6 +18,8 @@ use crate::source::Secrets;
 const FIRST_CONTACT: Duration = Duration::from_secs(2);
 /// How often the store is asked how it is.
 const LOOK: Duration = Duration::from_secs(10);
+/// How often while it does not work.
+const LOOK_DOWN: Duration = Duration::from_secs(1);
 
 /// What cannot change while the process runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +88,8 @@ struct Access {
 pub(crate) struct StateStore {
     pub(crate) store: Arc<dyn Store>,
     access: Option<Arc<Access>>,
+    /// The mode of the Redis; `None` for the embedded store.
+    pub(crate) mode: Option<&'static str>,
     /// How the store was when it was asked last.
     pub(crate) health: Arc<ArcSwap<Option<Health>>>,
 }
@@ -111,9 +115,14 @@ impl StateStore {
             };
             (Arc::new(store), None)
         };
+        let mode = access.as_ref().map(|access| match access.place.mode {
+            Mode::Standalone => "Standalone",
+            Mode::Sentinel { .. } => "Sentinel",
+            Mode::Cluster => "Cluster",
+        });
         let health = Arc::new(ArcSwap::from_pointee(None));
         tokio::spawn(look(Arc::clone(&store), Arc::clone(&health), metrics));
-        Ok(Self { store, access, health })
+        Ok(Self { store, access, mode, health })
     }
 
     /// Takes what Secrets hold now, for new connections.
@@ -162,14 +171,15 @@ async fn look(store: Arc<dyn Store>, last: Arc<ArcSwap<Option<Health>>>, metrics
         let health = store.health().await;
         metrics.store_up.set(i64::from(health.state != HealthState::Down));
         let now: Vec<_> = health.findings.iter().map(|finding| finding.reason).collect();
-        for reason in &known {
+        for reason in known.iter().filter(|reason| !now.contains(reason)) {
             metrics.store_findings.get_or_create(&Reason { reason }).set(0);
         }
         for reason in &now {
             metrics.store_findings.get_or_create(&Reason { reason }).set(1);
         }
         known = now;
+        let pause = if health.state == HealthState::Down { LOOK_DOWN } else { LOOK };
         last.store(Arc::new(Some(health)));
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(pause).await;
     }
 }

@@ -1,0 +1,152 @@
+//! One gateway with its state in Redis.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use isthmus_e2e::corp::Corp;
+use isthmus_e2e::gateway::Gateway;
+use isthmus_e2e::lab::{Lab, scenario, wait_for};
+use isthmus_e2e::manifests::{Partner, Realm};
+use isthmus_e2e::ports;
+use isthmus_e2e::prosody::Prosody;
+use isthmus_e2e::redis::Redis;
+use isthmus_e2e::sip_agent::{Event, SipAgent};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+const ANA: &str = "ana@partner.example";
+const JULIET: &str = "juliet@corp.example";
+const LONG: Duration = Duration::from_secs(20);
+
+async fn realm(lab: &Lab, port: u16) -> Result<(Prosody, Realm)> {
+    let (prosody, realm) = Corp::prepare(lab, &["juliet"], &["partner.example"]).await?;
+    let partner = Partner::standard("partner.example", "UDP", port).switch("imMode", "Pager");
+    Ok((prosody, realm.partner(partner)))
+}
+
+async fn event(what: &str, events: &mut UnboundedReceiver<Event>, matches: impl Fn(&Event) -> bool) -> Result<()> {
+    let mut others = Vec::new();
+    let found = async {
+        while let Some(event) = events.recv().await {
+            if let Event::Wrong(what) = event {
+                bail!("{what}");
+            }
+            if matches(&event) {
+                return Ok(());
+            }
+            others.push(event);
+        }
+        bail!("the agent ended")
+    };
+    let found = tokio::time::timeout(LONG, found).await;
+    found.with_context(|| format!("{what}: not seen within {LONG:?}, only {others:?}"))?
+}
+
+fn shows(event: &Event, wanted: &str) -> bool {
+    matches!(event, Event::Notified { state, basic, .. } if state.starts_with("active") && basic.as_deref() == Some(wanted))
+}
+
+// In both directions, and killed while the answer to a NOTIFY may be outstanding.
+// P-38
+#[tokio::test]
+async fn a_killed_gateway_finds_its_subscriptions_in_redis() {
+    scenario("redis-kill", async |lab| -> Result<()> {
+        let redis = Redis::start(lab).await?;
+        let port = ports::free()?;
+        let (prosody, mut realm) = realm(lab, port).await?;
+        realm.state_store = Some(redis.declaration(""));
+        let proxy = ([127, 0, 0, 1], realm.plain_port).into();
+        let (agent, mut events) = SipAgent::start("partner.example", port, proxy, false).await?;
+        let Corp { prosody, gateway, realm } = Corp::start(lab, prosody, realm).await?;
+        let juliet = prosody.login("juliet", "home").await?;
+        juliet.come_online().await?;
+
+        let status = agent.message("ana", JULIET, "before").await;
+        ensure!(status.is_some_and(|status| status / 100 == 2), "MESSAGE answered {status:?}");
+        juliet.wait("the message", |r| r.is_message(ANA, "before")).await?;
+        juliet.chat(ANA, "and back").await?;
+        event("the message back", &mut events, |e| matches!(e, Event::Message { text, .. } if text == "and back"))
+            .await?;
+        agent.show("ana", "open first");
+        juliet.presence("subscribe", ANA).await?;
+        juliet.wait("ana's first state", |r| r.text("status").as_deref() == Some("open first")).await?;
+        ensure!(agent.watched_by(JULIET, "ana") == 1, "juliet's own subscription");
+        let dialog = agent.watch("ana", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
+        juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
+        juliet.presence("subscribed", ANA).await?;
+        event("juliet online", &mut events, |e| shows(e, "open")).await?;
+        let (call_id, before) = (dialog.call_id(), dialog.last_notify());
+
+        let (folder, logins) = (gateway.folder().to_owned(), prosody.component_logins("partner.example"));
+        gateway.kill();
+        // Nothing of the first process is left but Redis.
+        std::fs::remove_dir_all(folder.join("state"))?;
+        let gateway = Gateway::resume(&folder, realm.admin_port).await?;
+        wait_for("the link is back", LONG, || {
+            let back = prosody.component_logins("partner.example") > logins;
+            async move { Ok(back.then_some(())) }
+        })
+        .await?;
+        juliet.unavailable().await?;
+        event("juliet offline", &mut events, |e| shows(e, "closed")).await?;
+        ensure!(!dialog.ended() && dialog.last_notify() > before, "the dialog {call_id} did not go on");
+        ensure!(dialog.refresh(3600).await / 100 == 2, "the dialog cannot be refreshed");
+        agent.show("ana", "open second");
+        juliet.come_online().await?;
+        juliet.wait("ana's second state", |r| r.text("status").as_deref() == Some("open second")).await?;
+        ensure!(agent.watched_by(JULIET, "ana") == 1, "juliet's own subscription was lost or doubled");
+        let store = gateway.status().await?["stateStore"].clone();
+        ensure!(store["backend"] == "redis" && store["mode"] == "Standalone", "{store}");
+        ensure!(store["durable"] == true && store["state"] == "Ready", "{store}");
+        Ok(())
+    })
+    .await;
+}
+
+async fn wait_store(gateway: &Gateway, state: &str, reason: Option<&str>) -> Result<()> {
+    wait_for(&format!("the store is {state}, {reason:?}"), LONG, || async {
+        let store = gateway.status().await?["stateStore"].clone();
+        let metrics = gateway.metrics().await?;
+        let found = store["findings"].as_array().is_some_and(|f| f.iter().any(|f| f["reason"].as_str() == reason));
+        let up = if state == "Down" { "isthmus_state_store_up 0" } else { "isthmus_state_store_up 1" };
+        let counted =
+            reason.is_none_or(|r| metrics.contains(&format!("isthmus_state_store_finding{{reason=\"{r}\"}} 1")));
+        let right = store["state"] == state && (reason.is_none() || found) && counted && metrics.contains(up);
+        Ok(right.then_some(()))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_wrong_password_of_redis_is_named_and_a_new_one_needs_no_restart() {
+    scenario("redis-password", async |lab| -> Result<()> {
+        let redis = Redis::start(lab).await?;
+        redis.ask(&["ACL", "SETUSER", "isthmus", "reset", "on", ">first", "~*", "&*", "+@all"])?;
+        let port = ports::free()?;
+        let (prosody, mut realm) = realm(lab, port).await?;
+        realm.state_store =
+            Some(redis.declaration(", authSecretRef: {name: redis-auth, userKey: user, passwordKey: password}"));
+        let secret = lab.folder("gateway")?.join("secrets/redis-auth");
+        std::fs::create_dir_all(&secret)?;
+        std::fs::write(secret.join("user"), "isthmus")?;
+        std::fs::write(secret.join("password"), "first\n")?;
+        let corp = Corp::start(lab, prosody, realm).await?;
+        wait_store(&corp.gateway, "Ready", None).await?;
+
+        redis.ask(&["ACL", "SETUSER", "isthmus", "resetpass", ">second"])?;
+        redis.ask(&["CLIENT", "KILL", "USER", "isthmus"])?;
+        wait_store(&corp.gateway, "Down", Some("AuthenticationFailed")).await?;
+        ensure!(corp.gateway.page("/readyz").await?.status == 200, "a fault of the store made the gateway unready");
+        let shown = corp.gateway.status().await?.to_string();
+        ensure!(!shown.contains("first"), "a password is shown: {shown}");
+
+        std::fs::write(secret.join("password"), "second")?;
+        wait_store(&corp.gateway, "Ready", None).await?;
+        let metrics = corp.gateway.metrics().await?;
+        ensure!(
+            metrics.contains("isthmus_state_store_finding{reason=\"AuthenticationFailed\"} 0"),
+            "the finding stays"
+        );
+        Ok(())
+    })
+    .await;
+}
