@@ -23,10 +23,10 @@ help: ## Lists the targets.
 	@echo "Targets, with their times on 2 cores:"
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "  %-12s %s\n", $$1, $$2 }'
 
-quickstart: ## Shows presence and messages between Prosody and Kamailio; ONCE=1 ends with 0 or 1. 10 min cold, 30 s warm.
-	@./e2e/install quickstart
+quickstart: ## Shows presence and messages between Prosody and Kamailio; REDIS=1 with three gateways; ONCE=1 ends with 0 or 1. 10 min cold, 30 s warm.
+	@./e2e/install quickstart $(if $(REDIS),redis)
 	@$(MAKE) build
-	@ONCE=$(ONCE) $(TARGET)/debug/quickstart
+	@ONCE=$(ONCE) REDIS=$(REDIS) $(TARGET)/debug/quickstart
 
 install: ## Installs the Debian packages that tests start. 1 min, 1 s when they are there.
 	@./e2e/install

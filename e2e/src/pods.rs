@@ -1,10 +1,10 @@
 //! Several gateways of one realm behind one address, and what can happen to each of them.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use crate::balancer::{Balancer, Policy};
@@ -53,21 +53,67 @@ impl Pods {
     ///
     /// When one does not get ready.
     pub async fn start(lab: &Lab, realm: &Realm, count: u8, policy: Policy) -> Result<Self> {
+        let write =
+            |folder: &Path, address: Ipv4Addr| Realm { bind: vec![address.to_string()], ..realm.clone() }.write(folder);
+        Self::start_on(lab, count, policy, (realm.plain_port, realm.admin_port), write).await
+    }
+
+    /// As [`Self::start`], on the files of `manifests` with two changes: where each listens, and the state store.
+    ///
+    /// # Errors
+    ///
+    /// When the files do not say where to change them, or as [`Self::start`].
+    pub async fn start_like(
+        lab: &Lab,
+        manifests: &Path,
+        count: u8,
+        ports: (u16, u16),
+        state_store: &str,
+    ) -> Result<Self> {
+        let write = |folder: &Path, address: Ipv4Addr| {
+            let (own, secrets) = (folder.join("manifests"), folder.join("secrets"));
+            std::fs::create_dir_all(&own)?;
+            std::fs::create_dir_all(&secrets)?;
+            let mut changed = 0;
+            for entry in std::fs::read_dir(manifests)? {
+                let entry = entry?;
+                let mut text = std::fs::read_to_string(entry.path())?;
+                for (from, to) in [
+                    ("bind: [\"127.0.0.1\"]", format!("bind: [\"{address}\"]")),
+                    ("  credentialsSecretRef:", format!("  stateStore: {state_store}\n  credentialsSecretRef:")),
+                ] {
+                    changed += text.matches(from).count();
+                    text = text.replace(from, &to);
+                }
+                std::fs::write(own.join(entry.file_name()), text)?;
+            }
+            ensure!(changed == 2, "{}: {changed} places to change, not 2", manifests.display());
+            Ok(())
+        };
+        Self::start_on(lab, count, Policy::RoundRobin, ports, write).await
+    }
+
+    async fn start_on(
+        lab: &Lab,
+        count: u8,
+        policy: Policy,
+        (plain_port, admin_port): (u16, u16),
+        write: impl Fn(&Path, Ipv4Addr) -> Result<()>,
+    ) -> Result<Self> {
         let mut places = Vec::new();
         for number in 0..count {
             let address = Ipv4Addr::new(127, 0, 0, 11 + number);
             let folder = lab.folder(&format!("pod-{number}"))?;
-            let own = Realm { bind: vec![address.to_string()], ..realm.clone() };
-            own.write(&folder)?;
+            write(&folder, address)?;
             places.push(Place {
                 folder,
-                sip: (address, realm.plain_port).into(),
-                admin: (address, realm.admin_port).into(),
+                sip: (address, plain_port).into(),
+                admin: (address, admin_port).into(),
                 gateway: None,
                 paused: false,
             });
         }
-        let front = (Ipv4Addr::LOCALHOST, realm.plain_port).into();
+        let front = (Ipv4Addr::LOCALHOST, plain_port).into();
         let members: Vec<SocketAddr> = places.iter().map(|place| place.sip).collect();
         let mut pods = Self { balancer: Balancer::start(front, &members, policy).await?, places };
         for number in 0..pods.places.len() {

@@ -2,7 +2,8 @@
 //!
 //! Prosody serves `corp.example`, Kamailio with two phones is `partner.example`, and the gateway between
 //! them runs on the manifests of `e2e/quickstart`. Everything that is told was seen at the far end: in
-//! what the chat clients and the phones received. With `ONCE=1` it ends with 0 or 1 after the last step.
+//! what the chat clients and the phones received. With `ONCE=1` it ends with 0 or 1 after the last step. With `REDIS=1` three
+//! gateways share a Redis, and the one that carries the conversation is killed in the middle of it.
 #![expect(clippy::print_stdout, reason = "a program that tells a person what happens")]
 
 use std::collections::HashSet;
@@ -14,9 +15,11 @@ use anyhow::{Context, Result, bail, ensure};
 use isthmus_e2e::baresip::{Baresip, PhonePlan};
 use isthmus_e2e::gateway::Gateway;
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
-use isthmus_e2e::lab::Lab;
+use isthmus_e2e::lab::{Lab, wait_until};
+use isthmus_e2e::pods::Pods;
 use isthmus_e2e::ports;
 use isthmus_e2e::prosody::{PASSWORD, Prosody, ProsodyPlan};
+use isthmus_e2e::redis::Redis;
 use isthmus_e2e::sip_trace::SipMessage;
 use isthmus_e2e::xmpp_client::{Received, XmppClient};
 
@@ -27,6 +30,8 @@ const SIP_PORT: u16 = 25060;
 const GATEWAY_PORT: u16 = 25070;
 const GATEWAY_TLS_PORT: u16 = 25071;
 const ADMIN_PORT: u16 = 25090;
+/// How many gateways there are with `REDIS=1`.
+const GATEWAYS: u8 = 3;
 
 const JULIET: &str = "juliet@corp.example";
 const ROMEO: &str = "romeo@corp.example";
@@ -37,7 +42,8 @@ const CARL: &str = "carl@rival.example";
 // Programs that are started get a signal when the thread that started them ends: stay on one thread.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let once = std::env::var("ONCE").is_ok_and(|value| !value.is_empty() && value != "0");
+    let is_set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty() && value != "0");
+    let (once, several) = (is_set("ONCE"), is_set("REDIS"));
     let lab = match Lab::new("quickstart") {
         Ok(lab) => lab,
         Err(error) => {
@@ -46,7 +52,7 @@ async fn main() -> ExitCode {
         }
     };
     tokio::select! {
-        outcome = show(&lab, once) => match outcome {
+        outcome = show(&lab, once, several) => match outcome {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("{}", lab.log_tails());
@@ -72,18 +78,24 @@ async fn asked_to_end() {
     }
 }
 
+/// The gateways between the two servers.
+enum Gateways {
+    One(#[expect(dead_code, reason = "it ends when it is dropped")] Gateway),
+    Several(Box<Pods>, #[expect(dead_code, reason = "it ends when it is dropped")] Redis),
+}
+
 /// Everybody on the stage.
 struct Stage {
-    _prosody: Prosody,
+    prosody: Prosody,
     _kamailio: Kamailio,
-    _gateway: Gateway,
+    gateways: Gateways,
     juliet: XmppClient,
     romeo: XmppClient,
     ana: Baresip,
     bob: Baresip,
 }
 
-async fn show(lab: &Lab, once: bool) -> Result<()> {
+async fn show(lab: &Lab, once: bool, several: bool) -> Result<()> {
     let began = Instant::now();
     println!(
         "Isthmus quickstart: two organisations that cannot talk to each other, and the gateway that lets them
@@ -95,19 +107,20 @@ async fn show(lab: &Lab, once: bool) -> Result<()> {
 Everything is real and runs on this machine only. Each line below was seen at the receiver.
 "
     );
-    let stage = set_up(lab).await?;
+    let mut stage = set_up(lab, several).await?;
     presence(&stage).await?;
     messages(&stage).await?;
     blocked(&stage).await?;
+    death(&mut stage).await?;
     println!("\nAll of it worked, in {:.1} s from the start.", began.elapsed().as_secs_f64());
     if once {
         return Ok(());
     }
-    explain_joining();
+    explain_joining(several);
     watch_on(&stage, began).await
 }
 
-async fn set_up(lab: &Lab) -> Result<Stage> {
+async fn set_up(lab: &Lab, several: bool) -> Result<Stage> {
     let needed = [CHAT_PORT, COMPONENT_PORT, SIP_PORT, GATEWAY_PORT, GATEWAY_TLS_PORT, ADMIN_PORT];
     for port in needed {
         ensure!(ports::is_free(port), "port {port} is in use on this machine; end what listens there and try again");
@@ -117,6 +130,7 @@ async fn set_up(lab: &Lab) -> Result<Stage> {
     let mut plan =
         ProsodyPlan::corp(&["juliet", "romeo", "you"], &["partner.example", "rival.example", "fed.corp.example"]);
     plan.ports = Some((CHAT_PORT, COMPONENT_PORT));
+    plan.newest_wins = several;
     let prosody = Prosody::start(lab, &plan).await?;
     step(started, "Prosody, the chat server of corp.example, is up");
 
@@ -129,10 +143,22 @@ async fn set_up(lab: &Lab) -> Result<Stage> {
 
     let started = Instant::now();
     let manifests = Path::new(env!("CARGO_MANIFEST_DIR")).join("quickstart");
-    let gateway = Gateway::on(&manifests, &lab.folder("gateway")?, ADMIN_PORT).await?;
+    let gateways = if several {
+        let redis = Redis::start(lab).await?;
+        step(started, "Redis is up, the memory that three gateways share");
+        let store = format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", redis.port);
+        let pods = Pods::start_like(lab, &manifests, GATEWAYS, (GATEWAY_PORT, ADMIN_PORT), &store).await?;
+        Gateways::Several(Box::new(pods), redis)
+    } else {
+        Gateways::One(Gateway::on(&manifests, &lab.folder("gateway")?, ADMIN_PORT).await?)
+    };
     prosody.wait_component("partner.example").await?;
     prosody.wait_component("rival.example").await?;
-    step(started, "the gateway is up, and joined to both; its settings are the files e2e/quickstart/*.yaml");
+    let what = match gateways {
+        Gateways::One(_) => "the gateway is up, and joined to both; its settings are the files e2e/quickstart/*.yaml",
+        Gateways::Several(..) => "three gateways behind one address are up, with the settings of e2e/quickstart/*.yaml",
+    };
+    step(started, what);
 
     let started = Instant::now();
     let juliet = prosody.login("juliet", "laptop").await?;
@@ -151,7 +177,7 @@ async fn set_up(lab: &Lab) -> Result<Stage> {
     let ana = Baresip::start(lab, &phone("ana", JULIET, true)).await?;
     let bob = Baresip::start(lab, &phone("bob", ROMEO, false)).await?;
     step(started, "ana and bob switch their phones on (a program named baresip)");
-    Ok(Stage { _prosody: prosody, _kamailio: kamailio, _gateway: gateway, juliet, romeo, ana, bob })
+    Ok(Stage { prosody, _kamailio: kamailio, gateways, juliet, romeo, ana, bob })
 }
 
 fn step(started: Instant, what: &str) {
@@ -270,7 +296,36 @@ async fn blocked(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn explain_joining() {
+/// Kills the gateway that carries the conversation, in the middle of it.
+async fn death(stage: &mut Stage) -> Result<()> {
+    let Stage { prosody, gateways: Gateways::Several(pods, _), juliet, ana, .. } = stage else { return Ok(()) };
+    println!("\nA gateway dies: three of them share what they know in a Redis");
+    let holder = pods.holder("partner.example").await.context("no gateway has the link to Prosody")?;
+    let logins = prosody.component_logins("partner.example");
+    println!("  gateway {} holds the link to Prosody, and is killed (kill -9)", holder + 1);
+    let killed = Instant::now();
+    pods.kill(holder)?;
+    // Sent into the gap: it waits in a living gateway until the link is there.
+    to_xmpp(ana, juliet, ANA, "Are you still there?").await?;
+    let taken = || (prosody.component_logins("partner.example") > logins).then_some(());
+    wait_until("another gateway at Prosody", Duration::from_secs(10), taken).await?;
+    println!("  another gateway has taken over, at most {:.1} s after the death", killed.elapsed().as_secs_f64());
+    to_sip(juliet, ana, ANA, "Of course. What should have happened?").await?;
+    println!("  juliet sets her client to \"dnd: dessert\"");
+    juliet.available("dnd", "dessert").await?;
+    let seen = ana
+        .wait("juliet at her dessert", Duration::from_secs(10), |m| {
+            m.received && m.method() == Some("NOTIFY") && m.body.contains("dessert")
+        })
+        .await?;
+    println!("  ana now sees juliet as {}, in the subscription that she made before", told_by_sip(&seen));
+    pods.run(holder).await?;
+    println!("  gateway {} is started again, and stands by", holder + 1);
+    Ok(())
+}
+
+fn explain_joining(several: bool) {
+    let admin = if several { "127.0.0.11" } else { "127.0.0.1" };
     println!(
         "
 Join with your own programs (on this machine only; nothing is encrypted)
@@ -287,8 +342,8 @@ Join with your own programs (on this machine only; nothing is encrypted)
   juliet and romeo accept whoever asks to see them; ana and bob show what they get, and do not answer.
 
 Watch and change the gateway
-  http://127.0.0.1:{ADMIN_PORT}/v1/status   what it is connected to
-  http://127.0.0.1:{ADMIN_PORT}/metrics     what it counts
+  http://{admin}:{ADMIN_PORT}/v1/status   what it is connected to
+  http://{admin}:{ADMIN_PORT}/metrics     what it counts
   e2e/quickstart/*.yaml             its settings: save a change, and it is in force within a second
 
 What the four get from now on, with the seconds since the start (Ctrl-C ends it):"

@@ -127,6 +127,8 @@ impl Bridge {
         let mut owners = None;
         loop {
             match self.links.owner(local, remote) {
+                // A link that was just taken over connects in a moment.
+                Owner::Mine(_) if self.links.is_coming(local, remote) => {}
                 Owner::Mine(_) => return None,
                 Owner::Other(life) | Owner::Former(Some(life)) => return Some(life),
                 Owner::Nobody | Owner::Former(None) if !self.pods.is_shared() => return None,

@@ -3,6 +3,7 @@
 mod away;
 mod entry;
 mod fallback;
+mod forward;
 mod late;
 mod letters;
 mod reconcile;

@@ -698,9 +698,14 @@ impl Rig {
 
     /// Breaks the link, and lets the gateway come back by itself.
     pub(super) async fn lose_link(&self) {
+        self.cut_link().await;
+        self.link_ready().await;
+    }
+
+    /// Breaks the link, and returns while it is down.
+    pub(super) async fn cut_link(&self) {
         self.server.cut.send_modify(|cut| *cut += 1);
         self.until("the link is down", || !self.link_is_up()).await;
-        self.link_ready().await;
     }
 
     /// Waits until it is stored that the partner refuses a way of sending.

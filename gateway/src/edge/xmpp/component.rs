@@ -262,7 +262,14 @@ impl Links {
         }
     }
 
-    /// Notifies when the owner of some link changes.
+    /// Tells whether the link of these domains was just taken over, and is not connected yet.
+    pub fn is_coming(&self, local: &Domain, remote: &Domain) -> bool {
+        let by_pair = self.by_pair.load();
+        let Some(handle) = by_pair.get(&(local.clone(), remote.clone())) else { return false };
+        handle.tenure.is_new(HANDOVER) && *handle.state.lock() != LinkState::Ready
+    }
+
+    /// Notifies when the owner of some link changes, or connects.
     pub fn watch_owners(&self) -> watch::Receiver<u64> {
         self.owners.subscribe()
     }
@@ -563,6 +570,7 @@ impl Task {
                 *self.state.lock() = LinkState::Ready;
                 self.metrics.component_links.get_or_create(&State { state: "ready" }).inc();
                 tracing::info!(component = %self.spec.name, "component link ready");
+                self.tenure.connected();
                 self.handler.link_ready(&self.spec, lost_at.take());
             }
             Event::Stanza(stanza) => self.handler.stanza(&self.spec, *stanza),

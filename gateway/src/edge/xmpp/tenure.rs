@@ -142,6 +142,11 @@ impl Tenure {
         }
     }
 
+    /// Says to whoever waits for owners that the link is connected.
+    pub(super) fn connected(&self) {
+        self.owners.send_modify(|changes| *changes += 1);
+    }
+
     /// Tells whether the link was taken less than `time` ago.
     pub(super) fn is_new(&self, time: Duration) -> bool {
         matches!(&*self.holding.borrow(), Holding::Mine { since, .. } if since.elapsed() < time)
