@@ -13,6 +13,7 @@ mod letters;
 mod lists;
 mod lost;
 mod message;
+mod outage;
 mod presence;
 mod rates;
 mod reconcile;
@@ -58,6 +59,7 @@ use lanes::Lanes;
 use letters::Letters;
 use lists::Lists;
 use lost::Wanted;
+use outage::Outage;
 use presence::PairUsers;
 use rates::Rates;
 use reconcile::Walks;
@@ -94,6 +96,7 @@ pub struct Bridge {
     forwards: Forwards,
     /// Requests of pairs whose outcome this process awaits.
     exchanges: Mutex<HashMap<PairId, usize>>,
+    outage: Outage,
     walks: Walks,
     wanted: Wanted,
     blind: Blind,
@@ -142,6 +145,7 @@ impl Bridge {
             pods,
             forwards,
             exchanges: Mutex::default(),
+            outage: Outage::default(),
             walks: Walks::default(),
             wanted: Wanted::default(),
             blind: Blind::default(),
@@ -155,6 +159,7 @@ impl Bridge {
         tokio::spawn(delivery::run(Arc::clone(&bridge)));
         if bridge.store.is_shared() {
             tokio::spawn(repeats::run(Arc::clone(&bridge)));
+            tokio::spawn(outage::run(Arc::clone(&bridge)));
             tokio::spawn(lost::run(Arc::clone(&bridge)));
             tokio::spawn(forward::send_notes(Arc::clone(&bridge), notes));
             bridge.pods.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))));
@@ -229,6 +234,9 @@ impl Bridge {
     }
 
     fn store_failed(&self, error: &StoreError) {
+        if matches!(error, StoreError::Unavailable { .. }) {
+            self.outage.note();
+        }
         self.metrics.store_errors.get_or_create(&crate::metrics::Reason { reason: error.reason() }).inc();
         tracing::warn!(%error, "state store");
     }

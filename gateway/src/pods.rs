@@ -96,8 +96,14 @@ pub enum SendNoteError {
     Store(#[from] StoreError),
 }
 
-/// When a process was last heard of: its beat, and since when it is the same.
-type Heard = HashMap<String, (u64, Instant)>;
+/// When processes were last heard of.
+#[derive(Default)]
+struct Heard {
+    /// The beat of each, and since when it is the same.
+    beats: HashMap<String, (u64, Instant)>,
+    /// When this process listened last.
+    listened: Option<Instant>,
+}
 
 /// The processes of the realm, seen from this one.
 pub struct Pods {
@@ -181,7 +187,7 @@ impl Pods {
         let heard = self.heard.lock();
         let members = self.members.lock();
         let active = |member: &&Member| {
-            let fresh = heard.get(&member.life).is_some_and(|(_, since)| since.elapsed() < QUIET);
+            let fresh = heard.beats.get(&member.life).is_some_and(|(_, since)| since.elapsed() < QUIET);
             member.life != self.life && !member.draining && fresh
         };
         1 + members.iter().filter(active).count()
@@ -271,14 +277,19 @@ impl Pods {
     }
 
     /// Takes note of the beats, and returns who lives. Clocks of different machines are not compared: a process is gone
-    /// when its beat stayed the same for so long by the clock of this one.
+    /// when its beat stayed the same for so long by the clock of this one. Of the time in which this one could not listen,
+    /// since the store was away, nothing follows about the others.
     fn hear(&self, members: &[Member]) -> Vec<String> {
         let now = Instant::now();
         let mut heard = self.heard.lock();
-        heard.retain(|life, _| members.iter().any(|member| member.life == *life));
+        let deaf = heard.listened.replace(now).is_some_and(|last| now.duration_since(last) > QUIET);
+        if deaf {
+            heard.beats.values_mut().for_each(|(_, since)| *since = now);
+        }
+        heard.beats.retain(|life, _| members.iter().any(|member| member.life == *life));
         let mut alive = Vec::with_capacity(members.len());
         for member in members {
-            let (beat, since) = heard.entry(member.life.clone()).or_insert((member.beat, now));
+            let (beat, since) = heard.beats.entry(member.life.clone()).or_insert((member.beat, now));
             if *beat != member.beat {
                 (*beat, *since) = (member.beat, now);
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::{Fault, Field, PARTNER};
-use isthmus_e2e::lab::{scenario, wait_until};
+use isthmus_e2e::lab::{scenario, scenario_alone, wait_until};
 use isthmus_e2e::ledger::{Judgement, percentile};
 use isthmus_e2e::sip_agent::AnswerTo;
 use isthmus_e2e::slow_proxy::Weather;
@@ -50,7 +50,7 @@ async fn the_books_of_a_calm_run_with_one_pod_are_right() {
 
 #[tokio::test]
 async fn three_pods_behind_one_address_serve_as_one() {
-    scenario("pods-three", async |lab| -> Result<()> {
+    scenario_alone("pods-three", async |lab| -> Result<()> {
         let mut field = Field::start(lab, 3, Policy::AlwaysAnother, &MANY, false).await?;
         field.traffic.flow();
         tokio::time::sleep(Duration::from_secs(4)).await;
@@ -181,7 +181,7 @@ async fn an_ack_that_reaches_another_pod_stops_the_repeats() {
 // S-41, S-44
 #[tokio::test]
 async fn another_pod_has_the_link_within_five_seconds_of_a_kill() {
-    scenario("pods-kill", async |lab| -> Result<()> {
+    scenario_alone("pods-kill", async |lab| -> Result<()> {
         let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
         field.traffic.flow();
         for _ in 0..3 {
@@ -208,7 +208,7 @@ async fn another_pod_has_the_link_within_five_seconds_of_a_kill() {
 // S-13, S-41
 #[tokio::test]
 async fn a_pod_that_stood_still_beyond_its_leases_changes_nothing() {
-    scenario("pods-pause", async |lab| -> Result<()> {
+    scenario_alone("pods-pause", async |lab| -> Result<()> {
         let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
         field.traffic.flow();
         for _ in 0..2 {
@@ -234,7 +234,7 @@ async fn a_pod_that_stood_still_beyond_its_leases_changes_nothing() {
 // P-38
 #[tokio::test]
 async fn a_restart_of_all_pods_neither_loses_nor_doubles_a_dialog() {
-    scenario("pods-all", async |lab| -> Result<()> {
+    scenario_alone("pods-all", async |lab| -> Result<()> {
         let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
         let from = field.traffic.ledger.now();
         for pod in 0..field.pods.count() {
@@ -258,7 +258,7 @@ async fn a_restart_of_all_pods_neither_loses_nor_doubles_a_dialog() {
 // K-77, K-76, S-46
 #[tokio::test]
 async fn a_rolling_restart_under_load_is_seen_by_nobody() {
-    scenario("pods-rolling", async |lab| -> Result<()> {
+    scenario_alone("pods-rolling", async |lab| -> Result<()> {
         let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
         field.traffic.flow();
         for pod in 0..field.pods.count() {
@@ -277,7 +277,7 @@ async fn a_rolling_restart_under_load_is_seen_by_nobody() {
 // S-43
 #[tokio::test]
 async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
-    scenario("pods-redis-away", async |lab| -> Result<()> {
+    scenario_alone("pods-redis-away", async |lab| -> Result<()> {
         let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
         field.traffic.flow();
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -295,7 +295,7 @@ async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
 // K-76, S-41
 #[tokio::test]
 async fn nothing_is_lost_doubled_or_wrong_under_faults_at_random() {
-    scenario("pods-chaos", async |lab| -> Result<()> {
+    scenario_alone("pods-chaos", async |lab| -> Result<()> {
         let field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
         must_flow(&field.run(&Fault::ALL, Duration::from_secs(60), &mut Dice::new(7)).await?)
     })

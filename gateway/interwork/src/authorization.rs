@@ -272,6 +272,10 @@ impl Pair {
         if self.auth.inbound.is_allowed() && self.is_watched() {
             self.probe(ctx);
         }
+        // The question may have been lost with the link; a server that has it already asks nobody twice.
+        if self.auth.inbound.is_pending() && self.is_watched() {
+            self.tell(ToLocal::Subscribe(None));
+        }
         // A subscription that has brought nothing yet will.
         let awaited = self.record.subscription.as_ref().is_some_and(|subscription| !subscription.is_active());
         if self.auth.out == AuthOut::Granted && !(awaited && self.record.contact.is_empty()) {

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::bridge::tests::rig::TestStore;
+use crate::bridge::tests::rig::{Commits, TestStore};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -106,4 +106,34 @@ async fn an_inbox_that_nobody_empties_is_full_some_time() {
     }
     let refused = one.send("gone", &Note::Absorbed { id: 5 }, SOON).await;
     assert_eq!(refused, Err(SendNoteError::Full { life: "gone".to_owned() }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_taken_for_dead_because_the_store_was_away() {
+    let inner = store();
+    // Their beats are made by hand.
+    let join = |life: &str| {
+        let store = TestStore::over(Arc::clone(&inner) as Arc<dyn Store>);
+        (Pods::start(Arc::clone(&store) as Arc<dyn Store>, life, "sip/0", Arc::new(Metrics::new())), store)
+    };
+    let ((one, store), (two, _)) = (join("one"), join("two"));
+    two.beat().await.unwrap();
+    one.beat().await.unwrap();
+    store.set(Commits::Away);
+    for _ in 0..20 {
+        tokio::time::sleep(BEAT).await;
+        one.beat().await.unwrap_err();
+        assert!(one.is_alive("two"));
+    }
+    store.set(Commits::Pass);
+    one.beat().await.unwrap();
+    assert!(one.is_alive("two"), "nobody could say that it lives");
+    // Whoever says nothing from then on is gone as always.
+    let back = Instant::now();
+    while one.is_alive("two") {
+        assert!(back.elapsed() < GONE + BEAT * 3, "never found to be gone");
+        tokio::time::sleep(BEAT).await;
+        one.beat().await.unwrap();
+    }
+    assert!(back.elapsed() + BEAT > GONE, "{:?}", back.elapsed());
 }

@@ -344,3 +344,31 @@ async fn lost_subscriptions_come_at_a_pace_that_partners_take() {
         }
     }
 }
+
+// K-80
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_while_the_store_was_away_is_asked_for_when_it_is_back() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let mut rig = Rig::with_shared_store("Pager", store).await;
+    be_watched(&mut rig).await;
+    rig.store.set(Commits::Away);
+    // Nobody can be told of this one.
+    rig.server.send(&presence("dnd"));
+    rig.until("the outage is noticed", || {
+        rig.metrics.render().contains("isthmus_store_errors_total{reason=\"unavailable\"}")
+    })
+    .await;
+    rig.store.set(Commits::Pass);
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_that_went_with_a_link_is_asked_again() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let mut rig = Rig::with_shared_store("Pager", store).await;
+    rig.partner.write("SUBSCRIBE", CONTACT, "").await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "subscribe");
+    rig.lose_link().await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "subscribe");
+}

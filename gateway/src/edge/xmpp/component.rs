@@ -309,6 +309,12 @@ impl Links {
         !self.store.is_shared() || self.all.lock().iter().all(|handle| *handle.state.lock() != LinkState::Ready)
     }
 
+    /// Lists the links that are up.
+    pub fn ready_ones(&self) -> Vec<LinkSpec> {
+        let states = self.states().into_iter();
+        states.filter(|(_, state)| *state == LinkState::Ready).map(|(link, _)| link).collect()
+    }
+
     /// Lists every link with its state, for `/v1/status`.
     pub fn states(&self) -> Vec<(LinkSpec, LinkState)> {
         self.all.lock().iter().map(|handle| (handle.spec.clone(), handle.state.lock().clone())).collect()

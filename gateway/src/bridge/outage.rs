@@ -1,0 +1,54 @@
+//! What is done when the store is back after it was away.
+//!
+//! Presence that came meanwhile could not be stored and was told to nobody. So the pairs of every link that this process
+//! holds are gone through as if the link had been lost for that time ([`super::reconcile`]).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use isthmus_model::EpochMillis;
+use isthmus_store::{Key, Slot};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::Bridge;
+
+/// How often a store that is away is asked whether it is back.
+const LOOK: Duration = Duration::from_millis(500);
+/// A store that comes and goes is given some time before all pairs are gone through.
+const STEADY: Duration = Duration::from_secs(1);
+
+/// Since when the store is away.
+#[derive(Default)]
+pub(super) struct Outage {
+    since: Mutex<Option<EpochMillis>>,
+    began: Notify,
+}
+
+impl Outage {
+    /// An operation failed because the store is away.
+    pub(super) fn note(&self) {
+        let mut since = self.since.lock();
+        if since.is_none() {
+            *since = Some(super::now().epoch);
+            self.began.notify_one();
+        }
+    }
+}
+
+/// Waits for the end of each outage.
+pub(super) async fn run(bridge: Arc<Bridge>) {
+    let anything = [Key::other("pods", Slot::named("realm"), "members")];
+    loop {
+        bridge.outage.began.notified().await;
+        tokio::time::sleep(STEADY).await;
+        while bridge.store.read(&anything).await.is_err() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let since = bridge.outage.since.lock().take();
+        for link in bridge.links.ready_ones() {
+            tracing::info!(component = %link.name, "the state store is back; presence is asked for again");
+            bridge.handle_link_ready(&link, since);
+        }
+    }
+}
