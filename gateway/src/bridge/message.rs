@@ -1,7 +1,7 @@
 //! Messages: SIP MESSAGE requests to stanzas and back, outside of sessions.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use isthmus_interwork::address::Spelling;
 use isthmus_interwork::content::ContentLimits;
@@ -32,6 +32,9 @@ use super::spelling::read_spelling;
 use crate::edge::sip::outbound::{ClientEvent, SendFailure};
 use crate::edge::xmpp::LinkSpec;
 
+/// How long a message waits for what is known of its peer. It goes out without that, too, and the server that sent it
+/// has forgotten it already.
+const KNOWN_SOON: Duration = Duration::from_millis(250);
 /// Refusals of MESSAGE that say: not outside of dialogs, but perhaps in a session.
 const NO_SINGLE_MESSAGES: [StatusCode; 3] =
     [StatusCode::METHOD_NOT_ALLOWED, StatusCode::UNSUPPORTED_MEDIA_TYPE, StatusCode::NOT_IMPLEMENTED];
@@ -381,7 +384,9 @@ impl Bridge {
     /// Reads how the peer spells its user and what it refused. Without the store a message goes out all the same.
     async fn known_of_peer(&self, users: &PairUsers) -> (Option<Spelling>, Option<Refuses>) {
         let keys = [Key::address(&users.remote), Key::peer(&users.remote.domain)];
-        let Ok(records) = self.store.read(&keys).await else { return (None, None) };
+        let Ok(Ok(records)) = tokio::time::timeout(KNOWN_SOON, self.store.read(&keys)).await else {
+            return (None, None);
+        };
         let [spelling, peer] = &records[..] else { return (None, None) };
         (read_spelling(spelling.as_ref(), &users.remote), read_refusal(peer.as_ref()).ok().flatten())
     }
