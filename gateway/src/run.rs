@@ -415,17 +415,19 @@ fn unix_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
+/// Reads what an object says is in a Secret.
+fn secret_text<'a>(secrets: &'a Secrets, secret: &str, key: &str) -> Result<&'a [u8], Failure> {
+    secrets.get(secret, key).ok_or_else(|| Failure(format!("Secret {secret} has no key {key}: add the key to it")))
+}
+
 fn edge_tls(snapshot: &Snapshot, pool: &Pool, secrets: &Secrets) -> Result<EdgeTls, Failure> {
     let now = unix_now();
     let mut certificates = CertificateSet::default();
     let locals = snapshot.locals();
     let own = locals.iter().filter_map(|local| local.tls_secret.as_ref());
     for secret in pool.tls_secrets.iter().chain(own) {
-        let place = format!("Secret {secret}");
-        let read = |key: &str| {
-            secrets.get(secret, key).ok_or_else(|| Failure(format!("{place} has no key {key}: add it to the Secret")))
-        };
-        certificates.add_pem(&place, read("tls.crt")?, read("tls.key")?, now).map_err(Failure::of)?;
+        let (chain, key) = (secret_text(secrets, secret, "tls.crt")?, secret_text(secrets, secret, "tls.key")?);
+        certificates.add_pem(&format!("Secret {secret}"), chain, key, now).map_err(Failure::of)?;
     }
     let federation = snapshot.federation();
     let anchors = federation.and_then(|f| f.spec.trust.as_ref()).map(|trust| &trust.ca_secret_refs[..]);
@@ -433,11 +435,8 @@ fn edge_tls(snapshot: &Snapshot, pool: &Pool, secrets: &Secrets) -> Result<EdgeT
         Some(refs) if !refs.is_empty() => {
             let mut texts = Vec::new();
             for reference in refs {
-                let place = format!("Secret {}", reference.name);
-                let text = secrets
-                    .get(&reference.name, "ca.crt")
-                    .ok_or_else(|| Failure(format!("{place} has no key ca.crt: add it to the Secret")))?;
-                texts.push((place, text));
+                let text = secret_text(secrets, &reference.name, "ca.crt")?;
+                texts.push((format!("Secret {}", reference.name), text));
             }
             tls::certificates::trust_from_pem(texts.iter().map(|(place, text)| (place.as_str(), *text)))
                 .map_err(Failure::of)?
@@ -455,6 +454,8 @@ fn edge_tls(snapshot: &Snapshot, pool: &Pool, secrets: &Secrets) -> Result<EdgeT
 fn link_specs(snapshot: &Snapshot, secrets: &Secrets) -> Result<Vec<LinkSpec>, Failure> {
     let reference = snapshot.federation().and_then(|federation| federation.spec.credentials_secret_ref.as_ref());
     let links = snapshot.component_links().into_iter();
+    // A server has a link for each partner: what they share is made once, since the trust anchors of the system are many.
+    let mut made: Vec<(String, ClientTls, LinkTls)> = Vec::new();
     links
         .map(|link| {
             let name = reference.map(|reference| reference.name.as_str()).unwrap_or_default();
@@ -465,7 +466,15 @@ fn link_specs(snapshot: &Snapshot, secrets: &Secrets) -> Result<Vec<LinkSpec>, F
                     link.name, link.secret_key
                 ))
             })?;
-            let tls = link.tls.as_ref().map(|tls| client_tls(tls, &link.host, secrets)).transpose()?;
+            let share = |tls: ClientTls| {
+                if let Some((_, _, shared)) = made.iter().find(|(host, of, _)| *host == link.host && *of == tls) {
+                    return Ok(shared.clone());
+                }
+                let new = client_tls(&tls, &link.host, secrets)?;
+                made.push((link.host.clone(), tls, new.clone()));
+                Ok(new)
+            };
+            let tls = link.tls.map(share).transpose()?;
             Ok(LinkSpec {
                 host: link.host,
                 port: link.port,
@@ -480,9 +489,7 @@ fn link_specs(snapshot: &Snapshot, secrets: &Secrets) -> Result<Vec<LinkSpec>, F
 
 /// TLS towards a server of our own, with the texts of the Secrets that it names.
 pub(crate) fn client_tls(tls: &ClientTls, host: &str, secrets: &Secrets) -> Result<LinkTls, Failure> {
-    let text = |secret: &str, key: &str| {
-        secrets.get(secret, key).ok_or_else(|| Failure(format!("Secret {secret} has no key {key}: add the key to it")))
-    };
+    let text = |secret: &str, key: &str| secret_text(secrets, secret, key);
     let mut material = Vec::new();
     let anchors = match &tls.ca_secret_ref {
         Some(SecretRef { name }) => {
@@ -503,4 +510,78 @@ pub(crate) fn client_tls(tls: &ClientTls, host: &str, secrets: &Secrets) -> Resu
     let server_name = ServerName::try_from(name.to_owned())
         .map_err(|_| Failure(format!("{name} cannot stand in a certificate: set serverName beside its tls")))?;
     LinkTls::new(server_name, anchors, &certificates, material).map_err(Failure::of)
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn links_to_one_server_share_the_tls_that_is_made_for_it() {
+        tls::install_provider();
+        let certificate = CertificateParams::new(vec!["ca.example".to_owned()]).unwrap();
+        let anchor = certificate.self_signed(&KeyPair::generate().unwrap()).unwrap().pem();
+        let shared = format!(
+            r#"apiVersion: isthmus.dev/v1alpha1
+kind: Federation
+metadata: {{name: default, namespace: im-edge}}
+spec: {{credentialsSecretRef: {{name: isthmus-credentials}}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: isthmus-credentials, namespace: im-edge}}
+stringData: {{component: s3cret, ca.crt: {anchor:?}}}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: GatewayPool
+metadata: {{name: sip, namespace: im-edge}}
+spec: {{roles: [SIP], expose: {{hostname: "sip.{{domain}}", bind: ["127.0.0.1"], ports: {{sipPlain: 5060}}}}}}
+---
+apiVersion: isthmus.dev/v1alpha1
+kind: FederatedDomain
+metadata: {{name: partner.example, namespace: im-edge}}
+spec:
+  domain: partner.example
+  protocol: SIP
+  sip: {{peerType: SimpleGeneric, transport: UDP, discovery: Static, nextHops: [{{host: 127.0.0.1, port: 5070}}]}}
+"#
+        );
+        let local = |domain, port, more| {
+            format!(
+                r"---
+apiVersion: isthmus.dev/v1alpha1
+kind: LocalDomain
+metadata: {{name: {domain}.example, namespace: im-edge}}
+spec:
+  domain: {domain}.example
+  backend:
+    component:
+      {{host: 127.0.0.1, port: {port}, secretKey: component, tls: {{caSecretRef: {{name: isthmus-credentials}}{more}}}}}
+"
+            )
+        };
+        let locals = [local("a", 5347, ""), local("b", 5348, ""), local("c", 5349, ", serverName: c.example")];
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("realm.yaml"), shared + &locals.concat()).unwrap();
+        let options = SourceOptions {
+            dir: folder.path().to_owned(),
+            secrets: None,
+            pool: "sip".to_owned(),
+            node: 0,
+            lenient: false,
+        };
+        let loaded = source::load(&options, None).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+        let links = link_specs(&loaded.snapshot, &loaded.secrets).unwrap();
+        // Each local domain has a link for the partner and one for its service address.
+        assert_eq!(links.len(), 6);
+        let config = |link: &LinkSpec| link.tls.as_ref().unwrap().config();
+        for one in &links {
+            for other in &links {
+                let alike = (one.port == 5349) == (other.port == 5349);
+                assert_eq!(Arc::ptr_eq(&config(one), &config(other)), alike, "{} {}", one.port, other.port);
+            }
+        }
+    }
 }
