@@ -37,6 +37,29 @@ async fn requests_with_wrong_addresses_get_their_answer_and_reach_nobody() {
     assert!(rig.server.rest().is_empty());
 }
 
+// L-01
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_list_of_a_user_is_not_read_for_a_domain_that_is_not_permitted() {
+    let watch = "Event: presence\r\nContact: <sip:watcher@127.0.0.1>\r\n";
+    let mut suspended = Rig::with_partner("suspended: true").await;
+    let mut rig = Rig::start("Pager").await;
+    for (rig, from) in [(&mut suspended, ANA), (&mut rig, "sip:eve@other.example")] {
+        let before = (rig.store.reads(), rig.store.asked());
+        rig.partner.write_as("SUBSCRIBE", from, (JULIET, JULIET), watch, "").await;
+        rig.partner.answered("SIP/2.0 403 ").await;
+        rig.partner.nothing_came().await;
+        assert_eq!((rig.store.reads(), rig.store.asked()), before, "{from}");
+        assert!(rig.server.rest().is_empty());
+    }
+    // The same request of a domain that is permitted is judged by the list, and juliet hears of it.
+    let before = rig.store.reads();
+    rig.partner.write_as("SUBSCRIBE", ANA, (JULIET, JULIET), watch, "").await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    assert!(rig.store.reads() > before);
+    let stanza = rig.server.stanza().await;
+    assert_eq!(attribute(&stanza, "type"), "subscribe", "{stanza}");
+}
+
 // T-12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stanzas_of_foreign_senders_go_nowhere() {

@@ -75,7 +75,7 @@ async fn a_text_that_no_stanza_can_carry_is_refused_for_good() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_messages_than_the_partners_limit_are_refused_with_a_time() {
-    let mut rig = Rig::with_message_limit(2).await;
+    let mut rig = Rig::with_partner("limits: {messagesPerSecond: 2}").await;
     let mut answers = Vec::new();
     for _ in 0..3 {
         rig.partner.write("MESSAGE", "Content-Type: text/plain\r\n", "hi").await;

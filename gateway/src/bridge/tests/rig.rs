@@ -599,10 +599,10 @@ impl Rig {
         Self::declared(&format!("overrides: {{imMode: {mode}}}"), TestStore::shared_over(store)).await
     }
 
-    /// Starts a bridge whose partner allows so many messages a second.
-    pub(super) async fn with_message_limit(per_second: u32) -> Self {
-        let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
-        Self::declared(&format!("limits: {{messagesPerSecond: {per_second}}}"), TestStore::over(store)).await
+    /// Starts a bridge with a store of its own and one more field in the spec of its partner.
+    pub(super) async fn with_partner(field: &str) -> Self {
+        Self::declared(field, TestStore::over(Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)))))
+            .await
     }
 
     /// Starts a bridge with one more field in the spec of its partner.
