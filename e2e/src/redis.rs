@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::lab::{Lab, wait_for};
+use crate::pki::Certificate;
 use crate::ports;
 use crate::process::{self, Process};
 
@@ -16,6 +17,8 @@ pub struct Redis {
     /// It listens here on 127.0.0.1.
     pub port: u16,
     folder: PathBuf,
+    /// Whether it speaks TLS only, and demands a certificate of its clients.
+    tls: bool,
     process: Option<Process>,
 }
 
@@ -26,9 +29,33 @@ impl Redis {
     ///
     /// When Redis is not installed or does not listen within 5 s.
     pub async fn start(lab: &Lab) -> Result<Self> {
-        let mut redis = Self { port: ports::free()?, folder: lab.folder("redis")?, process: None };
+        let mut redis = Self { port: ports::free()?, folder: lab.folder("redis")?, tls: false, process: None };
         redis.resume().await?;
         Ok(redis)
+    }
+
+    /// Starts a server that speaks TLS only, shows this certificate, and demands one of the same authority.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn start_tls(lab: &Lab, certificate: &Certificate) -> Result<Self> {
+        let mut redis = Self { port: ports::free()?, folder: lab.folder("redis")?, tls: true, process: None };
+        redis.write_certificate(certificate)?;
+        redis.resume().await?;
+        Ok(redis)
+    }
+
+    /// Gives the server another certificate and authority, which it takes when it starts the next time.
+    ///
+    /// # Errors
+    ///
+    /// When its folder cannot be written.
+    pub fn write_certificate(&self, certificate: &Certificate) -> Result<()> {
+        std::fs::write(self.folder.join("tls.crt"), &certificate.chain_pem)?;
+        std::fs::write(self.folder.join("tls.key"), &certificate.key_pem)?;
+        std::fs::write(self.folder.join("ca.crt"), &certificate.authority_pem)?;
+        Ok(())
     }
 
     /// Gives the server a command as its administrator does, and returns the answer.
@@ -59,7 +86,12 @@ impl Redis {
     pub async fn resume(&mut self) -> Result<()> {
         let port = self.port;
         let mut command = Command::new("redis-server");
-        command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"]);
+        let (plain, tls) = if self.tls { (0, port) } else { (port, 0) };
+        command.args(["--port", &plain.to_string(), "--tls-port", &tls.to_string(), "--bind", "127.0.0.1"]);
+        if self.tls {
+            command.args(["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key", "--tls-ca-cert-file", "ca.crt"]);
+        }
+        command.args(["--save", "", "--appendonly", "yes"]);
         command.args(["--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]);
         let mut process = Process::spawn("redis", &command, &self.folder)?;
         wait_for("redis listens", Duration::from_secs(5), || {

@@ -7,6 +7,7 @@ use isthmus_e2e::corp::Corp;
 use isthmus_e2e::gateway::Gateway;
 use isthmus_e2e::lab::{Lab, scenario, wait_for};
 use isthmus_e2e::manifests::{Partner, Realm};
+use isthmus_e2e::pki::{Authority, Certificate, Name};
 use isthmus_e2e::ports;
 use isthmus_e2e::prosody::Prosody;
 use isthmus_e2e::redis::Redis;
@@ -146,6 +147,59 @@ async fn a_wrong_password_of_redis_is_named_and_a_new_one_needs_no_restart() {
             metrics.contains("isthmus_state_store_finding{reason=\"AuthenticationFailed\"} 0"),
             "the finding stays"
         );
+        Ok(())
+    })
+    .await;
+}
+
+fn write_secrets(folder: &std::path::Path, client: &Certificate) -> Result<()> {
+    for (secret, key, text) in [
+        ("redis-ca", "ca.crt", &client.authority_pem),
+        ("redis-client", "tls.crt", &client.chain_pem),
+        ("redis-client", "tls.key", &client.key_pem),
+    ] {
+        let folder = folder.join("secrets").join(secret);
+        std::fs::create_dir_all(&folder)?;
+        std::fs::write(folder.join(key), text)?;
+    }
+    Ok(())
+}
+
+// The server demands a client certificate, so it must have been shown, the old one and the new one.
+#[tokio::test]
+async fn a_redis_with_client_certificates_is_used_and_new_ones_need_no_restart() {
+    scenario("redis-tls", async |lab| -> Result<()> {
+        let pair = |authority: &Authority| -> Result<_> {
+            Ok((authority.sign(&[Name::Dns("redis.example")])?, authority.sign(&[Name::Dns("gateway.example")])?))
+        };
+        let (server, client) = pair(&Authority::new("first of redis")?)?;
+        let mut redis = Redis::start_tls(lab, &server).await?;
+        let port = ports::free()?;
+        let (prosody, mut realm) = realm(lab, port).await?;
+        let tls = "caSecretRef: {name: redis-ca}, clientSecretRef: {name: redis-client}, serverName: redis.example";
+        realm.state_store = Some(redis.declaration(&format!(", tls: {{{tls}}}")));
+        let folder = lab.folder("gateway")?;
+        write_secrets(&folder, &client)?;
+        let proxy = ([127, 0, 0, 1], realm.plain_port).into();
+        let (agent, _events) = SipAgent::start("partner.example", port, proxy, false).await?;
+        let corp = Corp::start(lab, prosody, realm).await?;
+        wait_store(&corp.gateway, "Ready", None).await?;
+        let juliet = corp.online("juliet").await?;
+        agent.watch("ana", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
+        juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
+
+        let (server, client) = pair(&Authority::new("second of redis")?)?;
+        redis.write_certificate(&server)?;
+        redis.restart().await?;
+        wait_store(&corp.gateway, "Down", Some("Unreachable")).await?;
+        let (id, shown) = (corp.gateway.id(), corp.gateway.status().await?["stateStore"].to_string());
+        ensure!(shown.contains("TLS"), "the finding does not speak of TLS: {shown}");
+
+        write_secrets(&folder, &client)?;
+        wait_store(&corp.gateway, "Ready", None).await?;
+        ensure!(corp.gateway.id() == id, "the gateway was restarted");
+        agent.watch("bob", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
+        juliet.wait("the second request", |r| r.is_presence("subscribe", "bob@partner.example")).await?;
         Ok(())
     })
     .await;
