@@ -125,7 +125,6 @@ where
     play(name, body).await;
 }
 
-#[expect(clippy::panic, reason = "a failing scenario must fail its test")]
 async fn play<F>(name: &str, body: F)
 where
     F: AsyncFnOnce(&Lab) -> Result<()>,
@@ -141,7 +140,9 @@ where
         Err(error) => Err(error),
     };
     if let Err(error) = outcome {
-        panic!("{name}: {error:#}");
+        // Not by `panic!`: the reason is to be the last line, below all logs and without a backtrace of the runtime.
+        eprintln!("{name}: {error:#}");
+        std::panic::resume_unwind(Box::new("the scenario failed"));
     }
 }
 
