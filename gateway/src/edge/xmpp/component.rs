@@ -243,6 +243,16 @@ impl Links {
         handle.tenure.owner(*handle.state.lock() == LinkState::Ready)
     }
 
+    /// Tells whether something may be done under the lease of a link. After one that may have run out this waits for the
+    /// store's word.
+    pub async fn acts(&self, local: &Domain, remote: &Domain) -> bool {
+        let handle = self.by_pair.load().get(&(local.clone(), remote.clone())).cloned();
+        match handle {
+            Some(handle) => handle.tenure.acts().await,
+            None => false,
+        }
+    }
+
     /// Names the process that lost the link of these domains to this one, and tells since when. One that gave it back
     /// did not lose it.
     pub fn loser(&self, local: &Domain, remote: &Domain) -> Option<(String, Instant)> {
@@ -387,6 +397,8 @@ impl Task {
             self.refuse_waiting(&mut commands);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                // Whoever gets the link again later connects at once: this failure was of another tenure.
+                _ = changes.wait_for(|holding| holding.standing() != Standing::Holder) => {}
                 _ = stopped.changed() => {}
             }
         }

@@ -80,6 +80,16 @@ pub(super) enum Standing {
     Standby,
 }
 
+impl Holding {
+    pub(super) fn standing(&self) -> Standing {
+        match self {
+            Self::Always | Self::Mine { .. } => Standing::Holder,
+            Self::Released { .. } => Standing::Former,
+            Self::Nobody | Self::Other { .. } => Standing::Standby,
+        }
+    }
+}
+
 /// The tenure of one link.
 pub(super) struct Tenure {
     name: LeaseName,
@@ -119,11 +129,7 @@ impl Tenure {
     }
 
     pub(super) fn standing(&self) -> Standing {
-        match &*self.holding.borrow() {
-            Holding::Always | Holding::Mine { .. } => Standing::Holder,
-            Holding::Released { .. } => Standing::Former,
-            Holding::Nobody | Holding::Other { .. } => Standing::Standby,
-        }
+        self.holding.borrow().standing()
     }
 
     /// Returns the name of the other process that holds the link.
@@ -183,21 +189,29 @@ impl Tenure {
         }
     }
 
-    /// Takes the lease anew, with a new fence: whatever was taken under the former one comes again. `None` when it is
-    /// another's.
+    /// Takes the lease anew, with a new fence: whatever was taken under the former one comes again. `None` when this
+    /// process does not hold the link.
     pub(super) async fn refresh(&self) -> Result<Option<Fence>, StoreError> {
+        if self.standing() != Standing::Holder {
+            return Ok(None);
+        }
         let asked = Instant::now();
         let acquired = self.store.acquire(&self.name, &self.life, TTL).await?;
         let Acquisition::Granted(lease) = acquired else { return Ok(None) };
         let fence = lease.fence.clone();
-        self.holding.send_if_modified(|holding| match holding {
+        let held = self.holding.send_if_modified(|holding| match holding {
+            Holding::Always => true,
             Holding::Mine { lease: held, until, away, .. } => {
-                (*held, *until, *away) = (lease, asked + TTL, false);
+                (*held, *until, *away) = (lease.clone(), asked + TTL, false);
                 true
             }
             _ => false,
         });
-        Ok(Some(fence))
+        if !held {
+            // It was given back, or another's, while the store was asked; nobody is to wait for it to run out.
+            self.store.release(&lease).await?;
+        }
+        Ok(held.then_some(fence))
     }
 
     /// Asks the store about a lease that it called lost, and waits for its word, for a while.

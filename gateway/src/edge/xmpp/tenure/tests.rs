@@ -144,6 +144,24 @@ async fn a_lease_that_is_taken_anew_keeps_the_link() {
 }
 
 #[tokio::test]
+async fn a_link_that_was_given_back_is_never_taken_anew() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    let _watched = one.tenure.watch();
+    one.tenure.give_back();
+    one.until(Standing::Former).await;
+    let free = async {
+        while inner.holder(&one.tenure.name).await.unwrap().is_some() {
+            sleep(SHORTEST).await;
+        }
+    };
+    timeout(RENEW, free).await.unwrap();
+    assert_eq!(one.tenure.refresh().await.unwrap(), None);
+    assert!(inner.holder(&one.tenure.name).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn the_only_process_holds_every_link_without_a_lease() {
     let store: Arc<dyn Store> = store();
     let owners = Arc::new(watch::Sender::new(0));
