@@ -123,6 +123,9 @@ impl Bridge {
     /// Names the other process that works for pairs of these domains, `None` if it is this one, or nobody. While a link
     /// goes from one process to another this waits.
     async fn home_of(&self, local: &Domain, remote: &Domain) -> Option<String> {
+        if !self.pods.is_shared() {
+            return None;
+        }
         let settled = Instant::now() + SETTLE;
         let mut owners = None;
         loop {
@@ -131,7 +134,6 @@ impl Bridge {
                 Owner::Mine(_) if self.links.is_coming(local, remote) => {}
                 Owner::Mine(_) => return None,
                 Owner::Other(life) | Owner::Former(Some(life)) => return Some(life),
-                Owner::Nobody | Owner::Former(None) if !self.pods.is_shared() => return None,
                 Owner::Nobody | Owner::Former(None) => {}
             }
             match &mut owners {
@@ -261,6 +263,9 @@ impl Bridge {
 
     /// Names the process that an event of these domains is for, if it is another one.
     pub(super) fn elsewhere(&self, local: &Domain, remote: &Domain) -> Option<String> {
+        if !self.pods.is_shared() {
+            return None;
+        }
         match self.links.owner(local, remote) {
             Owner::Other(life) | Owner::Former(Some(life)) => Some(life),
             Owner::Mine(_) | Owner::Former(None) | Owner::Nobody => None,
@@ -305,14 +310,11 @@ impl Bridge {
     /// Gives a stanza to the process that holds its link; tells whether that is another one.
     pub(super) fn hand_over_stanza(&self, users: &PairUsers, stanza: &Stanza) -> bool {
         let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
-        let mut encoder = StreamEncoder::new(StreamKind::Client);
-        if encoder.stanza(stanza).is_err() {
-            return false;
-        }
+        let Some(stanza) = stanza_to_bytes(stanza) else { return false };
         let note = Note::Stanza {
             local: users.local.domain.as_str().to_owned(),
             remote: users.remote.domain.as_str().to_owned(),
-            stanza: encoder.take().to_vec(),
+            stanza,
         };
         self.write_note(life, note);
         true
@@ -327,14 +329,11 @@ impl Bridge {
         {
             return true;
         }
-        let mut encoder = StreamEncoder::new(StreamKind::Client);
-        if encoder.stanza(stanza).is_err() {
-            return false;
-        }
+        let Some(stanza) = stanza_to_bytes(stanza) else { return false };
         let note = Note::FromLocal {
             local: users.local.domain.as_str().to_owned(),
             remote: users.remote.domain.as_str().to_owned(),
-            stanza: encoder.take().to_vec(),
+            stanza,
         };
         self.write_note(life, note);
         true
@@ -387,7 +386,7 @@ impl Bridge {
 
     fn take_stanza(&self, local: &str, remote: &str, stanza: &[u8]) -> Option<()> {
         let (local, remote) = (Domain::parse(local).ok()?, Domain::parse(remote).ok()?);
-        let stanza = Stanza::read(read_element(stanza, &StanzaLimits::COMPONENT).ok()?).ok()?;
+        let stanza = stanza_from_bytes(stanza)?;
         if let Err(error) = self.links.send(&local, &remote, stanza) {
             self.metrics.presence("sip_to_xmpp", "no_link");
             tracing::debug!(%error, "stanza of another process not sent");
@@ -399,52 +398,37 @@ impl Bridge {
         let parse = |message: Vec<u8>| Message::parse(message.into(), &Limits::default()).ok();
         match note {
             Note::Request { from, id, message, way, source, to_tag } => {
-                self.take_request(Asker::Pod { life: from, id }, message, way.into(), source, to_tag)
+                self.take_request(Asker::Pod { life: from, id }, message, way.into(), source, to_tag)?;
             }
-            Note::Answer { id, response } => {
-                self.take_reply(id, Reply::Answer(response));
-                Some(())
-            }
-            Note::Absorbed { id } => {
-                self.take_reply(id, Reply::Absorbed);
-                Some(())
-            }
-            Note::Elsewhere { id } => {
-                self.take_reply(id, Reply::Elsewhere);
-                Some(())
-            }
+            Note::Answer { id, response } => self.take_reply(id, Reply::Answer(response)),
+            Note::Absorbed { id } => self.take_reply(id, Reply::Absorbed),
+            Note::Elsewhere { id } => self.take_reply(id, Reply::Elsewhere),
             Note::Response { message, way, source } => {
                 self.edge.take_response(way.into(), source, parse(message)?);
-                Some(())
             }
             Note::Acknowledged { message } => {
                 self.edge.take_ack(&parse(message)?);
-                Some(())
             }
             Note::Ack { message } => {
                 let ack = parse(message)?;
                 self.edge.take_ack(&ack);
                 self.stop_repeating(&ack);
                 self.work_on_ack(ack);
-                Some(())
             }
             Note::NeverAcknowledged { call_id, local_tag } => {
                 self.sip_never_acknowledged(call_id, local_tag);
-                Some(())
             }
             Note::Due { key } => {
                 let (bridge, key) = (Arc::clone(self), Key::parse(&key)?);
                 tokio::spawn(async move { super::timers::act(&bridge, key, None).await });
-                Some(())
             }
-            Note::Stanza { local, remote, stanza } => self.take_stanza(&local, &remote, &stanza),
+            Note::Stanza { local, remote, stanza } => self.take_stanza(&local, &remote, &stanza)?,
             Note::FromLocal { local, remote, stanza } => {
                 let link = self.links.find(&Domain::parse(&local).ok()?, &Domain::parse(&remote).ok()?)?;
-                let stanza = Stanza::read(read_element(&stanza, &StanzaLimits::COMPONENT).ok()?).ok()?;
-                self.handle_stanza(&link, stanza);
-                Some(())
+                self.handle_stanza(&link, stanza_from_bytes(&stanza)?);
             }
         }
+        Some(())
     }
 
     /// Takes what another process says about a request. Nobody waits for it any more when it comes late.
@@ -453,6 +437,16 @@ impl Bridge {
             let _ = waiting.send(reply);
         }
     }
+}
+
+fn stanza_to_bytes(stanza: &Stanza) -> Option<Vec<u8>> {
+    let mut encoder = StreamEncoder::new(StreamKind::Client);
+    encoder.stanza(stanza).ok()?;
+    Some(encoder.take().to_vec())
+}
+
+fn stanza_from_bytes(bytes: &[u8]) -> Option<Stanza> {
+    Stanza::read(read_element(bytes, &StanzaLimits::COMPONENT).ok()?).ok()
 }
 
 impl NoteHandler for super::BridgeHandle {

@@ -428,6 +428,13 @@ impl Machine for Pair {
         }
     }
 
+    fn is_done_by_next_holder(output: &Output) -> bool {
+        match output {
+            Output::Request { .. } | Output::ToLocal(_) => true,
+            Output::Decided(_) | Output::BadDocument(_) | Output::Alarm(_) => false,
+        }
+    }
+
     fn stored(&self, bridge: &Bridge, users: &PairUsers) {
         if bridge.store.is_shared() {
             bridge.wanted.note(users, self.is_wanted());

@@ -79,6 +79,11 @@ pub(super) trait Machine: Sized {
     fn next_output(&mut self) -> Option<Self::Output>;
     /// Adds what else changed.
     fn write_more(&self, _batch: &mut Batch, _records: &Records, _keys: &[Key; 3]) {}
+    /// Tells whether the process that has the pair's link next finds this in the record and does it: done here too, it would
+    /// come late and out of order.
+    fn is_done_by_next_holder(_output: &Self::Output) -> bool {
+        false
+    }
     /// Takes notice that everything is stored.
     fn stored(&self, _bridge: &Bridge, _users: &PairUsers) {}
 }
@@ -146,9 +151,10 @@ impl Bridge {
             if let (Some((_, identity)), Some(answer)) = (request, answer_of(&result)) {
                 identity.write_answer(&mut batch, served.as_ref(), self.pods.life(), answer);
             }
+            let mut fence = None;
             // There was nothing and there is nothing: no round trip for that.
             if !batch.is_empty() {
-                let fence = self.fence(users);
+                fence = self.fence(users);
                 batch.fences.extend(fence.clone());
                 match self.store.commit(batch).await {
                     Ok(_) => {}
@@ -167,7 +173,12 @@ impl Bridge {
                 }
             }
             machine.stored(self, users);
-            return Ok(End::Acted(result, std::iter::from_fn(|| machine.next_output()).collect()));
+            let mut outputs: Vec<_> = std::iter::from_fn(|| machine.next_output()).collect();
+            // This process may have stood still since the commit, until the link was another's.
+            if fence.is_some() && !self.links.acts(&users.local.domain, &users.remote.domain).await {
+                outputs.retain(|output| !M::is_done_by_next_holder(output));
+            }
+            return Ok(End::Acted(result, outputs));
         }
     }
 }
@@ -176,6 +187,9 @@ impl Bridge {
     /// Returns what proves that this process works for a pair. Without it the versions of the records alone protect: the
     /// link is nobody's, or was given back.
     fn fence(&self, users: &PairUsers) -> Option<Fence> {
+        if !self.pods.is_shared() {
+            return None;
+        }
         match self.links.owner(&users.local.domain, &users.remote.domain) {
             Owner::Mine(fence) => fence,
             Owner::Other(_) | Owner::Former(_) | Owner::Nobody => None,

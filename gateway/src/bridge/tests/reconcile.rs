@@ -9,11 +9,13 @@ use isthmus_interwork::authorization::{Context, Pair};
 use isthmus_model::{Access, BareAddress, EpochMillis, Now, PairId};
 use isthmus_sip::{Limits as SipLimits, Message};
 use isthmus_store::{
-    Batch, Condition, Key, Kind, Lifetime, Limits, MemoryStore, Slot, Store, SystemClock, Timer, TimerKind, record,
+    Acquisition, Batch, Condition, Key, Kind, LeaseName, Lifetime, Limits, MemoryStore, Slot, Store, SystemClock,
+    Timer, TimerKind, record,
 };
 
 use super::rig::{Commits, Rig, attribute, header};
 use crate::bridge::BlindTimes;
+use crate::edge::xmpp::LinkState;
 
 const TEXT: &str = "Content-Type: text/plain\r\n";
 const CONTACT: &str = "Event: presence\r\nContact: <sip:ana@127.0.0.1>\r\n";
@@ -126,6 +128,35 @@ async fn a_process_that_follows_the_last_one_goes_on_with_all_dialogs_and_opens_
     assert_eq!(cseq(&notify), cseq(&told) + 1);
     rig.partner.answer(&notify, "200 OK", "", "", "").await;
     nothing_more(&mut rig).await;
+}
+
+// S-13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_stored_before_it_stood_still_is_not_sent_after_the_link_is_anothers() {
+    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    be_watched(&mut rig).await;
+    let links = rig.bridge.links.states();
+    let (link, _) = links.iter().find(|(link, _)| link.name.as_str() == "partner.example").unwrap();
+    let lease = LeaseName::link(&format!("{}:{}", link.host, link.port), link.name.as_str());
+    let before = version(&rig).await;
+    rig.store.set(Commits::Still);
+    rig.server.send(SUBSCRIBE);
+    let taken = async {
+        while version(&rig).await == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let mut other = rig.store.acquire(&lease, "other", Duration::from_secs(60)).await.unwrap();
+        while !matches!(other, Acquisition::Granted(_)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            other = rig.store.acquire(&lease, "other", Duration::from_secs(60)).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.expect("the lease does not run out");
+    rig.store.set(Commits::Pass);
+    let is_others =
+        || matches!(rig.bridge.links.states().iter().find(|(l, _)| l == link), Some((_, LinkState::Standby(_))));
+    rig.until("the link is another's", is_others).await;
+    rig.partner.nothing_came().await;
 }
 
 //

@@ -47,6 +47,8 @@ pub(crate) enum Commits {
     Blind,
     /// They happen, but those that queue something wait.
     NoLetters,
+    /// They happen, but nobody is told so, nor of renewed leases: as if the process stood still.
+    Still,
 }
 
 /// A store whose commits can be held up and refused.
@@ -104,6 +106,11 @@ impl TestStore {
         *self.mode.borrow() == Commits::Away
     }
 
+    async fn moves(&self) {
+        let mut mode = self.mode.subscribe();
+        mode.wait_for(|mode| *mode != Commits::Still).await.unwrap();
+    }
+
     /// Reads the record whose key is given, past all modes.
     pub(crate) async fn stored(&self, key: Key) -> Option<Record> {
         self.inner.read(&[key]).await.unwrap().remove(0)
@@ -129,7 +136,9 @@ impl Store for TestStore {
             if matches!(mode, Commits::Refuse | Commits::Away) {
                 return Err(away());
             }
-            self.inner.commit(batch).await
+            let committed = self.inner.commit(batch).await;
+            self.moves().await;
+            committed
         })
     }
 
@@ -152,7 +161,10 @@ impl Store for TestStore {
         if self.is_away() {
             return Box::pin(async { Err(away()) });
         }
-        self.inner.renew(lease, ttl)
+        Box::pin(async move {
+            self.moves().await;
+            self.inner.renew(lease, ttl).await
+        })
     }
 
     fn release<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, bool> {
