@@ -106,8 +106,8 @@ impl Field {
     pub async fn start(lab: &Lab, count: u8, policy: Policy, plan: &Plan, traces: bool) -> Result<Self> {
         let prosody = Pods::prosody(lab, &plan.user_names(), &[PARTNER]).await?;
         let redis = Redis::start(lab).await?;
-        let redis_way = SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into()).await?;
-        let link_way = SlowProxy::start((Ipv4Addr::LOCALHOST, prosody.component_port).into()).await?;
+        let redis_way = SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into())?;
+        let link_way = SlowProxy::start((Ipv4Addr::LOCALHOST, prosody.component_port).into())?;
         let port = ports::free()?;
         let partner = Partner::standard(PARTNER, "UDP", port).switch("imMode", "Pager").switch("notifyInterval", "0s");
         let mut realm = Realm::new(link_way.port)?.partner(partner);

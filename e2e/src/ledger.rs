@@ -66,6 +66,8 @@ struct Books {
     faults: Vec<Fault>,
     /// What arrived though nobody sent it.
     unknown: Vec<String>,
+    /// Requests whose CSeq left numbers out.
+    skipped: Vec<String>,
 }
 
 /// The books of one run.
@@ -163,6 +165,12 @@ impl Ledger {
         self.books().faults.push(Fault { name: name.to_owned(), from, until, takes_socket });
     }
 
+    /// A request left numbers of its dialog's CSeq out. A process that dies between storing a request and sending it makes
+    /// such a gap, which receivers must accept (RFC 3261 §12.2.2); nothing else may.
+    pub fn skipped(&self, what: &str) {
+        self.books().skipped.push(what.to_owned());
+    }
+
     /// How many messages went this way so far, and how many of them have arrived or come back.
     pub fn progress(&self, way: Way) -> (usize, usize) {
         let books = self.books();
@@ -191,6 +199,11 @@ impl Ledger {
         }
         for (name, watch) in &books.watches {
             judgement.presence.count(name, watch, &books.faults);
+        }
+        if books.faults.iter().any(|fault| fault.takes_socket) {
+            judgement.skipped_in_faults = books.skipped.len();
+        } else {
+            judgement.skipped.clone_from(&books.skipped);
         }
         for fault in &books.faults {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;
@@ -324,6 +337,10 @@ pub struct Judgement {
     pub presence: Presence,
     /// Messages that nobody had sent.
     pub unknown: Vec<String>,
+    /// Requests whose CSeq left numbers out though no process died or stood still.
+    pub skipped: Vec<String>,
+    /// How many there were in a run in which one did.
+    pub skipped_in_faults: usize,
     /// How often each fault was made.
     pub faults: BTreeMap<String, usize>,
 }
@@ -340,6 +357,7 @@ impl Judgement {
             ("subscription doubled", &self.presence.doubled),
             ("wrong at the end", &self.presence.wrong),
             ("never sent", &self.unknown),
+            ("CSeq with a gap", &self.skipped),
         ];
         let mut found = Vec::new();
         for (what, list) in lists {
@@ -390,6 +408,7 @@ impl fmt::Display for Judgement {
             ("lost", presence.lost.len()),
             ("doubled", presence.doubled.len()),
             ("wrong at the end", presence.wrong.len()),
+            ("gaps in CSeq", self.skipped.len() + self.skipped_in_faults),
         ] {
             writeln!(f, "  {name:<38}{count:>12}")?;
         }

@@ -71,8 +71,10 @@ pub enum Event {
         /// Whether it opened a dialog.
         fresh: bool,
     },
-    /// Something that a peer must not do, such as a CSeq that fails to grow by one.
+    /// Something that a peer must not do, such as a CSeq that fails to grow.
     Wrong(String),
+    /// A CSeq that grew by more than one.
+    Skipped(String),
 }
 
 /// The users of a domain. Dropping it closes the socket.

@@ -8,8 +8,9 @@ use anyhow::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 /// Pieces that may be under way in one direction; a sender waits when there are more.
@@ -27,13 +28,15 @@ pub enum Weather {
 }
 
 /// A running proxy. Dropping it cuts everything.
+///
+/// It has a thread of its own: what else a test does must not be bad weather.
 #[derive(Debug)]
 pub struct SlowProxy {
     /// Clients connect here on 127.0.0.1.
     pub port: u16,
     weather: watch::Sender<Weather>,
     open: Arc<Mutex<JoinSet<()>>>,
-    task: JoinHandle<()>,
+    thread: Option<Runtime>,
 }
 
 impl SlowProxy {
@@ -42,13 +45,19 @@ impl SlowProxy {
     /// # Errors
     ///
     /// When no port can be bound.
-    pub async fn start(target: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    pub fn start(target: SocketAddr) -> Result<Self> {
+        let thread = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let listener = {
+            let _inside = thread.enter();
+            let listener = std::net::TcpListener::bind(("127.0.0.1", 0))?;
+            listener.set_nonblocking(true)?;
+            TcpListener::from_std(listener)?
+        };
         let port = listener.local_addr()?.port();
         let (weather, seen) = watch::channel(Weather::Delay(Duration::ZERO));
         let open = Arc::new(Mutex::new(JoinSet::new()));
         let connections = Arc::clone(&open);
-        let task = tokio::spawn(async move {
+        thread.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if *seen.borrow() == Weather::Cut {
                     continue;
@@ -68,7 +77,7 @@ impl SlowProxy {
                 });
             }
         });
-        Ok(Self { port, weather, open, task })
+        Ok(Self { port, weather, open, thread: Some(thread) })
     }
 
     /// Changes the weather; [`Weather::Cut`] breaks what is open.
@@ -87,8 +96,9 @@ impl SlowProxy {
 
 impl Drop for SlowProxy {
     fn drop(&mut self) {
-        self.task.abort();
-        self.break_connections();
+        if let Some(thread) = self.thread.take() {
+            thread.shutdown_background();
+        }
     }
 }
 
@@ -149,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_delays_goes_silent_and_cuts() {
-        let proxy = SlowProxy::start(echo().await).await.unwrap();
+        let proxy = SlowProxy::start(echo().await).unwrap();
         let mut stream = TcpStream::connect(("127.0.0.1", proxy.port)).await.unwrap();
         assert!(round(&mut stream).await.is_some());
         proxy.set(Weather::Delay(Duration::from_millis(60)));

@@ -273,13 +273,15 @@ impl Traffic {
             .with_context(|| self.ledger.judge().to_string())
     }
 
-    /// Fails when a peer did on the wire what it must not do, such as a CSeq that does not grow by one.
+    /// Fails when a peer did on the wire what it must not do, such as a CSeq that does not grow, or by more than one though
+    /// no process died.
     ///
     /// # Errors
     ///
     /// When there is something; the error lists it.
     pub fn wire_is_right(&self) -> Result<()> {
-        let wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        wrong.extend(self.ledger.judge().skipped);
         ensure!(wrong.is_empty(), "{} times against the rules of the wire:\n{}", wrong.len(), wrong.join("\n"));
         Ok(())
     }
@@ -367,6 +369,7 @@ async fn keep_sip_books(
                 }
             }
             Event::Subscribed { .. } => {}
+            Event::Skipped(text) => ledger.skipped(&text),
             Event::Wrong(text) => wrong.lock().unwrap_or_else(PoisonError::into_inner).push(text),
         }
     }

@@ -303,7 +303,8 @@ fn take_cseq(inner: &Inner, dialog: &Shared, request: &SipMessage) -> Result<(),
     let (cseq, last) = (request.cseq(), inside.their_cseq);
     if last != 0 && cseq != last + 1 {
         let method = request.method().unwrap_or_default();
-        inner.tell(Event::Wrong(format!("{}: {method} with CSeq {cseq} after {last}", inside.call_id)));
+        let what = format!("{}: {method} with CSeq {cseq} after {last}", inside.call_id);
+        inner.tell(if cseq > last { Event::Skipped(what) } else { Event::Wrong(what) });
     }
     if cseq <= last {
         return Err("500 Out Of Order");
