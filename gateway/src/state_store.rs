@@ -164,7 +164,7 @@ async fn connect(declared: Declared) -> Result<(Arc<dyn Store>, Arc<Access>), Fa
     Ok((Arc::new(store), access))
 }
 
-/// Asks the store again and again how it is.
+/// Asks the store again and again how it is, and says what changed.
 async fn look(store: Arc<dyn Store>, last: Arc<ArcSwap<Option<Health>>>, metrics: Arc<Metrics>) {
     let mut known: Vec<&'static str> = Vec::new();
     loop {
@@ -173,9 +173,12 @@ async fn look(store: Arc<dyn Store>, last: Arc<ArcSwap<Option<Health>>>, metrics
         let now: Vec<_> = health.findings.iter().map(|finding| finding.reason).collect();
         for reason in known.iter().filter(|reason| !now.contains(reason)) {
             metrics.store_findings.get_or_create(&Reason { reason }).set(0);
+            tracing::info!(reason, "state store: no longer so");
         }
-        for reason in &now {
+        for finding in health.findings.iter().filter(|finding| !known.contains(&finding.reason)) {
+            let (reason, message, remedy) = (finding.reason, &finding.message, &finding.remedy);
             metrics.store_findings.get_or_create(&Reason { reason }).set(1);
+            tracing::warn!(reason, remedy, "state store: {message}");
         }
         known = now;
         let pause = if health.state == HealthState::Down { LOOK_DOWN } else { LOOK };

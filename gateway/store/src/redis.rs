@@ -24,7 +24,7 @@ use isthmus_model::EpochMillis;
 use redis::Value;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval};
+use tokio::time::Instant;
 
 pub use self::config::{Credentials, CredentialsSource, Mode, RedisConfig, RedisConfigError, Tls};
 use self::names::{Names, corrupt};
@@ -53,8 +53,6 @@ mod route;
 mod script;
 mod wake;
 
-/// How often the store looks at its servers.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// The latest due time that a server can sort, in milliseconds since 1970.
 const LATEST: u64 = 1 << 53;
 
@@ -70,14 +68,12 @@ struct Shared {
 pub struct RedisStore {
     shared: Arc<Shared>,
     subscribed: watch::Receiver<bool>,
-    tasks: Vec<JoinHandle<()>>,
+    listener: JoinHandle<()>,
 }
 
 impl Drop for RedisStore {
     fn drop(&mut self) {
-        for task in &self.tasks {
-            task.abort();
-        }
+        self.listener.abort();
     }
 }
 
@@ -94,8 +90,7 @@ impl RedisStore {
         let shared = Arc::new(Shared { config, names, router, wakes: Wakes::default() });
         let (sender, subscribed) = watch::channel(false);
         let listener = tokio::spawn(wake::listen(Arc::clone(&shared), sender));
-        let watcher = tokio::spawn(watch_health(Arc::clone(&shared)));
-        Ok(Self { shared, subscribed, tasks: vec![listener, watcher] })
+        Ok(Self { shared, subscribed, listener })
     }
 
     /// Waits until the store is connected and hears wake-ups, at most for `limit`; tells whether it is.
@@ -104,29 +99,6 @@ impl RedisStore {
         tokio::time::timeout(limit, subscribed.wait_for(|subscribed| *subscribed))
             .await
             .is_ok_and(|waited| waited.is_ok())
-    }
-}
-
-/// Looks at the servers at the start and every minute, and says what changed.
-async fn watch_health(shared: Arc<Shared>) {
-    let mut ticks = interval(LOOK_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut known = Vec::new();
-    loop {
-        ticks.tick().await;
-        shared.router.tried().await;
-        let health = health::look(&shared).await;
-        for finding in &health.findings {
-            if !known.contains(&finding.reason) {
-                let (message, remedy) = (&finding.message, &finding.remedy);
-                tracing::warn!(reason = finding.reason, remedy, "state store: {message}");
-            }
-        }
-        let now: Vec<_> = health.findings.iter().map(|finding| finding.reason).collect();
-        for reason in known.iter().filter(|reason| !now.contains(reason)) {
-            tracing::info!(reason, "state store: no longer so");
-        }
-        known = now;
     }
 }
 
