@@ -1,20 +1,29 @@
 //! ejabberd in the place of Prosody, attached as the README shows.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::corp::Corp;
 use isthmus_e2e::ejabberd::Ejabberd;
 use isthmus_e2e::gateway::Gateway;
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
-use isthmus_e2e::lab::scenario;
+use isthmus_e2e::lab::{scenario, wait_for};
 use isthmus_e2e::manifests::{Partner, Realm};
+use isthmus_e2e::pods::Pods;
 use isthmus_e2e::ports;
+use isthmus_e2e::redis::Redis;
+use isthmus_e2e::sip_agent::{Event, SipAgent};
+use isthmus_e2e::xmpp_client::XmppClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::transport::both_ways;
+
+const ANA: &str = "ana@partner.example";
 
 // I-06, I-27
 #[tokio::test]
@@ -89,6 +98,71 @@ async fn ejabberd_returns_errors_before_it_answers_the_ping_behind_them() {
             }
         }
         juliet.must_not_have("a message of a blocked contact", |r| r.name() == "message")
+    })
+    .await;
+}
+
+/// Lets juliet and ana write to each other; gives what juliet wrote.
+async fn write(juliet: &XmppClient, agent: &SipAgent, round: &str) -> Result<BTreeSet<String>> {
+    let mut written = BTreeSet::new();
+    for number in 0..8 {
+        let text = format!("{round} {number}");
+        let status = agent.message("ana", "juliet@corp.example", &text).await;
+        ensure!(status.is_some_and(|status| status / 100 == 2), "{text} answered {status:?}");
+        juliet.wait(&text, |r| r.is_message(ANA, &text)).await?;
+        juliet.chat(ANA, &text).await?;
+        written.insert(text);
+    }
+    Ok(written)
+}
+
+/// Waits until all of them have arrived at ana, each once.
+async fn arrive(events: &mut UnboundedReceiver<Event>, mut missing: BTreeSet<String>) -> Result<()> {
+    while !missing.is_empty() {
+        let next = tokio::time::timeout(Duration::from_secs(10), events.recv()).await;
+        match next.with_context(|| format!("ana misses {missing:?}"))?.context("the agent ended")? {
+            Event::Message { text, .. } => ensure!(missing.remove(&text), "{text} came unasked or again"),
+            Event::Wrong(what) => anyhow::bail!("{what}"),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+// ejabberd shares stanzas out among all connections of a component: what it gives to a gateway that stands still arrives
+// when that one goes on.
+// S-13, S-44
+#[tokio::test]
+async fn a_link_to_ejabberd_changes_hands_without_a_setting_there() {
+    scenario("ejabberd-pods", async |lab| -> Result<()> {
+        let server = Ejabberd::start(lab, &["juliet"]).await?;
+        let redis = Redis::start(lab).await?;
+        let port = ports::free()?;
+        let mut realm = Realm::new(server.component_port)?
+            .partner(Partner::standard("partner.example", "UDP", port).switch("imMode", "Pager"));
+        realm.state_store = Some(redis.declaration(""));
+        let mut pods = Pods::start(lab, &realm, 2, Policy::RoundRobin).await?;
+        server.wait_component("partner.example").await?;
+        let (agent, mut events) = SipAgent::start("partner.example", port, pods.balancer.address, false).await?;
+        let juliet = server.online("juliet").await?;
+        arrive(&mut events, write(&juliet, &agent, "before").await?).await?;
+
+        let first = pods.holder("partner.example").await.context("nobody holds the link")?;
+        pods.balancer.remove(pods.sip(first).context("the pod has no address")?);
+        pods.pause(first)?;
+        let taken = || async { Ok(pods.holder("partner.example").await) };
+        let second = wait_for("the link at the other pod", Duration::from_secs(5), taken).await?;
+        let written = write(&juliet, &agent, "still").await?;
+        pods.resume(first)?;
+        arrive(&mut events, written).await?;
+
+        let old = || async { Ok((pods.holder("partner.example").await == Some(second)).then_some(())) };
+        wait_for("the link where it was", Duration::from_secs(5), old).await?;
+        pods.balancer.add(pods.sip(first).context("the pod has no address")?);
+        pods.kill(second)?;
+        let back = || async { Ok((pods.holder("partner.example").await == Some(first)).then_some(())) };
+        wait_for("the link at the first pod", Duration::from_secs(5), back).await?;
+        arrive(&mut events, write(&juliet, &agent, "after").await?).await
     })
     .await;
 }
