@@ -131,7 +131,6 @@ async fn arrive(events: &mut UnboundedReceiver<Event>, mut missing: BTreeSet<Str
 
 // ejabberd shares stanzas out among all connections of a component: what it gives to a gateway that stands still arrives
 // when that one goes on.
-// S-13, S-44
 #[tokio::test]
 async fn a_link_to_ejabberd_changes_hands_without_a_setting_there() {
     scenario("ejabberd-pods", async |lab| -> Result<()> {

@@ -51,6 +51,8 @@ async fn the_books_of_a_calm_run_with_one_pod_are_right() {
     .await;
 }
 
+// Each dialog's events come to all pods in turn, and its NOTIFYs have numbers without a gap.
+// S-12
 #[tokio::test]
 async fn three_pods_behind_one_address_serve_as_one() {
     scenario_alone("pods-three", async |lab| -> Result<()> {
@@ -181,7 +183,7 @@ async fn an_ack_that_reaches_another_pod_stops_the_repeats() {
     .await;
 }
 
-// S-41, S-44
+// S-41
 #[tokio::test]
 async fn another_pod_has_the_link_within_five_seconds_of_a_kill() {
     scenario_alone("pods-kill", async |lab| -> Result<()> {
@@ -208,7 +210,7 @@ async fn another_pod_has_the_link_within_five_seconds_of_a_kill() {
     .await;
 }
 
-// S-13, S-41
+// S-13, S-41, S-44
 #[tokio::test]
 async fn a_pod_that_stood_still_beyond_its_leases_changes_nothing() {
     scenario_alone("pods-pause", async |lab| -> Result<()> {

@@ -478,7 +478,7 @@ fn outcomes_remove_or_keep_by_the_table() {
     }
 }
 
-// S-12, S-41
+// S-41
 #[test]
 fn a_notify_whose_sender_is_gone_is_sent_once_more_with_the_next_number() {
     let mut notifier = Notifier::new(T0, &terms(3600), true);

@@ -294,7 +294,7 @@ async fn a_pair_that_nobody_is_asked_for_is_blind_until_its_turn() {
     assert!(u128::from(blind.max) >= between.as_millis() + 100 && blind.pending == 0, "{blind:?} {between:?}");
 }
 
-// S-41, S-12
+// S-41
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_notify_of_a_process_that_died_is_followed_by_one_with_the_next_number() {
     let mut rig = Rig::start("Session").await;
