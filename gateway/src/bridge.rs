@@ -13,6 +13,7 @@ mod letters;
 mod lists;
 mod lost;
 mod message;
+mod missed;
 mod outage;
 mod presence;
 mod rates;
@@ -59,6 +60,7 @@ use lanes::Lanes;
 use letters::Letters;
 use lists::Lists;
 use lost::Wanted;
+use missed::Missed;
 use outage::Outage;
 use presence::PairUsers;
 use rates::Rates;
@@ -96,6 +98,7 @@ pub struct Bridge {
     forwards: Forwards,
     /// Requests of pairs whose outcome this process awaits.
     exchanges: Mutex<HashMap<PairId, usize>>,
+    missed: Missed,
     outage: Outage,
     walks: Walks,
     wanted: Wanted,
@@ -145,6 +148,7 @@ impl Bridge {
             pods,
             forwards,
             exchanges: Mutex::default(),
+            missed: Missed::default(),
             outage: Outage::default(),
             walks: Walks::default(),
             wanted: Wanted::default(),
@@ -160,6 +164,7 @@ impl Bridge {
         if bridge.store.is_shared() {
             tokio::spawn(repeats::run(Arc::clone(&bridge)));
             tokio::spawn(outage::run(Arc::clone(&bridge)));
+            tokio::spawn(missed::run(Arc::clone(&bridge)));
             tokio::spawn(lost::run(Arc::clone(&bridge)));
             tokio::spawn(forward::send_notes(Arc::clone(&bridge), notes));
             bridge.pods.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))));

@@ -303,6 +303,12 @@ impl Pair {
         missing
     }
 
+    /// A NOTIFY of the contact was refused because it could not be stored. Whoever sent it may never send it again, so the
+    /// subscription is refreshed by `at`; tells whether there is one.
+    pub fn handle_notify_missed(&mut self, at: EpochMillis) -> bool {
+        self.record.subscription.as_mut().is_some_and(|subscription| subscription.subscriber.refresh_by(at))
+    }
+
     /// Tells whether the user wants the contact's presence.
     pub fn is_wanted(&self) -> bool {
         matches!(self.auth.out, AuthOut::Pending | AuthOut::Granted)

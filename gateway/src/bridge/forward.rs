@@ -170,7 +170,7 @@ impl Bridge {
                     SendNoteError::Store(error) => self.store_is_away(&incoming, &error),
                     SendNoteError::Full { .. } => {
                         self.metrics.refused("pod_busy");
-                        self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
+                        self.refuse_for_now(&incoming);
                     }
                 }
             }
@@ -215,7 +215,7 @@ impl Bridge {
             Some(Reply::Elsewhere) => self.give_again(incoming),
             None => {
                 self.metrics.refused("pod_silent");
-                self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
+                self.refuse_for_now(&incoming);
             }
         }
     }
@@ -224,7 +224,7 @@ impl Bridge {
     fn give_again(self: &Arc<Self>, mut incoming: Incoming) {
         if incoming.arrived.elapsed() > PATIENCE {
             self.metrics.refused("pod_silent");
-            return self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
+            return self.refuse_for_now(&incoming);
         }
         incoming.attempts += 1;
         self.dispatch(incoming);

@@ -23,7 +23,7 @@ use crate::metrics::Reason;
 const MOST: usize = 200_000;
 /// The pause between two subscriptions at one partner: Microsoft edges take about 20 messages in a second of a partner
 /// whom they do not know, so 15 are sent (peers specification §1.3).
-const GAP: Duration = Duration::from_millis(1000 / 15);
+pub(super) const GAP: Duration = Duration::from_millis(1000 / 15);
 /// The processes of a realm do not begin at the same moment.
 const BEGIN: Duration = Duration::from_secs(2);
 /// The pause after the store failed or a pair had too much to do.

@@ -94,7 +94,7 @@ impl Bridge {
 
     pub(super) fn store_is_away(&self, incoming: &Incoming, error: &StoreError) {
         self.store_failed(error);
-        self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
+        self.refuse_for_now(incoming);
     }
 
     /// Answers a request with what its turn gave.

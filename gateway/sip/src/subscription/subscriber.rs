@@ -273,6 +273,16 @@ impl Subscriber {
         self.notify_by = Some(now.plus(timer_n).0);
     }
 
+    /// Puts the next refresh forward to `at`, if the subscription stands and no earlier one is due; tells whether a refresh
+    /// comes by then. A refresh brings a NOTIFY with the present state (RFC 6665 §4.2.1.2).
+    pub fn refresh_by(&mut self, at: EpochMillis) -> bool {
+        let stands = self.phase() == SubscribePhase::Refresh && self.state != SubscriberState::Terminated;
+        if stands {
+            self.refresh_at = Some(self.refresh_at.map_or(at.0, |known| known.min(at.0)));
+        }
+        stands
+    }
+
     /// Records that `Expires: 0` is being sent: the last NOTIFY must follow within Timer N.
     pub fn start_closing(&mut self, now: EpochMillis, timer_n: Duration) {
         self.closing = true;

@@ -104,6 +104,19 @@ fn a_subscription_waits_for_its_refresh_then_its_expiry() {
     assert_eq!(subscriber.expires_at(), Some(at(6900)));
 }
 
+#[test]
+fn a_refresh_can_be_put_forward_and_never_back() {
+    let mut subscriber = active();
+    let (due, _) = subscriber.next_deadline().unwrap();
+    assert!(subscriber.refresh_by(due.plus(Duration::from_secs(1))));
+    assert_eq!(subscriber.next_deadline(), Some((due, SubscriberDeadline::Refresh)));
+    assert!(subscriber.refresh_by(at(5)));
+    assert_eq!(subscriber.next_deadline(), Some((at(5), SubscriberDeadline::Refresh)));
+    subscriber.start_closing(at(5), TIMER_N);
+    assert!(!subscriber.refresh_by(at(6)));
+    assert!(!Subscriber::new(T0, 600, TIMER_N).refresh_by(at(5)));
+}
+
 // P-08
 #[test]
 fn without_notify_within_timer_n_it_is_over() {

@@ -159,6 +159,27 @@ async fn what_a_process_stored_before_it_stood_still_is_not_sent_after_the_link_
     rig.partner.nothing_came().await;
 }
 
+// K-80
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notify_that_was_refused_while_the_store_was_away_is_asked_for() {
+    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    let dialog = watch_ana(&mut rig).await;
+    rig.store.set(Commits::Away);
+    let closed = pidf("closed");
+    rig.partner.in_dialog(&dialog, "NOTIFY", 2, &active(&closed), &closed).await;
+    let refused = rig.partner.answered("SIP/2.0 503 ").await;
+    assert!(!header(&refused, "Retry-After").is_empty(), "{refused}");
+    rig.store.set(Commits::Pass);
+    let refresh = rig.partner.request("SUBSCRIBE").await;
+    assert!(dialog.contains(header(&refresh, "Call-ID")), "{refresh}");
+    let more = "Expires: 600\r\nContact: <sip:ana@127.0.0.1>\r\n";
+    rig.partner.answer(&refresh, "200 OK", "", more, "").await;
+    rig.partner.in_dialog(&dialog, "NOTIFY", 3, &active(&closed), &closed).await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    let shown = async { while attribute(&rig.server.stanza().await, "type") != "unavailable" {} };
+    tokio::time::timeout(Duration::from_secs(10), shown).await.expect("juliet sees an old state");
+}
+
 //
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_was_lost_asks_again_once_the_store_answers() {
