@@ -5,14 +5,14 @@
 
 mod note;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use isthmus_store::wake::Topic;
 use isthmus_store::{
-    Batch, Condition, Consumer, ItemId, Key, Kind, Lifetime, QueueName, Retry, Slot, Store, StoreError, record,
+    Batch, Condition, Consumer, ItemId, Key, Kind, Lifetime, QueueName, Record, Retry, Slot, Store, StoreError, record,
 };
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
@@ -37,6 +37,8 @@ const MOST: usize = 1024;
 const FORMAT: u16 = 1;
 /// How often the list is read and written anew when another process was faster.
 const RETRIES: usize = 20;
+/// How many notes without acknowledgement are remembered.
+const MOST_BEGUN: usize = 16_384;
 /// How many notes are taken at once.
 const ROUND: usize = 128;
 /// How long notes that were taken are nobody else's; nobody else takes them anyway.
@@ -74,6 +76,17 @@ struct Members {
     #[n(1)]
     #[cbor(default)]
     begun: u64,
+}
+
+impl Members {
+    /// Reads the list. One that a newer release wrote is let alone: what this one would write in its place is a list
+    /// that has lost something to the others.
+    fn read(stored: &Record) -> Result<Self, StoreError> {
+        let corrupt = |what: String| StoreError::Corrupt { place: "the list of processes".to_owned(), what };
+        let envelope =
+            record::decode_as(Kind::Other, FORMAT, &stored.bytes).map_err(|error| corrupt(error.to_string()))?;
+        minicbor::decode(&envelope.payload).map_err(|error| corrupt(error.to_string()))
+    }
 }
 
 /// Who acts on notes.
@@ -248,7 +261,11 @@ impl Pods {
     async fn beat_and_note(&self) {
         if let Err(error) = self.beat().await {
             self.metrics.store_errors.get_or_create(&Reason { reason: error.reason() }).inc();
-            tracing::debug!(%error, "this process cannot say that it lives");
+            if matches!(error, StoreError::Corrupt { .. }) {
+                tracing::error!(%error, "this process cannot say that it lives; do all run releases that know each other?");
+            } else {
+                tracing::debug!(%error, "this process cannot say that it lives");
+            }
         }
     }
 
@@ -264,6 +281,10 @@ impl Pods {
                 let alive = self.hear(members);
                 members.retain(|member| alive.contains(&member.life));
                 members.retain(|member| member.life != me.life);
+                // It may have left since it began to say that it lives.
+                if self.left.load(Ordering::Relaxed) {
+                    return;
+                }
                 if members.len() < MOST {
                     members.push(me.clone());
                 } else {
@@ -306,11 +327,10 @@ impl Pods {
         let mut retries = 0;
         loop {
             let stored = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
-            let known = stored.as_ref().and_then(|stored| {
-                let envelope = record::decode_as(Kind::Other, FORMAT, &stored.bytes).ok()?;
-                minicbor::decode::<Members>(&envelope.payload).ok()
-            });
-            let Members { mut members, begun } = known.unwrap_or_default();
+            let Members { mut members, begun } = match &stored {
+                Some(stored) => Members::read(stored)?,
+                None => Members::default(),
+            };
             // Whoever comes first begins a new list.
             let before = self.begun.load(Ordering::Relaxed);
             if before != 0 && before != begun {
@@ -348,12 +368,34 @@ async fn keep_listed(pods: Arc<Pods>) {
     }
 }
 
+/// Notes that this process began to work on, and of which the store may not know that yet: they come again. Their
+/// number tells nothing, since it can fall back when another server takes over or the data is lost.
+#[derive(Default)]
+struct Begun(BTreeSet<ItemId>);
+
+impl Begun {
+    fn is_first(&mut self, id: ItemId) -> bool {
+        let first = self.0.insert(id);
+        // What ended in the store before it was acknowledged is forgotten some time.
+        if self.0.len() > MOST_BEGUN {
+            self.0.pop_first();
+        }
+        first
+    }
+
+    fn forget(&mut self, acknowledged: &[ItemId]) {
+        for id in acknowledged {
+            self.0.remove(id);
+        }
+    }
+}
+
 /// Takes what others write to this process.
 async fn take_notes(pods: Arc<Pods>) {
     let queue = QueueName::pod(&pods.life);
     let consumer = Consumer { name: pods.life.clone(), fence: None };
     let mut wake = pods.store.wake(Topic::Queue(queue.clone()));
-    let mut last = ItemId(0);
+    let mut begun = Begun::default();
     loop {
         match pods.store.take(&queue, &consumer, ROUND, HOLD).await {
             Ok(items) if items.is_empty() => {
@@ -366,15 +408,16 @@ async fn take_notes(pods: Arc<Pods>) {
                 let mut done = Vec::with_capacity(items.len());
                 for item in items {
                     done.push(item.id);
-                    // What came again was begun already; only the store did not hear of that.
-                    if item.id > last {
-                        last = item.id;
+                    if begun.is_first(item.id) {
                         pods.hand_in(Note::from_bytes(&item.bytes));
                     }
                 }
-                if let Err(error) = pods.store.ack(&queue, &done, None).await {
-                    pods.metrics.store_errors.get_or_create(&Reason { reason: error.reason() }).inc();
-                    tokio::time::sleep(PAUSE).await;
+                match pods.store.ack(&queue, &done, None).await {
+                    Ok(_) => begun.forget(&done),
+                    Err(error) => {
+                        pods.metrics.store_errors.get_or_create(&Reason { reason: error.reason() }).inc();
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             }
             Err(error) => {

@@ -97,6 +97,33 @@ async fn notes_arrive_in_order_and_once() {
     assert!(timeout(SOON, notes.recv()).await.is_err());
 }
 
+#[test]
+fn a_note_is_handed_in_once_whatever_its_number() {
+    let mut begun = Begun::default();
+    assert!(begun.is_first(ItemId(9)) && !begun.is_first(ItemId(9)));
+    assert!(begun.is_first(ItemId(3)), "the store's clock fell back");
+    begun.forget(&[ItemId(9), ItemId(3)]);
+    assert!(begun.is_first(ItemId(9)), "the number came anew");
+    for id in 0..2 * MOST_BEGUN as u64 {
+        begun.is_first(ItemId(id));
+    }
+    assert!(begun.0.len() <= MOST_BEGUN);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_a_newer_release_is_let_alone() {
+    let inner = store();
+    let key = Key::other("pods", Slot::named("realm"), "members");
+    let newer = record::encode(Kind::Other, FORMAT + 1, b"?");
+    let mut batch = Batch::new();
+    batch.put(key.clone(), Condition::Absent, newer.clone(), Lifetime::For(LIFETIME));
+    inner.commit(batch).await.unwrap();
+    let pods = Pods::start(TestStore::over(Arc::clone(&inner) as _), "one", "sip/0", Arc::new(Metrics::new()));
+    assert!(matches!(pods.beat().await, Err(StoreError::Corrupt { .. })));
+    assert_eq!(inner.read(&[key]).await.unwrap().remove(0).unwrap().bytes, newer);
+    assert!(!pods.watch_state_lost().has_changed().unwrap());
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_inbox_that_nobody_empties_is_full_some_time() {
     let inner = Arc::new(MemoryStore::new(Limits { queue_items: 5, ..Limits::default() }, Arc::new(SystemClock)));
