@@ -166,7 +166,9 @@ impl Bridge {
             tokio::spawn(outage::run(Arc::clone(&bridge)));
             tokio::spawn(missed::run(Arc::clone(&bridge)));
             tokio::spawn(lost::run(Arc::clone(&bridge)));
-            tokio::spawn(forward::send_notes(Arc::clone(&bridge), notes));
+            for notes in notes {
+                tokio::spawn(forward::send_notes(Arc::clone(&bridge), notes));
+            }
             bridge.pods.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))));
         }
         bridge

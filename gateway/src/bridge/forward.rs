@@ -26,6 +26,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
 use super::inbound::{Asker, Incoming, local_of};
+use super::rates::take_one;
 use super::{Bridge, presence::PairUsers};
 use crate::edge::xmpp::Owner;
 use crate::pods::{Note, NoteHandler, SendNoteError, Way};
@@ -40,6 +41,11 @@ const AGAIN: Duration = Duration::from_millis(500);
 const NOTE_LIFETIME: Duration = Duration::from_secs(30);
 /// How many notes may wait for the store, besides requests.
 const OUTBOX: usize = 8192;
+/// How many responses to other processes' requests are given to them in a second. Anybody can send some: the name of the
+/// process stands in the Via of its requests.
+const STRAYS_PER_SECOND: u32 = 2000;
+/// How many of them may wait for the store.
+const STRAYS: usize = 1024;
 /// Sessions whose 2xx another process repeats: how many are remembered, and how long (timer L).
 const MAX_REPEATED: usize = 4096;
 const REPEATED: Duration = Duration::from_secs(32);
@@ -55,21 +61,35 @@ enum Reply {
     Elsewhere,
 }
 
+/// Notes with the processes that they are for.
+type Outbox = mpsc::Sender<(String, Note)>;
+pub(super) type Outgoing = mpsc::Receiver<(String, Note)>;
+
 /// Requests that other processes work on, and notes on their way.
 pub(super) struct Forwards {
     next: AtomicU64,
     open: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
-    outbox: mpsc::Sender<(String, Note)>,
+    outbox: Outbox,
+    /// Responses to requests of other processes, which must not keep anything else from them.
+    strays: Outbox,
+    stray_rate: Mutex<Option<Instant>>,
     /// Which process repeats the 2xx of a session, by our tag in it.
     repeaters: Mutex<VecDeque<(Instant, String, String)>>,
 }
 
 impl Forwards {
-    /// Makes the place for them; the receiver is for [`send_notes`].
-    pub(super) fn new() -> (Self, mpsc::Receiver<(String, Note)>) {
-        let (outbox, notes) = mpsc::channel(OUTBOX);
-        let forwards = Self { next: AtomicU64::new(1), open: Mutex::default(), outbox, repeaters: Mutex::default() };
-        (forwards, notes)
+    /// Makes the place for them; each receiver is for [`send_notes`].
+    pub(super) fn new() -> (Self, [Outgoing; 2]) {
+        let ((outbox, notes), (strays, responses)) = (mpsc::channel(OUTBOX), mpsc::channel(STRAYS));
+        let forwards = Self {
+            next: AtomicU64::new(1),
+            open: Mutex::default(),
+            outbox,
+            strays,
+            stray_rate: Mutex::default(),
+            repeaters: Mutex::default(),
+        };
+        (forwards, [notes, responses])
     }
 
     fn open(&self) -> (u64, oneshot::Receiver<Reply>) {
@@ -100,7 +120,7 @@ impl Forwards {
 }
 
 /// Writes notes to other processes, in their order.
-pub(super) async fn send_notes(bridge: Arc<Bridge>, mut notes: mpsc::Receiver<(String, Note)>) {
+pub(super) async fn send_notes(bridge: Arc<Bridge>, mut notes: Outgoing) {
     while let Some((life, note)) = notes.recv().await {
         if let Err(error) = bridge.pods.send(&life, &note, NOTE_LIFETIME).await {
             tracing::warn!(%error, to = life, kind = note.label(), "a note to another process was not sent");
@@ -233,7 +253,11 @@ impl Bridge {
     /// Puts a note into the queue for the store. One that finds it full is counted and lost; what it was about is put
     /// right by the time limits of whoever waits for it.
     fn write_note(&self, life: String, note: Note) {
-        if let Err(error) = self.forwards.outbox.try_send((life, note)) {
+        self.put(&self.forwards.outbox, life, note);
+    }
+
+    fn put(&self, outbox: &Outbox, life: String, note: Note) {
+        if let Err(error) = outbox.try_send((life, note)) {
             self.metrics.refused("outbox_full");
             tracing::warn!(%error, "a note to another process was not sent");
         }
@@ -350,8 +374,13 @@ impl Bridge {
         if life == self.pods.life() || !self.pods.is_shared() || !self.pods.is_alive(life) {
             return false;
         }
+        if take_one(&mut self.forwards.stray_rate.lock(), STRAYS_PER_SECOND, Instant::now()).is_err() {
+            // It comes again, unless it answers nothing.
+            self.metrics.refused("stray_response");
+            return true;
+        }
         let note = Note::Response { message: response.as_bytes().to_vec(), way: transport.into(), source };
-        self.write_note(life.to_owned(), note);
+        self.put(&self.forwards.strays, life.to_owned(), note);
         true
     }
 

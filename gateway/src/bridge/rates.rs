@@ -51,7 +51,6 @@ impl Rates {
     }
 
     fn count(&self, domain: &Domain, kind: Kind, rate: u32, now: Instant) -> Result<(), Duration> {
-        let step = SECOND / rate.max(1);
         let mut full = self.full.lock();
         let slots = match full.get_mut(domain) {
             Some(slots) => slots,
@@ -59,14 +58,24 @@ impl Rates {
         };
         let [messages, sessions] = slots;
         let slot = if kind == Kind::Message { messages } else { sessions };
-        let begin = slot.unwrap_or(now).max(now);
-        let ahead = (begin + step).saturating_duration_since(now);
-        if let Some(wait) = ahead.checked_sub(SECOND).filter(|wait| !wait.is_zero()) {
-            return Err(wait);
-        }
-        *slot = Some(begin + step);
-        Ok(())
+        take_one(slot, rate, now)
     }
+}
+
+/// Counts one of so many in a second; `full` is when the bucket would be full again.
+///
+/// # Errors
+///
+/// How long to wait, when there is none left; nothing is counted then.
+pub(super) fn take_one(full: &mut Option<Instant>, rate: u32, now: Instant) -> Result<(), Duration> {
+    let step = SECOND / rate.max(1);
+    let begin = full.unwrap_or(now).max(now);
+    let ahead = (begin + step).saturating_duration_since(now);
+    if let Some(wait) = ahead.checked_sub(SECOND).filter(|wait| !wait.is_zero()) {
+        return Err(wait);
+    }
+    *full = Some(begin + step);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use isthmus_sip::{Limits as SipLimits, Message, Transport};
 use isthmus_store::{Limits, MemoryStore, SystemClock};
 
-use super::rig::Rig;
+use super::rig::{Rig, TestStore};
+use crate::metrics::Metrics;
+use crate::pods::Pods;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_waits_for_a_link_that_was_just_taken() {
@@ -15,4 +19,25 @@ async fn a_request_waits_for_a_link_that_was_just_taken() {
     // 202 when the link took longer than a datagram may wait.
     rig.partner.answered("SIP/2.0 20").await;
     assert!(rig.server.stanza().await.contains("into the gap"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn responses_to_nothing_do_not_fill_another_process() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let rig = Rig::with_shared_store("Pager", Arc::clone(&store) as _).await;
+    let other = "0123456789abcdef";
+    let _other = Pods::start(TestStore::shared_over(store), other, "sip/1", Arc::new(Metrics::new()));
+    rig.until("the other process is known", || rig.bridge.pods.is_alive(other)).await;
+    let response = format!(
+        "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bK0.{other}\r\nFrom: <sip:a@corp.example>;tag=1\r\n\
+         To: <sip:b@partner.example>;tag=2\r\nCall-ID: c\r\nCSeq: 1 MESSAGE\r\nContent-Length: 0\r\n\r\n"
+    );
+    let response = Message::parse(Bytes::from(response), &SipLimits::default()).unwrap();
+    let source = ([127, 0, 0, 1], 9).into();
+    for _ in 0..20_000 {
+        // Never taken for one of this process, which would end a session that is another's.
+        assert!(rig.bridge.hand_over_response(Transport::Udp, source, &response));
+    }
+    let page = rig.metrics.render();
+    assert!(page.contains("{reason=\"stray_response\"}"), "a flood of responses goes to the store:\n{page}");
 }
