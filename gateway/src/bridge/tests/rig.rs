@@ -168,6 +168,9 @@ impl Store for TestStore {
     }
 
     fn release<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, bool> {
+        if self.is_away() {
+            return Box::pin(async { Err(away()) });
+        }
         self.inner.release(lease)
     }
 

@@ -37,6 +37,8 @@ const READ_BUFFER: usize = 64 * 1024;
 /// The pause before the first attempt to connect again lies between these; it doubles with each failure.
 const RECONNECT: RetryRange = RetryRange { min: Duration::from_millis(100), max: Duration::from_secs(1) };
 const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// How often a process tries in vain to reach the server before it lets others try.
+const ATTEMPTS: u32 = 3;
 /// A connection that lasted so long was a good one.
 const STEADY: Duration = Duration::from_secs(10);
 /// While the former holder's connection may still be there, a refusal for conflict is no reason to wait long.
@@ -360,7 +362,10 @@ impl Task {
             if self.tenure.standing() != Standing::Holder {
                 *self.state.lock() = LinkState::Standby(self.tenure.holder());
                 self.refuse_waiting(&mut commands);
-                (failures, lost_at) = (0, None);
+                failures = 0;
+                if self.tenure.holder().is_some() {
+                    lost_at = None;
+                }
                 tokio::select! {
                     _ = changes.changed() => {}
                     _ = stopped.changed() => {}
@@ -391,7 +396,12 @@ impl Task {
                     };
                     tracing::warn!(component = %self.spec.name, %cause, "local server cannot be reached");
                     *self.state.lock() = LinkState::Down(cause);
-                    growing(RECONNECT, &mut failures)
+                    let pause = growing(RECONNECT, &mut failures);
+                    // Another process may reach it.
+                    if failures >= ATTEMPTS {
+                        self.tenure.rest(pause);
+                    }
+                    pause
                 }
             };
             self.refuse_waiting(&mut commands);

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use isthmus_model::EpochMillis;
 use isthmus_store::wake::Topic;
 use isthmus_store::{Acquisition, Fence, Lease, LeaseName, Store, StoreError};
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -98,8 +99,10 @@ pub(super) struct Tenure {
     metrics: Arc<Metrics>,
     holding: watch::Sender<Holding>,
     release: watch::Sender<bool>,
-    /// The store said that the lease is lost.
+    /// The store said that the lease is lost, or another reason to ask it.
     doubted: Notify,
+    /// Until when other processes are given the link.
+    resting: Mutex<Option<Instant>>,
     /// Grows when the owner of some link changes.
     owners: Arc<watch::Sender<u64>>,
 }
@@ -114,7 +117,8 @@ impl Tenure {
     ) -> Arc<Self> {
         let first = if store.is_shared() { Holding::Nobody } else { Holding::Always };
         let (holding, release) = (watch::Sender::new(first), watch::Sender::new(false));
-        Arc::new(Self { name, life: life.to_owned(), store, metrics, holding, release, doubted: Notify::new(), owners })
+        let (life, doubted, resting) = (life.to_owned(), Notify::new(), Mutex::default());
+        Arc::new(Self { name, life, store, metrics, holding, release, doubted, resting, owners })
     }
 
     /// Tells who works for the link's pairs; `ready` says whether it is connected.
@@ -223,6 +227,19 @@ impl Tenure {
         let _ = timeout(LOOK, settled).await;
     }
 
+    /// Leaves the link to other processes for a while: this one cannot reach the server.
+    pub(super) fn rest(&self, time: Duration) {
+        *self.resting.lock() = Some(Instant::now() + time);
+        self.doubted.notify_one();
+    }
+
+    fn rests_for(&self) -> Option<Duration> {
+        let mut resting = self.resting.lock();
+        let left = resting.map(|until| until.saturating_duration_since(Instant::now()));
+        *resting = resting.filter(|_| left.is_some_and(|left| !left.is_zero()));
+        left.filter(|left| !left.is_zero())
+    }
+
     /// Gives the lease back at the next opportunity.
     pub(super) fn give_back(&self) {
         self.release.send_replace(true);
@@ -236,7 +253,10 @@ impl Tenure {
         let mut release = self.release.subscribe();
         let mut wake = self.store.wake(Topic::Lease(self.name.clone()));
         while !*release.borrow() {
-            let wait = self.step().await;
+            let wait = match self.rests_for() {
+                Some(left) => self.step_aside().await.min(left),
+                None => self.step().await,
+            };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 () = wake.changed() => {}
@@ -306,6 +326,31 @@ impl Tenure {
                 self.held_by(holder.name, until);
                 until.since(crate::bridge::now().epoch).clamp(SHORTEST, LOOK)
             }
+            Err(error) => self.store_is_away(&error),
+        }
+    }
+
+    /// Lets the lease go and learns who takes it; returns when to look again. A store that is away gives it to nobody else,
+    /// so then this process keeps it.
+    async fn step_aside(&self) -> Duration {
+        let held = match &*self.holding.borrow() {
+            Holding::Mine { lease, .. } => Some(lease.clone()),
+            _ => None,
+        };
+        if let Some(lease) = held {
+            if let Err(error) = self.store.release(&lease).await {
+                return self.store_is_away(&error);
+            }
+            tracing::info!(lease = %self.name, "the link is left to other processes for a while");
+            self.holding.send_replace(Holding::Nobody);
+            self.owners.send_modify(|changes| *changes += 1);
+        }
+        match self.store.holder(&self.name).await {
+            Ok(Some(holder)) => {
+                self.held_by(holder.name, holder.expires_at);
+                LOOK
+            }
+            Ok(None) => SHORTEST,
             Err(error) => self.store_is_away(&error),
         }
     }

@@ -144,6 +144,33 @@ async fn a_lease_that_is_taken_anew_keeps_the_link() {
 }
 
 #[tokio::test]
+async fn a_process_that_cannot_reach_the_server_lets_others_try() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    // Alone it has the link again after its rest.
+    let rested = Instant::now();
+    one.tenure.rest(Duration::from_millis(400));
+    one.until(Standing::Standby).await;
+    one.until(Standing::Holder).await;
+    assert!(rested.elapsed() >= Duration::from_millis(400), "{:?}", rested.elapsed());
+    let two = Process::start(&inner, "two");
+    one.tenure.rest(TAKEN_OVER);
+    timeout(TTL, two.until(Standing::Holder)).await.expect("the link is not given to the other one");
+    let known = async {
+        while one.tenure.owner(true) != Owner::Other("two".to_owned()) {
+            sleep(SHORTEST).await;
+        }
+    };
+    timeout(TTL, known).await.unwrap();
+    // What rests goes on while the store is away.
+    two.store.set(Commits::Away);
+    two.tenure.rest(TAKEN_OVER);
+    sleep(RENEW).await;
+    assert_eq!(two.tenure.standing(), Standing::Holder);
+}
+
+#[tokio::test]
 async fn a_link_that_was_given_back_is_never_taken_anew() {
     let inner = store();
     let one = Process::start(&inner, "one");
