@@ -13,9 +13,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use isthmus_interwork::authorization::{Context, Output, Pair, PairRecord, ToLocal};
+use isthmus_interwork::authorization::{Context, Output, Pair, ToLocal};
 use isthmus_model::{Domain, EpochMillis};
-use isthmus_store::{Key, Kind, Record, Retry, Shard, StoreError, StoreFuture, record};
+use isthmus_store::{Key, Kind, Record, Retry, Shard, StoreError, StoreFuture};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
@@ -86,7 +86,12 @@ impl Bridge {
                 let keys: Vec<Key> = keys.map(|(_, key)| key).collect();
                 for keys in keys.chunks(PAGE) {
                     let Some(records) = self.records_of(&link, keys).await else { return };
-                    for users in records.iter().flatten().filter_map(users_of).filter(|users| carries(&link, users)) {
+                    for users in records
+                        .iter()
+                        .flatten()
+                        .filter_map(|stored| timers::users_of(Kind::Pair, stored))
+                        .filter(|users| carries(&link, users))
+                    {
                         self.links.has_room(&users.local.domain, &users.remote.domain).await;
                         while turns.len() >= TURNS {
                             turns.join_next().await;
@@ -203,11 +208,4 @@ impl Bridge {
 
 fn carries(link: &LinkSpec, users: &PairUsers) -> bool {
     link.name == users.remote.domain && link.locals.contains(&users.local.domain)
-}
-
-/// Reads whose record it is.
-fn users_of(stored: &Record) -> Option<PairUsers> {
-    let envelope = record::decode_as(Kind::Pair, u16::MAX, &stored.bytes).ok()?;
-    let (local, remote) = PairRecord::from_bytes(&envelope.payload).ok()?.users()?;
-    Some(PairUsers { local, remote })
 }

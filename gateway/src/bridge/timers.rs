@@ -14,7 +14,8 @@ use isthmus_model::PairId;
 use isthmus_store::timer::CLAIM_HOLD;
 use isthmus_store::wake::Topic;
 use isthmus_store::{
-    Acquisition, Due, Key, Kind, Lease, LeaseName, SHARDS, Shard, ShardClaim, Store, StoreError, TimerKind, record,
+    Acquisition, Due, Key, Kind, Lease, LeaseName, Record, SHARDS, Shard, ShardClaim, Store, StoreError, TimerKind,
+    record,
 };
 
 use super::Bridge;
@@ -163,11 +164,7 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
             continue;
         }
         match bridge.store.claim_due(&served.claims, BATCH, CLAIM_HOLD).await {
-            Ok(due) => {
-                for due in due {
-                    act(&bridge, due.timer.key.clone(), Some(due)).await;
-                }
-            }
+            Ok(due) => act_on_all(&bridge, due).await,
             Err(StoreError::FenceLost { .. }) => served.doubt(),
             Err(error) => {
                 bridge.store_failed(&error);
@@ -177,24 +174,45 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
     }
 }
 
+/// Does what is due. Whose it is stands in the records, which are read at once.
+async fn act_on_all(bridge: &Arc<Bridge>, due: Vec<Due>) {
+    let keys: Vec<Key> = due.iter().map(|due| due.timer.key.clone()).collect();
+    if let Ok(records) = bridge.store.read(&keys).await {
+        for ((key, stored), due) in keys.into_iter().zip(records).zip(due) {
+            act_on(bridge, key, stored, Some(due)).await;
+        }
+    } else {
+        // One that cannot be read takes no other with it.
+        for due in due {
+            act(bridge, due.timer.key.clone(), Some(due)).await;
+        }
+    }
+}
+
 /// Does what is due for the pair of a record. `due` is the claim, if this process holds it.
 pub(super) async fn act(bridge: &Arc<Bridge>, key: Key, due: Option<Due>) {
-    let users = match bridge.store.read(std::slice::from_ref(&key)).await {
-        Ok(records) => records.into_iter().next().flatten().and_then(|stored| {
-            let envelope = record::decode_as(key.kind(), u16::MAX, &stored.bytes).ok()?;
-            match key.kind() {
-                Kind::Pair => PairRecord::from_bytes(&envelope.payload).ok()?.users(),
-                Kind::Session => SessionRecord::from_bytes(&envelope.payload).ok()?.users(),
-                _ => None,
-            }
-        }),
-        Err(error) => return bridge.store_failed(&error),
-    };
-    let Some((local, remote)) = users else {
+    match bridge.store.read(std::slice::from_ref(&key)).await {
+        Ok(mut records) => act_on(bridge, key, records.pop().flatten(), due).await,
+        Err(error) => bridge.store_failed(&error),
+    }
+}
+
+/// Reads whose record it is.
+pub(super) fn users_of(kind: Kind, stored: &Record) -> Option<PairUsers> {
+    let envelope = record::decode_as(kind, u16::MAX, &stored.bytes).ok()?;
+    let (local, remote) = match kind {
+        Kind::Pair => PairRecord::from_bytes(&envelope.payload).ok()?.users(),
+        Kind::Session => SessionRecord::from_bytes(&envelope.payload).ok()?.users(),
+        _ => None,
+    }?;
+    Some(PairUsers { local, remote })
+}
+
+async fn act_on(bridge: &Arc<Bridge>, key: Key, stored: Option<Record>, due: Option<Due>) {
+    let Some(users) = stored.and_then(|stored| users_of(key.kind(), &stored)) else {
         // The record is gone, and with it what was due.
         return complete(bridge, due).await;
     };
-    let users = PairUsers { local, remote };
     // Setting the next deadline takes the place of the claim.
     if due.is_some() && bridge.hand_over_due(&users, &key) {
         return;
@@ -219,5 +237,66 @@ async fn complete(bridge: &Bridge, due: Option<Due>) {
         && let Err(error) = bridge.store.complete(due).await
     {
         bridge.store_failed(&error);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_model::BareAddress;
+    use isthmus_store::{Batch, Condition, Lifetime, Limits, MemoryStore, SystemClock, Timer};
+    use tokio::time::{sleep, timeout};
+
+    use super::*;
+    use crate::bridge::tests::rig::TestStore;
+    use crate::metrics::Metrics;
+
+    const HALF: usize = SHARDS as usize / 2;
+
+    fn process(inner: &Arc<MemoryStore>, life: &str) -> Served {
+        let store = TestStore::shared_over(Arc::clone(inner) as _);
+        let pods = Pods::start(Arc::clone(&store) as _, life, "sip/0", Arc::new(Metrics::new()));
+        Served::new(store, pods)
+    }
+
+    async fn keep_until(served: &mut [&mut Served], what: &str, met: impl Fn(&[&mut Served]) -> bool) {
+        let keeping = async {
+            while !met(served) {
+                for one in served.iter_mut() {
+                    one.keep().await;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), keeping).await.unwrap_or_else(|_| panic!("not seen: {what}"));
+    }
+
+    // S-13, S-41
+    #[tokio::test]
+    async fn shards_are_shared_out_and_one_that_stands_still_claims_nothing_any_more() {
+        let inner = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+        let mut one = process(&inner, "one");
+        keep_until(&mut [&mut one], "one has all", |all| all[0].held.len() == 2 * HALF).await;
+        let mut two = process(&inner, "two");
+        let halves = |all: &[&mut Served]| all.iter().all(|served| served.held.len() == HALF);
+        keep_until(&mut [&mut one, &mut two], "each has a half", halves).await;
+        // The first one stands still.
+        one.pods.leave().await;
+        let stopped = Instant::now();
+        keep_until(&mut [&mut two], "two has all", |all| all[0].held.len() == 2 * HALF).await;
+        assert!(stopped.elapsed() < Duration::from_secs(10), "{:?}", stopped.elapsed());
+        let bare = |jid: &str| BareAddress::from_jid(jid).unwrap();
+        for number in 0..50 {
+            let key =
+                Key::pair(&PairId::of(&bare("juliet@corp.example"), &bare(&format!("u{number}@partner.example"))));
+            let mut batch = Batch::new();
+            let bytes = record::encode(Kind::Pair, 1, b"");
+            batch.put(key.clone(), Condition::Absent, bytes, Lifetime::For(LEASE));
+            let due = crate::bridge::now().epoch;
+            batch.set_timer(Timer { kind: PAIR, key, due, generation: due.0 });
+            inner.commit(batch).await.unwrap();
+        }
+        let late = inner.claim_due(&one.claims, BATCH, CLAIM_HOLD).await;
+        assert!(matches!(late, Err(StoreError::FenceLost { .. })), "{late:?}");
+        assert_eq!(inner.claim_due(&two.claims, BATCH, CLAIM_HOLD).await.unwrap().len(), 50);
     }
 }
