@@ -138,6 +138,8 @@ async fn what_a_process_stored_before_it_stood_still_is_not_sent_after_the_link_
     let links = rig.bridge.links.states();
     let (link, _) = links.iter().find(|(link, _)| link.name.as_str() == "partner.example").unwrap();
     let lease = LeaseName::link(&format!("{}:{}", link.host, link.port), link.name.as_str());
+    // The turn that stored the last outcome must not be the one that stands still.
+    rig.until("nothing is under way", || rig.bridge.lanes.is_idle()).await;
     let before = version(&rig).await;
     rig.store.set(Commits::Still);
     rig.server.send(SUBSCRIBE);
