@@ -4,14 +4,17 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use isthmus_e2e::balancer::{Balancer, Policy};
 use isthmus_e2e::baresip::Baresip;
 use isthmus_e2e::corp::Corp;
 use isthmus_e2e::haproxy::Haproxy;
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
 use isthmus_e2e::knot::Knot;
 use isthmus_e2e::lab::{Lab, scenario, wait_for, wait_until};
-use isthmus_e2e::manifests::Partner;
+use isthmus_e2e::manifests::{Partner, Realm};
 use isthmus_e2e::pki::{Authority, Name};
+use isthmus_e2e::pods::Pods;
+use isthmus_e2e::redis::Redis;
 use isthmus_e2e::sipp::{Sipp, SippPlan};
 use isthmus_e2e::xmpp_client::{Received, SOON, XmppClient};
 use isthmus_e2e::{ports, tls_client};
@@ -81,6 +84,56 @@ async fn all_crosses_over_mutual_tls() {
         let realm = realm.partner(Partner::standard("partner.example", "TLS", kamailio.tls_port).kind("Kamailio"));
         let corp = Corp::start(lab, prosody, realm).await?;
         both_ways(lab, &corp.online("juliet").await?, &kamailio).await
+    })
+    .await;
+}
+
+// Each pod has TLS connections of its own; a dialog goes on over that of another pod.
+// S-09
+#[tokio::test]
+async fn a_dialog_over_tls_goes_on_whichever_of_three_pods_dies() {
+    scenario("tls-pods", async |lab| -> Result<()> {
+        let authority = Authority::new("federation test")?;
+        let prosody = Pods::prosody(lab, &["juliet".to_owned()], &["partner.example"]).await?;
+        let redis = Redis::start(lab).await?;
+        let mut realm = Realm::new(prosody.component_port)?;
+        realm.certificate = Some(authority.sign(&[Name::Dns("sip.corp.example"), Name::SipUri("sip:corp.example")])?);
+        realm.state_store = Some(redis.declaration(""));
+        let mut plan = PartnerPlan::new(&format!("sip:127.0.0.1:{};transport=tls", realm.tls_port));
+        plan.tls = Some(authority.sign(&[Name::SipUri("sip:partner.example")])?);
+        let kamailio = Kamailio::partner(lab, &plan).await?;
+        let partner = Partner::standard("partner.example", "TLS", kamailio.tls_port).kind("Kamailio");
+        let realm = realm.partner(partner.switch("notifyInterval", "0s"));
+        let mut pods = Pods::start(lab, &realm, 3, Policy::RoundRobin).await?;
+        let tls: Vec<_> = (0..3).filter_map(|pod| Some((pods.sip(pod)?.ip(), realm.tls_port).into())).collect();
+        let front = ([127, 0, 0, 1], realm.tls_port).into();
+        let balancer = Balancer::start(front, &tls, Policy::RoundRobin).await?;
+        prosody.wait_component("partner.example").await?;
+        let juliet = prosody.login("juliet", "home").await?;
+        juliet.come_online().await?;
+        let ana = Baresip::start(lab, &phone("ana", &kamailio, "juliet@corp.example", true)).await?;
+        juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
+        juliet.presence("subscribed", ANA).await?;
+        let first = ana.wait_notify("juliet online", |n| n.basic() == Some("open")).await?;
+
+        for (number, member) in tls.iter().enumerate() {
+            pods.kill(number)?;
+            balancer.remove(*member);
+            // Whoever holds the link by now. The server returns what comes while nobody does.
+            let held = || async { Ok(pods.holder("partner.example").await) };
+            wait_for("the link at a pod that lives", Duration::from_secs(5), held).await?;
+            let text = format!("without pod {number}");
+            juliet.available("away", &text).await?;
+            let notify = ana.wait_notify(&text, |n| n.body_element("note") == Some(&text)).await?;
+            ensure!(notify.header("Call-ID") == first.header("Call-ID"), "another dialog");
+            ana.message(&text).await?;
+            juliet.wait(&text, |r| r.is_message(ANA, &text)).await?;
+            juliet.chat(ANA, &text).await?;
+            ana.wait_message(&text).await?;
+            pods.run(number).await?;
+            balancer.add(*member);
+        }
+        Ok(())
     })
     .await;
 }
