@@ -69,8 +69,7 @@ fn load(options: &SourceOptions, former: Option<&Loaded>, what: &str) -> Result<
 fn main() -> Result<()> {
     let dir = tempfile::tempdir()?;
     realm(dir.path())?;
-    let options =
-        SourceOptions { dir: dir.path().to_owned(), secrets: None, pool: "sip".to_owned(), node: 0, lenient: false };
+    let options = SourceOptions::new(dir.path(), "sip");
     println!("load: {FEDERATED} federated and {LOCAL} local domains, one file each");
     let (first, took) = load(&options, None, "first load")?;
     federated(dir.path(), 4321, true)?;

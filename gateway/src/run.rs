@@ -565,14 +565,8 @@ spec:
         let locals = [local("a", 5347, ""), local("b", 5348, ""), local("c", 5349, ", serverName: c.example")];
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("realm.yaml"), shared + &locals.concat()).unwrap();
-        let options = SourceOptions {
-            dir: folder.path().to_owned(),
-            secrets: None,
-            pool: "sip".to_owned(),
-            node: 0,
-            lenient: false,
-        };
-        let loaded = source::load(&options, None).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+        let loaded = source::load(&SourceOptions::new(folder.path(), "sip"), None)
+            .unwrap_or_else(|refusals| panic!("{refusals:?}"));
         let links = link_specs(&loaded.snapshot, &loaded.secrets).unwrap();
         // Each local domain has a link for the partner and one for its service address.
         assert_eq!(links.len(), 6);

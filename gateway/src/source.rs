@@ -53,6 +53,13 @@ pub struct SourceOptions {
     pub lenient: bool,
 }
 
+impl SourceOptions {
+    /// The first node of a pool; Secrets are documents among the manifests, and nothing unknown is taken.
+    pub fn new(dir: &Path, pool: &str) -> Self {
+        Self { dir: dir.to_owned(), secrets: None, pool: pool.to_owned(), node: 0, lenient: false }
+    }
+}
+
 /// A configuration that was taken.
 #[derive(Debug)]
 pub struct Loaded {

@@ -37,7 +37,8 @@ const MAX_UNWRITTEN: usize = 32_768;
 /// The pause before a store that was away is tried again. Short: until the answers are written, a copy runs again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// Tells whether a life of a process still goes on.
+/// Tells whether a life of a process still goes on, in place of the list of processes.
+#[cfg(test)]
 type Alive = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What is the same in all copies of a request, and by which way this one came.
@@ -259,6 +260,7 @@ pub(super) struct Repeats {
     /// Answers that the store did not take while it was away, oldest first.
     unwritten: Mutex<VecDeque<Unwritten>>,
     added: Notify,
+    #[cfg(test)]
     alive: std::sync::OnceLock<Alive>,
 }
 
@@ -276,7 +278,11 @@ impl Bridge {
     }
 
     fn is_alive(&self, life: &str) -> bool {
-        self.repeats.alive.get().map_or_else(|| self.pods.is_alive(life), |alive| alive(life))
+        #[cfg(test)]
+        if let Some(alive) = self.repeats.alive.get() {
+            return alive(life);
+        }
+        self.pods.is_alive(life)
     }
 
     /// Tells whether the process that began to work on a request will not go on.

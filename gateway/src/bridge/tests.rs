@@ -9,5 +9,6 @@ mod letters;
 mod reconcile;
 mod refusals;
 mod repeats;
-pub(crate) mod rig;
+mod rig;
+pub(crate) mod store;
 mod stored;

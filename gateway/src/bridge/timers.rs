@@ -247,7 +247,7 @@ mod tests {
     use tokio::time::{sleep, timeout};
 
     use super::*;
-    use crate::bridge::tests::rig::TestStore;
+    use crate::bridge::tests::store::TestStore;
     use crate::metrics::Metrics;
 
     const HALF: usize = SHARDS as usize / 2;

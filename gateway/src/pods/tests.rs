@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::bridge::tests::rig::{Commits, TestStore};
+use crate::bridge::tests::store::{Commits, TestStore};
 
 const SOON: Duration = Duration::from_secs(10);
 

@@ -50,7 +50,7 @@ impl Folder {
         let dir = TempDir::new().unwrap();
         let manifests = dir.path().join("manifests");
         fs::create_dir(&manifests).unwrap();
-        let options = SourceOptions { dir: manifests, secrets: None, pool: "edge".to_owned(), node: 0, lenient: false };
+        let options = SourceOptions::new(&manifests, "edge");
         let folder = Self { dir, options };
         for (name, text) in files {
             folder.write(name, text);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use isthmus_store::{Limits, MemoryStore, SystemClock};
 
-use super::rig::{Commits, Rig};
+use super::rig::Rig;
+use super::store::Commits;
 
 const ANA: &str = "sip:ana@partner.example";
 const TEXT: &str = "Content-Type: text/plain\r\n";

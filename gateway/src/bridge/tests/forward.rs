@@ -6,7 +6,8 @@ use bytes::Bytes;
 use isthmus_sip::{Limits as SipLimits, Message, Transport};
 use isthmus_store::{Limits, MemoryStore, SystemClock};
 
-use super::rig::{Rig, TestStore};
+use super::rig::Rig;
+use super::store::TestStore;
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use isthmus_store::{Limits, MemoryStore, Store, SystemClock};
 
-use super::rig::{Commits, Rig, attribute, header};
+use super::rig::{Rig, attribute, header};
+use super::store::Commits;
 
 const TEXT: &str = "Content-Type: text/plain\r\n";
 

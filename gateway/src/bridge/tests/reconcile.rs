@@ -13,7 +13,8 @@ use isthmus_store::{
     Timer, TimerKind, record,
 };
 
-use super::rig::{Commits, Rig, attribute, header};
+use super::rig::{Rig, attribute, header};
+use super::store::Commits;
 use crate::bridge::BlindTimes;
 use crate::edge::xmpp::LinkState;
 

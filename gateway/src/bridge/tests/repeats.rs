@@ -10,7 +10,8 @@ use isthmus_sip::{Limits as SipLimits, Message};
 use isthmus_store::clock::ManualClock;
 use isthmus_store::{Key, Limits, MemoryStore, Record, Store, SystemClock};
 
-use super::rig::{Commits, Rig, attribute, header};
+use super::rig::{Rig, attribute, header};
+use super::store::Commits;
 use crate::bridge::repeats::{Identity, is_finished};
 
 const TEXT: &str = "Content-Type: text/plain\r\n";

@@ -2,24 +2,20 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
-use isthmus_model::{Domain, EpochMillis};
+use isthmus_model::Domain;
 use isthmus_sip::endpoint::EndpointConfig;
-use isthmus_store::{
-    Acquisition, Batch, Committed, Consumer, Due, Health, Holder, Item, Key, Lease, LeaseName, Limits, MemoryStore,
-    QueueName, Record, Shard, ShardClaim, Store, StoreError, StoreFuture, SystemClock, TimerCursor, TimerPage, Topic,
-    Wake,
-};
+use isthmus_store::{Batch, Key, Limits, MemoryStore, Store, SystemClock};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::store::TestStore;
 use crate::bridge::{Bridge, BridgeHandle};
 use crate::edge::sip::listener::Binding;
 use crate::edge::sip::{SipEdge, SipHandler};
@@ -30,197 +26,7 @@ use crate::run::{binding_of, prepare};
 use crate::source::{self, SourceOptions};
 
 /// How long anything may take.
-const SOON: Duration = Duration::from_secs(10);
-
-/// What a test does with commits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Commits {
-    /// They happen.
-    Pass,
-    /// They wait.
-    Wait,
-    /// They are refused.
-    Refuse,
-    /// They are refused, and so are reads.
-    Away,
-    /// They happen; reads are refused.
-    Blind,
-    /// They happen, but those that queue something wait.
-    NoLetters,
-    /// They happen, but nobody is told so, nor of renewed leases: as if the process stood still.
-    Still,
-}
-
-/// A store whose commits can be held up and refused.
-pub(crate) struct TestStore {
-    inner: Arc<dyn Store>,
-    /// Whether it says that other processes use it too.
-    shared: bool,
-    mode: watch::Sender<Commits>,
-    /// Commits that were asked for.
-    asked: watch::Sender<u64>,
-    reads: AtomicU32,
-}
-
-impl TestStore {
-    pub(crate) fn over(inner: Arc<dyn Store>) -> Arc<Self> {
-        Self::made(inner, false)
-    }
-
-    /// As [`Self::over`], for a store that several bridges use.
-    pub(crate) fn shared_over(inner: Arc<dyn Store>) -> Arc<Self> {
-        Self::made(inner, true)
-    }
-
-    fn made(inner: Arc<dyn Store>, shared: bool) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            shared,
-            mode: watch::Sender::new(Commits::Pass),
-            asked: watch::Sender::new(0),
-            reads: AtomicU32::new(0),
-        })
-    }
-
-    pub(crate) fn set(&self, mode: Commits) {
-        self.mode.send_replace(mode);
-    }
-
-    /// Returns how many commits were asked for so far.
-    pub(crate) fn asked(&self) -> u64 {
-        *self.asked.borrow()
-    }
-
-    /// Returns how many reads were asked for so far.
-    pub(super) fn reads(&self) -> u32 {
-        self.reads.load(Ordering::SeqCst)
-    }
-
-    /// Waits until more than `before` commits were asked for.
-    pub(crate) async fn wait_asked(&self, before: u64) {
-        let mut asked = self.asked.subscribe();
-        timeout(SOON, asked.wait_for(|asked| *asked > before)).await.expect("no commit").unwrap();
-    }
-
-    fn is_away(&self) -> bool {
-        *self.mode.borrow() == Commits::Away
-    }
-
-    async fn moves(&self) {
-        let mut mode = self.mode.subscribe();
-        mode.wait_for(|mode| *mode != Commits::Still).await.unwrap();
-    }
-
-    /// Reads the record whose key is given, past all modes.
-    pub(crate) async fn stored(&self, key: Key) -> Option<Record> {
-        self.inner.read(&[key]).await.unwrap().remove(0)
-    }
-}
-
-fn away() -> StoreError {
-    StoreError::Unavailable { reason: "test".to_owned(), retry_after: Duration::from_secs(7) }
-}
-
-impl Store for TestStore {
-    fn commit(&self, batch: Batch) -> StoreFuture<'_, Committed> {
-        self.asked.send_modify(|asked| *asked += 1);
-        Box::pin(async move {
-            let mut mode = self.mode.subscribe();
-            let letters = !batch.enqueues.is_empty();
-            let goes = |mode: &Commits| match mode {
-                Commits::Wait => false,
-                Commits::NoLetters => !letters,
-                _ => true,
-            };
-            let mode = *mode.wait_for(goes).await.unwrap();
-            if matches!(mode, Commits::Refuse | Commits::Away) {
-                return Err(away());
-            }
-            let committed = self.inner.commit(batch).await;
-            self.moves().await;
-            committed
-        })
-    }
-
-    fn read<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Vec<Option<Record>>> {
-        self.reads.fetch_add(1, Ordering::SeqCst);
-        if matches!(*self.mode.borrow(), Commits::Away | Commits::Blind) {
-            return Box::pin(async { Err(away()) });
-        }
-        self.inner.read(keys)
-    }
-
-    fn acquire<'a>(&'a self, lease: &'a LeaseName, holder: &'a str, ttl: Duration) -> StoreFuture<'a, Acquisition> {
-        if self.is_away() {
-            return Box::pin(async { Err(away()) });
-        }
-        self.inner.acquire(lease, holder, ttl)
-    }
-
-    fn renew<'a>(&'a self, lease: &'a Lease, ttl: Duration) -> StoreFuture<'a, Lease> {
-        if self.is_away() {
-            return Box::pin(async { Err(away()) });
-        }
-        Box::pin(async move {
-            self.moves().await;
-            self.inner.renew(lease, ttl).await
-        })
-    }
-
-    fn release<'a>(&'a self, lease: &'a Lease) -> StoreFuture<'a, bool> {
-        if self.is_away() {
-            return Box::pin(async { Err(away()) });
-        }
-        self.inner.release(lease)
-    }
-
-    fn holder<'a>(&'a self, lease: &'a LeaseName) -> StoreFuture<'a, Option<Holder>> {
-        self.inner.holder(lease)
-    }
-
-    fn next_due<'a>(&'a self, shards: &'a [Shard]) -> StoreFuture<'a, Option<EpochMillis>> {
-        if self.is_away() {
-            return Box::pin(async { Err(away()) });
-        }
-        self.inner.next_due(shards)
-    }
-
-    fn claim_due<'a>(&'a self, shards: &'a [ShardClaim], max: usize, hold: Duration) -> StoreFuture<'a, Vec<Due>> {
-        if self.is_away() {
-            return Box::pin(async { Err(away()) });
-        }
-        self.inner.claim_due(shards, max, hold)
-    }
-
-    fn timers<'a>(&'a self, shard: Shard, after: Option<&'a TimerCursor>, max: usize) -> StoreFuture<'a, TimerPage> {
-        if self.is_away() {
-            return Box::pin(async { Err(away()) });
-        }
-        self.inner.timers(shard, after, max)
-    }
-
-    fn take<'a>(
-        &'a self,
-        queue: &'a QueueName,
-        consumer: &'a Consumer,
-        max: usize,
-        hold: Duration,
-    ) -> StoreFuture<'a, Vec<Item>> {
-        self.inner.take(queue, consumer, max, hold)
-    }
-
-    fn is_shared(&self) -> bool {
-        self.shared
-    }
-
-    fn wake(&self, topic: Topic) -> Wake {
-        self.inner.wake(topic)
-    }
-
-    fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>> {
-        self.inner.health()
-    }
-}
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
 /// The local server: it lets every component in, tells what they send, and answers pings while it is told to.
 pub(super) struct Server {
@@ -628,14 +434,8 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let plain = free_port();
         write_realm(folder.path(), server.port, plain, socket.local_addr().unwrap().port(), field);
-        let options = SourceOptions {
-            dir: folder.path().to_owned(),
-            secrets: None,
-            pool: "sip".to_owned(),
-            node: 0,
-            lenient: false,
-        };
-        let loaded = source::load(&options, None).unwrap_or_else(|refusals| panic!("{refusals:?}"));
+        let loaded = source::load(&SourceOptions::new(folder.path(), "sip"), None)
+            .unwrap_or_else(|refusals| panic!("{refusals:?}"));
         let prepared = prepare(&loaded, "sip").unwrap();
         let metrics = Arc::new(Metrics::new());
         let endpoint = EndpointConfig {

@@ -3,7 +3,8 @@
 use isthmus_model::{BareAddress, PairId};
 use isthmus_store::Key;
 
-use super::rig::{Commits, Rig, attribute, header};
+use super::rig::{Rig, attribute, header};
+use super::store::Commits;
 
 fn pair() -> PairId {
     let bare = |jid| BareAddress::from_jid(jid).unwrap();

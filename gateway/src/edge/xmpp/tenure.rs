@@ -234,10 +234,8 @@ impl Tenure {
     }
 
     fn rests_for(&self) -> Option<Duration> {
-        let mut resting = self.resting.lock();
-        let left = resting.map(|until| until.saturating_duration_since(Instant::now()));
-        *resting = resting.filter(|_| left.is_some_and(|left| !left.is_zero()));
-        left.filter(|left| !left.is_zero())
+        let left = self.resting.lock().as_ref()?.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some(left)
     }
 
     /// Gives the lease back at the next opportunity.

@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::bridge::tests::rig::{Commits, TestStore};
+use crate::bridge::tests::store::{Commits, TestStore};
 
 /// What another process has at the latest after its predecessor died.
 const TAKEN_OVER: Duration = Duration::from_secs(5);
@@ -36,6 +36,15 @@ impl Process {
         timeout(TAKEN_OVER * 2, met).await.expect("the standing never comes");
     }
 
+    async fn until_owner(&self, owner: Owner) {
+        let known = async {
+            while self.tenure.owner(true) != owner {
+                sleep(SHORTEST).await;
+            }
+        };
+        timeout(TAKEN_OVER, known).await.unwrap_or_else(|_| panic!("never: {owner:?}"));
+    }
+
     fn fence(&self) -> Fence {
         match self.tenure.owner(true) {
             Owner::Mine(Some(fence)) => fence,
@@ -62,12 +71,7 @@ async fn a_link_that_is_given_back_is_anothers_at_once() {
     // As the link's task does.
     let _watched = one.tenure.watch();
     let two = Process::start(&inner, "two");
-    let known = async {
-        while two.tenure.owner(true) != Owner::Other("one".to_owned()) {
-            sleep(SHORTEST).await;
-        }
-    };
-    timeout(TAKEN_OVER, known).await.unwrap();
+    two.until_owner(Owner::Other("one".to_owned())).await;
     assert!(!two.tenure.acts().await);
     one.tenure.give_back();
     timeout(Duration::from_secs(1), two.until(Standing::Holder)).await.expect("at once");
@@ -75,12 +79,7 @@ async fn a_link_that_is_given_back_is_anothers_at_once() {
     // It is served to the end, but nothing is changed under it.
     assert!(one.tenure.acts().await && two.tenure.acts().await);
     assert!(two.may_write(two.fence()).await.is_ok());
-    let next = async {
-        while one.tenure.owner(true) != Owner::Former(Some("two".to_owned())) {
-            sleep(SHORTEST).await;
-        }
-    };
-    timeout(TAKEN_OVER, next).await.unwrap();
+    one.until_owner(Owner::Former(Some("two".to_owned()))).await;
 }
 
 // S-13, S-44
@@ -157,12 +156,7 @@ async fn a_process_that_cannot_reach_the_server_lets_others_try() {
     let two = Process::start(&inner, "two");
     one.tenure.rest(TAKEN_OVER);
     timeout(TTL, two.until(Standing::Holder)).await.expect("the link is not given to the other one");
-    let known = async {
-        while one.tenure.owner(true) != Owner::Other("two".to_owned()) {
-            sleep(SHORTEST).await;
-        }
-    };
-    timeout(TTL, known).await.unwrap();
+    one.until_owner(Owner::Other("two".to_owned())).await;
     // What rests goes on while the store is away.
     two.store.set(Commits::Away);
     two.tenure.rest(TAKEN_OVER);
