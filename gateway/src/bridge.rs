@@ -161,10 +161,10 @@ impl Bridge {
         });
         tokio::spawn(timers::run(Arc::clone(&bridge)));
         tokio::spawn(delivery::run(Arc::clone(&bridge)));
+        tokio::spawn(missed::run(Arc::clone(&bridge)));
         if bridge.store.is_shared() {
             tokio::spawn(repeats::run(Arc::clone(&bridge)));
             tokio::spawn(outage::run(Arc::clone(&bridge)));
-            tokio::spawn(missed::run(Arc::clone(&bridge)));
             tokio::spawn(lost::run(Arc::clone(&bridge)));
             for notes in notes {
                 tokio::spawn(forward::send_notes(Arc::clone(&bridge), notes));

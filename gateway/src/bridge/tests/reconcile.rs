@@ -165,7 +165,15 @@ async fn what_a_process_stored_before_it_stood_still_is_not_sent_after_the_link_
 // K-80
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_notify_that_was_refused_while_the_store_was_away_is_asked_for() {
-    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    be_refused_a_notify(Rig::with_shared_store("Session", shared()).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notify_that_an_embedded_store_refused_is_asked_for() {
+    be_refused_a_notify(Rig::start("Session").await).await;
+}
+
+async fn be_refused_a_notify(mut rig: Rig) {
     let dialog = watch_ana(&mut rig).await;
     rig.store.set(Commits::Away);
     let closed = pidf("closed");
