@@ -14,8 +14,8 @@ use isthmus_model::PairId;
 use isthmus_store::timer::CLAIM_HOLD;
 use isthmus_store::wake::Topic;
 use isthmus_store::{
-    Acquisition, Due, Key, Kind, Lease, LeaseName, Record, SHARDS, Shard, ShardClaim, Store, StoreError, TimerKind,
-    record,
+    Acquisition, Due, Key, Kind, Lease, LeaseName, Record, Retry, SHARDS, Shard, ShardClaim, Store, StoreError,
+    TimerKind, record,
 };
 
 use super::Bridge;
@@ -177,15 +177,20 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
 /// Does what is due. Whose it is stands in the records, which are read at once.
 async fn act_on_all(bridge: &Arc<Bridge>, due: Vec<Due>) {
     let keys: Vec<Key> = due.iter().map(|due| due.timer.key.clone()).collect();
-    if let Ok(records) = bridge.store.read(&keys).await {
-        for ((key, stored), due) in keys.into_iter().zip(records).zip(due) {
-            act_on(bridge, key, stored, Some(due)).await;
+    match bridge.store.read(&keys).await {
+        Ok(records) => {
+            for ((key, stored), due) in keys.into_iter().zip(records).zip(due) {
+                act_on(bridge, key, stored, Some(due)).await;
+            }
         }
-    } else {
         // One that cannot be read takes no other with it.
-        for due in due {
-            act(bridge, due.timer.key.clone(), Some(due)).await;
+        Err(error) if error.retry() == Retry::Never => {
+            for due in due {
+                act(bridge, due.timer.key.clone(), Some(due)).await;
+            }
         }
+        // What was claimed comes again.
+        Err(error) => bridge.store_failed(&error),
     }
 }
 

@@ -1,8 +1,12 @@
 //! What goes on while the store is away (design §6.11).
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use isthmus_store::{Limits, MemoryStore, SystemClock};
+use isthmus_model::{BareAddress, PairId};
+use isthmus_store::{
+    Batch, Condition, Key, Kind, Lifetime, Limits, MemoryStore, SystemClock, Timer, TimerKind, record,
+};
 
 use super::rig::Rig;
 use super::store::Commits;
@@ -45,4 +49,29 @@ async fn dialogs_and_subscriptions_are_refused_and_shown_to_nobody() {
     rig.partner.write("SUBSCRIBE", "Event: presence\r\nContact: <sip:ana@127.0.0.1>\r\n", "").await;
     rig.partner.answered("SIP/2.0 503 ").await;
     assert!(rig.server.rest().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_due_is_read_once_and_not_one_by_one_while_the_store_is_away() {
+    const DUE: u32 = 60;
+    let rig = shared().await;
+    let due = crate::bridge::now().epoch.plus(Duration::from_secs(1));
+    for number in 0..DUE {
+        let bare = |jid: &str| BareAddress::from_jid(jid).unwrap();
+        let pair = PairId::of(&bare("juliet@corp.example"), &bare(&format!("u{number}@partner.example")));
+        let key = Key::pair(&pair);
+        let mut batch = Batch::new();
+        let bytes = record::encode(Kind::Pair, 1, b"");
+        batch.put(key.clone(), Condition::Absent, bytes, Lifetime::For(Duration::from_secs(60)));
+        batch.set_timer(Timer { kind: TimerKind(1), key, due, generation: due.0 });
+        rig.store.inner.commit(batch).await.unwrap();
+    }
+    rig.store.set(Commits::Blind);
+    let before = rig.store.reads();
+    let failed = "isthmus_store_errors_total{reason=\"unavailable\"}";
+    rig.until(failed, || rig.metrics.render().contains(failed)).await;
+    // Long enough for all of them, too short for the pause after which they come again.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let reads = rig.store.reads() - before;
+    assert!(reads < DUE / 2, "{reads} reads for {DUE} due times");
 }
