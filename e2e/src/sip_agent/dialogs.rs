@@ -337,26 +337,7 @@ fn subscribed(inner: &Arc<Inner>, dialog: Option<Shared>, request: &SipMessage) 
     let fresh = dialog.is_none();
     let tag = format!("n{}", inner.serial());
     let wanted = request.header("Expires").parse::<u64>().unwrap_or(MAX_EXPIRES).min(MAX_EXPIRES);
-    let to = request.header("To");
-    let dialog = dialog.unwrap_or_else(|| {
-        let shared = Shared::new(Inside {
-            kind: Kind::Notifier,
-            user: text::aor(to).split('@').next().unwrap_or_default().to_owned(),
-            other: text::aor(request.header("From")),
-            call_id: request.header("Call-ID").to_owned(),
-            from: format!("{to};tag={tag}"),
-            to: request.header("From").to_owned(),
-            target: text::contact(request, ""),
-            cseq: 0,
-            their_cseq: request.cseq(),
-            expires_at: Instant::now(),
-            ended: false,
-            confirmed: String::new(),
-            acked: true,
-        });
-        lock(&inner.state).dialogs.insert(request.header("Call-ID").to_owned(), shared.clone());
-        shared
-    });
+    let dialog = dialog.unwrap_or_else(|| accept(inner, request, &tag, Kind::Notifier));
     let event = {
         let mut inside = dialog.inside();
         inside.expires_at = Instant::now() + Duration::from_secs(wanted);
@@ -373,15 +354,15 @@ fn subscribed(inner: &Arc<Inner>, dialog: Option<Shared>, request: &SipMessage) 
     Served { text, then_notify: Some(dialog) }
 }
 
-fn invited(inner: &Arc<Inner>, request: &SipMessage) -> Served {
-    let tag = format!("i{}", inner.serial());
+/// Makes the dialog that a request of the other side opens, with our tag.
+fn accept(inner: &Inner, request: &SipMessage, tag: &str, kind: Kind) -> Shared {
     let to = request.header("To");
-    let user = text::aor(to).split('@').next().unwrap_or_default().to_owned();
+    let call_id = request.header("Call-ID").to_owned();
     let shared = Shared::new(Inside {
-        kind: Kind::Session,
-        user: user.clone(),
+        kind,
+        user: text::aor(to).split('@').next().unwrap_or_default().to_owned(),
         other: text::aor(request.header("From")),
-        call_id: request.header("Call-ID").to_owned(),
+        call_id: call_id.clone(),
         from: format!("{to};tag={tag}"),
         to: request.header("From").to_owned(),
         target: text::contact(request, ""),
@@ -390,9 +371,17 @@ fn invited(inner: &Arc<Inner>, request: &SipMessage) -> Served {
         expires_at: Instant::now() + Duration::from_secs(MAX_EXPIRES),
         ended: false,
         confirmed: String::new(),
-        acked: false,
+        // A session waits for the ACK of its 200.
+        acked: kind != Kind::Session,
     });
-    lock(&inner.state).dialogs.insert(request.header("Call-ID").to_owned(), shared.clone());
+    lock(&inner.state).dialogs.insert(call_id, shared.clone());
+    shared
+}
+
+fn invited(inner: &Arc<Inner>, request: &SipMessage) -> Served {
+    let tag = format!("i{}", inner.serial());
+    let shared = accept(inner, request, &tag, Kind::Session);
+    let user = shared.inside().user.clone();
     let text = text::answer_head(request, "200 OK", &tag)
         + &format!("Contact: <sip:{user}@{}>\r\n{}", inner.own, text::sdp(inner.own));
     let (repeat, inner, to) = (text.clone(), Arc::clone(inner), inner.proxy);
