@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use crate::balancer::Policy;
-use crate::lab::Lab;
+use crate::lab::{Lab, wait_until};
 use crate::ledger::{Judgement, Ledger};
 use crate::manifests::{Partner, Realm};
 use crate::pods::Pods;
@@ -15,12 +15,15 @@ use crate::prosody::Prosody;
 use crate::redis::Redis;
 use crate::sip_agent::SipAgent;
 use crate::slow_proxy::{SlowProxy, Weather};
-use crate::traffic::{Dice, Plan, Traffic};
+use crate::traffic::{Dice, Plan, Side, Traffic};
 
 /// The partner whose users take part.
 pub const PARTNER: &str = "partner.example";
 /// What a server wrote so shortly before a process died may not have been read, or not have left on the other side.
 const IN_SOCKET: Duration = Duration::from_millis(250);
+
+/// How long is waited for a link to a server that listens again; the books have their own opinion of it.
+const LINK: Duration = Duration::from_secs(60);
 
 /// What can go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +46,13 @@ pub enum Fault {
     RedisSlow,
     /// The connections of components break.
     LinkCut,
+    /// The organisation's server is stopped by its administrator and started again; its users log in again.
+    ServerRestart,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::KillHolder,
         Self::KillAny,
         Self::Pause,
@@ -57,6 +62,7 @@ impl Fault {
         Self::RedisSilent,
         Self::RedisSlow,
         Self::LinkCut,
+        Self::ServerRestart,
     ];
 
     /// Its name in options and tables.
@@ -71,6 +77,7 @@ impl Fault {
             Self::RedisSilent => "redis-silent",
             Self::RedisSlow => "redis-slow",
             Self::LinkCut => "link-cut",
+            Self::ServerRestart => "server-restart",
         }
     }
 
@@ -117,7 +124,8 @@ impl Field {
         let pods = Pods::start(lab, &realm, count, policy).await?;
         prosody.wait_component(PARTNER).await?;
         let (agent, events) = SipAgent::start(PARTNER, port, pods.balancer.address, traces).await?;
-        let traffic = Traffic::start(plan, &prosody, PARTNER, agent, events).await?;
+        let side = Side { agent, events, domain: PARTNER.to_owned() };
+        let traffic = Traffic::start(plan, &prosody, vec![side]).await?;
         Ok(Self { prosody, redis, redis_way, link_way, pods, traffic })
     }
 
@@ -175,6 +183,26 @@ impl Field {
                 self.link_way.break_connections();
                 tokio::time::sleep(IN_SOCKET).await;
                 books.fault(fault.name(), from, true);
+            }
+            Fault::ServerRestart => {
+                self.prosody.halt().await?;
+                // The users read what the server has still written to them.
+                tokio::time::sleep(IN_SOCKET).await;
+                self.traffic.leave();
+                let gone = books.now();
+                tokio::time::sleep(some(dice, 0, 4000)).await;
+                let logins = self.prosody.component_logins(PARTNER);
+                self.prosody.resume().await?;
+                let (prosody, listens) = (&self.prosody, books.now());
+                let back = async {
+                    let again = || (prosody.component_logins(PARTNER) > logins).then_some(());
+                    let found = wait_until("the link to the server that is back", LINK, again).await;
+                    books.link_back(books.now().saturating_sub(listens));
+                    found
+                };
+                let (back, users) = tokio::join!(back, self.traffic.come_back(prosody));
+                back.and(users)?;
+                books.server_away(fault.name(), from, gone);
             }
         }
         Ok(())

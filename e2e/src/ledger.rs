@@ -4,12 +4,19 @@
 //! metrics. Times count from the start of the books.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+mod judgement;
+
+pub use judgement::{Judgement, Messages, Presence, percentile};
+
 /// How long the gateway knows a SIP request again (interworking specification §6.3, step 5).
 pub const WINDOW: Duration = Duration::from_secs(32);
+/// How long after its end a fault may still be felt.
+const AFTER: Duration = Duration::from_secs(5);
+/// How long a server that listens again may be without its component.
+const LINK_BACK: Duration = Duration::from_secs(5);
 /// How many offenders of a kind a table names.
 const NAMED: usize = 5;
 
@@ -55,8 +62,50 @@ struct Fault {
     name: String,
     from: Duration,
     until: Duration,
-    /// Whether what a server wrote into the gateway's socket in this time may have gone with the process.
-    takes_socket: bool,
+    takes: Takes,
+}
+
+/// What a fault takes with it that the gateway cannot give back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// Nothing.
+    Nothing,
+    /// What a server wrote into the socket of a gateway's process while the fault lasted.
+    Socket,
+    /// What was in the queues of the local server when it stopped, at this time at the latest.
+    Server(Duration),
+}
+
+impl Fault {
+    fn lasts_at(&self, time: Duration) -> bool {
+        (self.from..=self.until).contains(&time)
+    }
+
+    /// Whether something was broken in this time, or shortly before.
+    fn touches(&self, from: Duration, until: Duration) -> bool {
+        from <= self.until + AFTER && self.from <= until
+    }
+
+    /// Whether an XMPP user's message of this time may be in no one's hands: the server had written it to a process that was
+    /// killed or stood still, or had not got to writing it before it was stopped itself.
+    fn takes_to_sip(&self, sent: Duration) -> bool {
+        match self.takes {
+            Takes::Nothing => false,
+            Takes::Socket => self.lasts_at(sent),
+            Takes::Server(gone) => (self.from..=gone).contains(&sent),
+        }
+    }
+
+    /// Whether a SIP user's message that was accepted at this time may be in no one's hands: only when the gateway had given
+    /// it to a server that was just being stopped.
+    fn takes_to_xmpp(&self, accepted: Duration) -> bool {
+        matches!(self.takes, Takes::Server(gone) if (self.from..=gone).contains(&accepted))
+    }
+
+    /// Whether nobody could see a change of this time, because the watcher or the watched had no server.
+    fn hides(&self, change: Duration) -> bool {
+        matches!(self.takes, Takes::Server(_)) && self.lasts_at(change)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -68,6 +117,10 @@ struct Books {
     unknown: Vec<String>,
     /// Requests whose CSeq left numbers out.
     skipped: Vec<String>,
+    /// Changes before this time are not timed.
+    measured_from: Duration,
+    /// How long each restarted server was without its component.
+    link_back: Vec<Duration>,
 }
 
 /// The books of one run.
@@ -91,6 +144,17 @@ impl Ledger {
     /// Time since the start of the books.
     pub fn now(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    /// Everybody sees everybody: from now on the time until a change is seen counts. Before, it was the time of subscribing.
+    pub fn measure(&self) {
+        let now = self.now();
+        self.books().measured_from = now;
+    }
+
+    /// A server that had been away got its component back so long after it listened again.
+    pub fn link_back(&self, after: Duration) {
+        self.books().link_back.push(after);
     }
 
     /// A message is about to leave; `text` is unlike that of any other.
@@ -161,8 +225,23 @@ impl Ledger {
     /// Something was broken from `from` until now. `takes_socket` tells that a process was killed or stood still, so that
     /// what a server had written into its socket went with it: XEP-0114 has no acknowledgements.
     pub fn fault(&self, name: &str, from: Duration, takes_socket: bool) {
+        self.note(name, from, if takes_socket { Takes::Socket } else { Takes::Nothing });
+    }
+
+    /// The local server was away from `from` until now, when everybody was logged in again; `gone` is when the last of its
+    /// users knew of it.
+    ///
+    /// It excuses three things. What was accepted or sent while the server was being stopped, from `from` to `gone`, may have
+    /// been in its queues, and those are not the gateway's. What changed while the server was away could be seen by nobody
+    /// until the users were back, so it makes no blind time; that the last state is right at the end is demanded as ever. It
+    /// excuses nothing that was accepted after `gone`: with no server to give a message to, the gateway must refuse it.
+    pub fn server_away(&self, name: &str, from: Duration, gone: Duration) {
+        self.note(name, from, Takes::Server(gone));
+    }
+
+    fn note(&self, name: &str, from: Duration, takes: Takes) {
         let until = self.now();
-        self.books().faults.push(Fault { name: name.to_owned(), from, until, takes_socket });
+        self.books().faults.push(Fault { name: name.to_owned(), from, until, takes });
     }
 
     /// A request left numbers of its dialog's CSeq out. A process that dies between storing a request and sending it makes
@@ -198,9 +277,9 @@ impl Ledger {
             column.count(text, message, &books.faults);
         }
         for (name, watch) in &books.watches {
-            judgement.presence.count(name, watch, &books.faults);
+            judgement.presence.count(name, watch, &books.faults, books.measured_from);
         }
-        if books.faults.iter().any(|fault| fault.takes_socket) {
+        if books.faults.iter().any(|fault| fault.takes == Takes::Socket) {
             judgement.skipped_in_faults = books.skipped.len();
         } else {
             judgement.skipped.clone_from(&books.skipped);
@@ -208,6 +287,8 @@ impl Ledger {
         for fault in &books.faults {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;
         }
+        judgement.link_back.clone_from(&books.link_back);
+        judgement.link_back.sort_unstable();
         judgement.presence.calm.sort_unstable();
         judgement.presence.blind.sort_unstable();
         judgement
@@ -222,320 +303,5 @@ impl Watch {
     }
 }
 
-/// The messages of one way.
-#[derive(Debug, Default, Clone)]
-pub struct Messages {
-    /// Sent at all.
-    pub sent: usize,
-    /// Answered 2xx.
-    pub accepted: usize,
-    /// Answered with an error, or not at all.
-    pub refused: usize,
-    /// Arrived at least once.
-    pub arrived: usize,
-    /// Arrived although the sender was told that they did not.
-    pub refused_and_arrived: usize,
-    /// Arrived more than once under one id, which a receiver can see.
-    pub repeated: usize,
-    /// Arrived again under another id within [`WINDOW`].
-    pub doubled: Vec<String>,
-    /// Arrived again under another id after it.
-    pub doubled_late: Vec<String>,
-    /// Nobody has them and nobody was told.
-    pub lost: Vec<String>,
-    /// As `lost`, but written by the server into the socket of a process that was just then killed or paused.
-    pub in_socket: usize,
-    /// The longest way of one that arrived.
-    pub slowest: Duration,
-}
-
-impl Messages {
-    fn count(&mut self, text: &str, message: &Message, faults: &[Fault]) {
-        self.sent += 1;
-        let answer = message.answer.map(|(_, answer)| answer);
-        self.accepted += usize::from(answer == Some(Answer::Accepted));
-        self.refused += usize::from(answer == Some(Answer::Refused));
-        let Some((first, id)) = message.arrivals.first() else {
-            // A SIP sender counts as told when nothing was promised; an XMPP sender only by an error.
-            let promised = match message.way {
-                Way::ToXmpp => answer == Some(Answer::Accepted),
-                Way::ToSip => answer.is_none(),
-            };
-            let in_socket = |f: &Fault| f.takes_socket && (f.from..=f.until).contains(&message.sent);
-            if promised && message.way == Way::ToSip && faults.iter().any(in_socket) {
-                self.in_socket += 1;
-            } else if promised {
-                self.lost.push(format!("{text} (sent at {:.1} s)", message.sent.as_secs_f64()));
-            }
-            return;
-        };
-        self.arrived += 1;
-        self.refused_and_arrived += usize::from(answer == Some(Answer::Refused));
-        self.slowest = self.slowest.max(first.saturating_sub(message.sent));
-        let others = message.arrivals.iter().skip(1);
-        self.repeated += usize::from(others.clone().any(|(_, again)| again == id));
-        if let Some((at, again)) = others.clone().find(|(_, again)| again != id) {
-            let list = if *at <= *first + WINDOW { &mut self.doubled } else { &mut self.doubled_late };
-            let (first, at) = (first.as_secs_f64(), at.as_secs_f64());
-            list.push(format!("{text} ({id} at {first:.1} s, {again} at {at:.1} s)"));
-        }
-    }
-}
-
-/// Subscriptions and what they showed.
-#[derive(Debug, Default, Clone)]
-pub struct Presence {
-    /// Watches in the books.
-    pub watches: usize,
-    /// Changes of state.
-    pub changes: usize,
-    /// Watches without a dialog at the end, or ended although nobody asked.
-    pub lost: Vec<String>,
-    /// Watches with more than one dialog at the end.
-    pub doubled: Vec<String>,
-    /// Watchers who see another state than the last one.
-    pub wrong: Vec<String>,
-    /// Time until each change was seen, in order, of changes made when nothing was broken.
-    pub calm: Vec<Duration>,
-    /// The same, of changes made during a fault or within 5 s of its end.
-    pub blind: Vec<Duration>,
-}
-
-impl Presence {
-    fn count(&mut self, name: &str, watch: &Watch, faults: &[Fault]) {
-        self.watches += 1;
-        self.changes += watch.changes.len();
-        if watch.is_wrong() {
-            let last = |list: &[(Duration, String)]| list.last().map(|(_, state)| state.clone()).unwrap_or_default();
-            self.wrong.push(format!("{name}: is '{}', shown '{}'", last(&watch.changes), last(&watch.seen)));
-        }
-        match (watch.alive, watch.ended.first()) {
-            (_, Some((at, reason))) => self.lost.push(format!("{name}: {reason} at {:.1} s", at.as_secs_f64())),
-            (Some(0), None) => self.lost.push(format!("{name}: no dialog at the end")),
-            (Some(2..), None) => self.doubled.push(name.to_owned()),
-            _ => {}
-        }
-        for (number, (at, _)) in watch.changes.iter().enumerate() {
-            let newer = &watch.changes[number..];
-            let shown = watch.seen.iter().find(|(seen, state)| seen >= at && newer.iter().any(|(_, s)| s == state));
-            let Some((seen, _)) = shown else { continue };
-            let during = |f: &Fault| (f.from..f.until + Duration::from_secs(5)).contains(at);
-            let list = if faults.iter().any(during) { &mut self.blind } else { &mut self.calm };
-            list.push(seen.saturating_sub(*at));
-        }
-    }
-}
-
-/// The judgement on a whole run; its display is the table.
-#[derive(Debug, Default, Clone)]
-pub struct Judgement {
-    /// Messages from SIP users.
-    pub to_xmpp: Messages,
-    /// Messages from XMPP users.
-    pub to_sip: Messages,
-    /// Subscriptions of both sides.
-    pub presence: Presence,
-    /// Messages that nobody had sent.
-    pub unknown: Vec<String>,
-    /// Requests whose CSeq left numbers out though no process died or stood still.
-    pub skipped: Vec<String>,
-    /// How many there were in a run in which one did.
-    pub skipped_in_faults: usize,
-    /// How often each fault was made.
-    pub faults: BTreeMap<String, usize>,
-}
-
-impl Judgement {
-    /// Everything that must not be, one line each; empty means that the run was right.
-    pub fn faults_found(&self) -> Vec<String> {
-        let lists = [
-            ("lost on the way to XMPP", &self.to_xmpp.lost),
-            ("doubled on the way to XMPP", &self.to_xmpp.doubled),
-            ("lost on the way to SIP", &self.to_sip.lost),
-            ("doubled on the way to SIP", &self.to_sip.doubled),
-            ("subscription lost", &self.presence.lost),
-            ("subscription doubled", &self.presence.doubled),
-            ("wrong at the end", &self.presence.wrong),
-            ("never sent", &self.unknown),
-            ("CSeq with a gap", &self.skipped),
-        ];
-        let mut found = Vec::new();
-        for (what, list) in lists {
-            found.extend(list.iter().take(NAMED).map(|item| format!("{what}: {item}")));
-            if list.len() > NAMED {
-                found.push(format!("{what}: {} in all", list.len()));
-            }
-        }
-        found
-    }
-}
-
-/// The value that `part` (0 to 1) of a sorted list do not exceed.
-pub fn percentile(sorted: &[Duration], part: f64) -> Duration {
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
-        reason = "lists of a scenario are short, and the result stays inside"
-    )]
-    let place = (sorted.len() as f64 * part).ceil() as usize;
-    sorted.get(place.saturating_sub(1)).copied().unwrap_or_default()
-}
-
-impl fmt::Display for Judgement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{:<40}{:>12}{:>12}", "messages", "to XMPP", "to SIP")?;
-        let row = |f: &mut fmt::Formatter<'_>, name: &str, of: fn(&Messages) -> usize| {
-            writeln!(f, "  {name:<38}{:>12}{:>12}", of(&self.to_xmpp), of(&self.to_sip))
-        };
-        row(f, "sent", |m| m.sent)?;
-        row(f, "answered 2xx", |m| m.accepted)?;
-        row(f, "answered with an error or not at all", |m| m.refused)?;
-        row(f, "arrived", |m| m.arrived)?;
-        row(f, "arrived although refused", |m| m.refused_and_arrived)?;
-        row(f, "arrived twice under one id", |m| m.repeated)?;
-        row(f, "doubled within 32 s", |m| m.doubled.len())?;
-        row(f, "doubled later", |m| m.doubled_late.len())?;
-        row(f, "gone with the socket of a dead process", |m| m.in_socket)?;
-        row(f, "lost", |m| m.lost.len())?;
-        let (slow_in, slow_out) = (self.to_xmpp.slowest.as_secs_f64(), self.to_sip.slowest.as_secs_f64());
-        writeln!(f, "  {:<38}{slow_in:>10.2} s{slow_out:>10.2} s", "slowest")?;
-        let presence = &self.presence;
-        writeln!(f, "subscriptions")?;
-        for (name, count) in [
-            ("watches", presence.watches),
-            ("changes of state", presence.changes),
-            ("lost", presence.lost.len()),
-            ("doubled", presence.doubled.len()),
-            ("wrong at the end", presence.wrong.len()),
-            ("gaps in CSeq", self.skipped.len() + self.skipped_in_faults),
-        ] {
-            writeln!(f, "  {name:<38}{count:>12}")?;
-        }
-        for (name, list) in [("calm", &presence.calm), ("during faults", &presence.blind)] {
-            let [middle, most, all] = [0.5, 0.99, 1.0].map(|part| percentile(list, part).as_secs_f64());
-            let text = format!("until seen, {name} ({})", list.len());
-            writeln!(f, "  {text:<38}  p50 {middle:.2} s, p99 {most:.2} s, max {all:.2} s")?;
-        }
-        let faults: Vec<String> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        writeln!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })?;
-        for line in self.faults_found() {
-            writeln!(f, "WRONG {line}")?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    fn one_of_each() -> Ledger {
-        let ledger = Ledger::default();
-        for (way, text) in [(Way::ToXmpp, "in"), (Way::ToSip, "out")] {
-            ledger.sent_at(at(1), way, text);
-            ledger.arrived_at(at(2), text, "id-1");
-        }
-        ledger.answered("in", Answer::Accepted);
-        ledger.changed_at(at(3), "ana sees juliet", "away");
-        ledger.saw_at(at(4), "ana sees juliet", "away");
-        ledger.alive("ana sees juliet", 1);
-        ledger
-    }
-
-    fn verdicts(ledger: &Ledger) -> Vec<String> {
-        ledger.judge().faults_found()
-    }
-
-    #[test]
-    fn a_run_without_fault_is_right() {
-        let ledger = one_of_each();
-        assert_eq!(verdicts(&ledger), Vec::<String>::new());
-        assert_eq!(ledger.judge().presence.calm, [at(1)]);
-        assert!(!ledger.judge().to_string().contains("WRONG"));
-    }
-
-    #[test]
-    fn an_accepted_message_that_nobody_got_is_lost_and_a_refused_one_is_not() {
-        let ledger = one_of_each();
-        ledger.sent(Way::ToXmpp, "refused");
-        ledger.answered("refused", Answer::Refused);
-        assert_eq!(verdicts(&ledger).len(), 0);
-        ledger.sent(Way::ToXmpp, "promised");
-        ledger.answered("promised", Answer::Accepted);
-        assert!(verdicts(&ledger)[0].starts_with("lost on the way to XMPP: promised"));
-    }
-
-    #[test]
-    fn a_message_to_sip_is_lost_without_arrival_and_error_unless_its_socket_died() {
-        let ledger = one_of_each();
-        ledger.sent(Way::ToSip, "returned");
-        ledger.answered("returned", Answer::Refused);
-        assert_eq!(verdicts(&ledger).len(), 0);
-        let from = ledger.now();
-        ledger.sent(Way::ToSip, "silent");
-        assert!(verdicts(&ledger)[0].starts_with("lost on the way to SIP: silent"));
-        ledger.fault("slow", from, false);
-        assert_eq!(verdicts(&ledger).len(), 1, "a slow store excuses nothing");
-        ledger.fault("kill", from, true);
-        assert_eq!(verdicts(&ledger).len(), 0);
-        assert_eq!(ledger.judge().to_sip.in_socket, 1);
-        // The same excuse is none for what was promised to a SIP user.
-        let from = ledger.now();
-        ledger.sent(Way::ToXmpp, "promised");
-        ledger.answered("promised", Answer::Accepted);
-        ledger.fault("kill", from, true);
-        assert_eq!(verdicts(&ledger).len(), 1);
-    }
-
-    #[test]
-    fn a_second_arrival_is_a_repetition_or_a_double_by_its_id_and_time() {
-        let ledger = one_of_each();
-        ledger.arrived_at(at(3), "in", "id-1");
-        assert_eq!((ledger.judge().to_xmpp.repeated, verdicts(&ledger).len()), (1, 0));
-        ledger.arrived_at(at(2) + WINDOW + at(1), "in", "id-2");
-        assert_eq!((ledger.judge().to_xmpp.doubled_late.len(), verdicts(&ledger).len()), (1, 0));
-        ledger.arrived_at(at(3), "out", "id-2");
-        assert!(verdicts(&ledger)[0].starts_with("doubled on the way to SIP: out"));
-    }
-
-    #[test]
-    fn what_nobody_sent_is_found() {
-        let ledger = one_of_each();
-        ledger.arrived("ghost", "id-1");
-        assert_eq!(verdicts(&ledger), ["never sent: ghost"]);
-    }
-
-    #[test]
-    fn subscriptions_are_lost_by_an_end_or_by_absence_and_doubled_by_a_second_dialog() {
-        for (alive, word) in [(0, "subscription lost"), (2, "subscription doubled")] {
-            let ledger = one_of_each();
-            ledger.alive("ana sees juliet", alive);
-            assert!(verdicts(&ledger)[0].starts_with(word));
-        }
-        let ledger = one_of_each();
-        ledger.ended("ana sees juliet", "481");
-        assert!(verdicts(&ledger)[0].starts_with("subscription lost: ana sees juliet: 481"));
-    }
-
-    #[test]
-    fn a_stale_state_is_wrong_and_a_late_one_is_blind_time() {
-        let ledger = one_of_each();
-        ledger.changed_at(at(5), "ana sees juliet", "busy");
-        assert_eq!(verdicts(&ledger), ["wrong at the end: ana sees juliet: is 'busy', shown 'away'"]);
-        assert_eq!(ledger.stale(), 1);
-        ledger.changed_at(at(7), "ana sees juliet", "here");
-        ledger.saw_at(at(9), "ana sees juliet", "here");
-        assert_eq!(verdicts(&ledger).len(), 0);
-        // The state in between was never shown: its blind time ends with the next one.
-        assert_eq!(ledger.judge().presence.calm, [at(1), at(2), at(4)]);
-        ledger.books().faults.push(Fault { name: "kill".into(), from: at(4), until: at(5), takes_socket: true });
-        assert_eq!(ledger.judge().presence.blind, [at(2), at(4)]);
-        assert_eq!(percentile(&[at(1), at(2), at(4)], 0.5), at(2));
-        assert_eq!(percentile(&[], 0.5), at(0));
-    }
-}
+mod tests;

@@ -32,7 +32,8 @@ pub struct Pods {
 }
 
 impl Pods {
-    /// Starts Prosody for these users and components, so that the newest connection of a component wins.
+    /// Starts Prosody for these users and components, so that the newest connection of a component wins, and what comes for
+    /// users who are not logged in is kept for them.
     ///
     /// # Errors
     ///
@@ -42,6 +43,7 @@ impl Pods {
         plan.components.push("fed.corp.example".to_owned());
         plan.users = users.to_vec();
         plan.newest_wins = true;
+        plan.stores_offline = true;
         Prosody::start(lab, &plan).await
     }
 

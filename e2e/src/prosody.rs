@@ -1,6 +1,7 @@
 //! Prosody as the organisation's own XMPP server, with its users and component names.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -50,7 +51,10 @@ impl ProsodyPlan {
 /// A running Prosody.
 #[derive(Debug)]
 pub struct Prosody {
-    process: Process,
+    /// Absent while it is stopped.
+    process: Option<Process>,
+    folder: PathBuf,
+    has_components: bool,
     /// The domain whose users it serves.
     pub domain: String,
     /// Clients connect here, without TLS, on loopback.
@@ -86,6 +90,7 @@ impl Prosody {
             .iter()
             .map(|name| format!("Component \"{name}\"\n\tcomponent_secret = \"{COMPONENT_SECRET}\"\n{conflict}"))
             .collect();
+        // PLAIN alone: SCRAM's thousands of hashes take a debug build longer than everything else of a login.
         let config = format!(
             r#"run_as_root = true
 data_path = "data"; pidfile = "prosody.pid"; admin_socket = "admin.sock"; certificates = "certs"
@@ -95,6 +100,7 @@ legacy_ssl_ports = {{}}; c2s_direct_tls_ports = {{}}; s2s_ports = {{}}; s2s_dire
 modules_enabled = {{ "roster"; "saslauth"; "disco"; "ping"; "pep"; {offline}"blocklist"; "carbons"; "posix"; "stanza_debug" }}
 modules_disabled = {{ "s2s"; "s2s_auth_certs"; "tls"; {disabled}}}
 c2s_require_encryption = false; allow_unencrypted_plain_auth = true
+disable_sasl_mechanisms = {{ "SCRAM-SHA-1"; "SCRAM-SHA-1-PLUS"; "DIGEST-MD5" }}
 authentication = "internal_plain"; storage = "internal"
 log = {{ {{ levels = {{ min = "info" }}, to = "console" }}, {{ levels = {{ min = "debug" }}, to = "file", filename = "{debug}" }} }}
 VirtualHost "{}"
@@ -105,21 +111,54 @@ VirtualHost "{}"
         );
         let file = folder.join("prosody.cfg.lua");
         fs::write(&file, config)?;
+        let has_components = !plan.components.is_empty();
+        let domain = plan.domain.clone();
+        let mut prosody = Self { process: None, folder, has_components, domain, client_port, component_port };
+        prosody.resume().await?;
+        Ok(prosody)
+    }
+
+    /// Starts it on the configuration and data that are in its folder, on the same component port as before.
+    ///
+    /// # Errors
+    ///
+    /// When it ends, or does not listen within 10 s.
+    pub async fn resume(&mut self) -> Result<()> {
         let mut command = Command::new("prosody");
-        command.arg("--config").arg(&file).arg("-F");
-        let mut process = Process::spawn("prosody", &command, &folder)?;
+        command.arg("--config").arg(self.folder.join("prosody.cfg.lua")).arg("-F");
+        let mut process = Process::spawn("prosody", &command, &self.folder)?;
         // Prosody opens the component port only when it has a component.
-        let no_components = plan.components.is_empty();
+        let (client, component) = (self.client_port, self.has_components.then_some(self.component_port));
         wait_for("prosody listens", Duration::from_secs(10), || {
             let state = process.must_run();
             async move {
                 state?;
-                let up = ports::answers(client_port) && (no_components || ports::answers(component_port));
-                Ok(up.then_some(()))
+                Ok((ports::answers(client) && component.is_none_or(ports::answers)).then_some(()))
             }
         })
         .await?;
-        Ok(Self { process, domain: plan.domain.clone(), client_port, component_port })
+        self.process = Some(process);
+        Ok(())
+    }
+
+    /// Stops it as its administrator would, until [`Self::resume`].
+    ///
+    /// Afterwards clients find it at another port; components at the same. A client of ours that was dropped tries to connect
+    /// once more behind the scenes, and would take away what is kept for its user.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be reaped, or its configuration not be written.
+    pub async fn halt(&mut self) -> Result<()> {
+        if let Some(process) = self.process.take() {
+            process.stop(Duration::from_secs(5)).await?;
+        }
+        let file = self.folder.join("prosody.cfg.lua");
+        let port = ports::free()?;
+        let said = |port: u16| format!("c2s_ports = {{ {port} }}");
+        fs::write(&file, fs::read_to_string(&file)?.replace(&said(self.client_port), &said(port)))?;
+        self.client_port = port;
+        Ok(())
     }
 
     /// Logs a user in with the given resource and sends no presence yet.
@@ -147,19 +186,23 @@ VirtualHost "{}"
     /// How often a component of this name has authenticated.
     pub fn component_logins(&self, name: &str) -> usize {
         let host = format!("{name}:component");
-        self.process
-            .log()
+        // The file of all its lives: a restart appends.
+        let log = fs::read(self.folder.join("prosody.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log)
             .lines()
             .filter(|line| line.starts_with(&host) && line.contains("successfully authenticated"))
             .count()
     }
 
-    /// Stops the server as its administrator would.
+    /// Stops the server as its administrator would, for good.
     ///
     /// # Errors
     ///
     /// When it cannot be reaped.
     pub async fn stop(self) -> Result<()> {
-        self.process.stop(Duration::from_secs(5)).await.map(drop)
+        match self.process {
+            Some(process) => process.stop(Duration::from_secs(5)).await.map(drop),
+            None => Ok(()),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Users of both sides who write to, watch and answer each other, and keep books of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -26,7 +26,7 @@ const AT_ONCE: usize = 10;
 pub struct Plan {
     /// XMPP users, named u0, u1, ...
     pub users: usize,
-    /// SIP users that each of them has as contacts; each pair watches both ways.
+    /// SIP users that each of them has as contacts, at the partners in turn; each pair watches both ways.
     pub contacts: usize,
     /// Messages a second, both ways together.
     pub messages: u32,
@@ -78,17 +78,59 @@ pub struct Traffic {
     flow: Option<JoinHandle<()>>,
 }
 
+/// A partner's users.
+#[derive(Debug)]
+pub struct Side {
+    /// The SIP side itself.
+    pub agent: SipAgent,
+    /// What it tells.
+    pub events: mpsc::UnboundedReceiver<Event>,
+    /// Its domain.
+    pub domain: String,
+}
+
+/// An XMPP user, logged in or not.
+#[derive(Debug)]
+struct User {
+    bare: String,
+    client: Mutex<Option<Arc<XmppClient>>>,
+}
+
+impl User {
+    fn client(&self) -> Option<Arc<XmppClient>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 #[derive(Debug)]
 struct Users {
     plan: Plan,
-    domain: String,
-    agent: Arc<SipAgent>,
-    xmpp: Vec<Arc<XmppClient>>,
+    sides: Vec<(String, SipAgent)>,
+    xmpp: Vec<User>,
 }
 
 impl Users {
     fn contact(&self, user: usize, number: usize) -> String {
-        format!("s{user}x{number}@{}", self.domain)
+        let domain = number.checked_rem(self.sides.len()).and_then(|side| self.sides.get(side));
+        format!("s{user}x{number}@{}", domain.map(|(domain, _)| domain.as_str()).unwrap_or_default())
+    }
+
+    /// The name and the SIP side of a contact.
+    fn side<'a>(&'a self, contact: &'a str) -> Option<(&'a str, &'a SipAgent)> {
+        let (name, domain) = contact.split_once('@')?;
+        self.sides.iter().find(|(own, _)| own == domain).map(|(_, agent)| (name, agent))
+    }
+}
+
+/// Logs a user in; on a machine with much to do a login now and then takes too long, so there are three attempts, each as
+/// another device.
+async fn log_in(prosody: &Prosody, name: &str) -> Result<XmppClient> {
+    let mut attempt = 1;
+    loop {
+        match prosody.login(name, &format!("home-{attempt}")).await {
+            Err(_) if attempt < 3 => attempt += 1,
+            outcome => return outcome,
+        }
     }
 }
 
@@ -102,51 +144,83 @@ impl Traffic {
     ///
     /// # Errors
     ///
-    /// When somebody cannot log in, or a subscription does not come up within 60 s.
-    pub async fn start(
-        plan: &Plan,
-        prosody: &Prosody,
-        domain: &str,
-        agent: SipAgent,
-        events: mpsc::UnboundedReceiver<Event>,
-    ) -> Result<Self> {
+    /// When somebody cannot log in, or a subscription does not come up within 60 s, more for very many.
+    pub async fn start(plan: &Plan, prosody: &Prosody, sides: Vec<Side>) -> Result<Self> {
         let ledger = Arc::new(Ledger::default());
-        let agent = Arc::new(agent);
-        let mut xmpp = Vec::new();
-        for names in plan.user_names().chunks(AT_ONCE) {
-            for client in join_all(names.iter().map(|name| prosody.login(name, "home"))).await {
-                xmpp.push(Arc::new(client?));
-            }
-        }
-        let shared = Arc::new(Users { plan: plan.clone(), domain: domain.to_owned(), agent: Arc::clone(&agent), xmpp });
         let wrong = Arc::new(Mutex::new(Vec::new()));
-        let mut tasks =
-            vec![tokio::spawn(keep_sip_books(domain.to_owned(), events, Arc::clone(&ledger), Arc::clone(&wrong)))];
-        for client in &shared.xmpp {
-            tasks.push(tokio::spawn(keep_xmpp_books(Arc::clone(client), client.listen(), Arc::clone(&ledger))));
+        let (mut tasks, mut agents) = (Vec::new(), Vec::new());
+        for side in sides {
+            let (books, offences) = (Arc::clone(&ledger), Arc::clone(&wrong));
+            tasks.push(tokio::spawn(keep_sip_books(side.domain.clone(), side.events, books, offences)));
+            agents.push((side.domain, side.agent));
         }
+        let user = |name: String| User { bare: format!("{name}@{}", prosody.domain), client: Mutex::default() };
+        let xmpp = plan.user_names().into_iter().map(user).collect();
+        let shared = Arc::new(Users { plan: plan.clone(), sides: agents, xmpp });
         let mut traffic = Self { ledger, wrong, shared, watches: Vec::new(), tasks, stop: Arc::default(), flow: None };
+        traffic.log_in(prosody).await?;
         traffic.meet().await?;
         Ok(traffic)
+    }
+
+    async fn log_in(&mut self, prosody: &Prosody) -> Result<()> {
+        for some in self.shared.xmpp.chunks(AT_ONCE) {
+            let logins = some.iter().map(|user| log_in(prosody, user.bare.split('@').next().unwrap_or_default()));
+            for (user, client) in some.iter().zip(join_all(logins).await) {
+                let client = Arc::new(client?);
+                let books = Arc::clone(&self.ledger);
+                self.tasks.push(tokio::spawn(keep_xmpp_books(
+                    user.bare.clone(),
+                    Arc::downgrade(&client),
+                    client.listen(),
+                    books,
+                )));
+                *user.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every XMPP user is logged out, because their server is gone. They write and show nothing until [`Self::come_back`].
+    pub fn leave(&self) {
+        for user in &self.shared.xmpp {
+            user.client.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    /// Every XMPP user logs in again and shows a state.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot.
+    pub async fn come_back(&mut self, prosody: &Prosody) -> Result<()> {
+        self.tasks.retain(|task| !task.is_finished());
+        self.log_in(prosody).await?;
+        let state = format!("back at {:.1} s", self.ledger.now().as_secs_f64());
+        for number in 0..self.shared.xmpp.len() {
+            self.show_xmpp(number, &state).await?;
+        }
+        Ok(())
     }
 
     /// Subscribes everybody to everybody of their pair.
     async fn meet(&mut self) -> Result<()> {
         let users = Arc::clone(&self.shared);
         let mut pairs = Vec::new();
-        for (number, client) in users.xmpp.iter().enumerate() {
+        for (number, user) in users.xmpp.iter().enumerate() {
             show_xmpp(&self.ledger, &users, number, "first").await?;
+            let client = user.client().context("nobody is logged in")?;
             for contact in 0..users.plan.contacts {
                 let contact = users.contact(number, contact);
-                show_sip(&self.ledger, &users, &contact, client.bare(), "first");
+                show_sip(&self.ledger, &users, &contact, &user.bare, "first");
                 client.presence("subscribe", &contact).await?;
-                pairs.push((contact, client.bare().to_owned()));
+                pairs.push((contact, user.bare.clone()));
             }
         }
         for some in pairs.chunks(AT_ONCE) {
-            let opened = join_all(some.iter().map(|(contact, user)| {
-                let name = contact.split('@').next().unwrap_or_default();
-                users.agent.watch(name, user, EXPIRES_SECS)
+            let opened = join_all(some.iter().map(|(contact, user)| async {
+                let (name, agent) = users.side(contact).ok_or(0_u16)?;
+                agent.watch(name, user, EXPIRES_SECS).await
             }));
             for ((contact, user), dialog) in some.iter().zip(opened.await) {
                 let watch = watch_name(contact, user);
@@ -156,9 +230,11 @@ impl Traffic {
             }
         }
         let ledger = &self.ledger;
-        let shown =
-            wait_until("everybody sees everybody", Duration::from_secs(60), || (ledger.stale() == 0).then_some(()));
-        shown.await.with_context(|| format!("{}", ledger.judge()))
+        let patience = Duration::from_secs(60) + Duration::from_millis(10) * u32::try_from(pairs.len())?;
+        let shown = wait_until("everybody sees everybody", patience, || (ledger.stale() == 0).then_some(()));
+        shown.await.with_context(|| format!("{}", ledger.judge()))?;
+        ledger.measure();
+        Ok(())
     }
 
     /// Lets messages and changes flow until [`Self::finish`].
@@ -182,8 +258,8 @@ impl Traffic {
                     (true, true) => drop(tokio::spawn(write_sip(users, ledger, user, contact, format!("in-{serial}")))),
                     (true, false) => write_xmpp(&users, &ledger, user, &contact, &format!("out-{serial}")).await,
                     (false, true) => {
-                        let Some(client) = users.xmpp.get(user) else { continue };
-                        show_sip(&ledger, &users, &contact, client.bare(), &format!("v{serial}"));
+                        let Some(user) = users.xmpp.get(user) else { continue };
+                        show_sip(&ledger, &users, &contact, &user.bare, &format!("v{serial}"));
                     }
                     (false, false) => drop(show_xmpp(&ledger, &users, user, &format!("v{serial}")).await),
                 }
@@ -211,12 +287,11 @@ impl Traffic {
         for some in self.watches.chunks(AT_ONCE) {
             join_all(some.iter().map(|(watch, dialog)| look(&self.ledger, watch, dialog, end))).await;
         }
-        for (number, client) in self.shared.xmpp.iter().enumerate() {
+        for (number, user) in self.shared.xmpp.iter().enumerate() {
             for contact in 0..self.shared.plan.contacts {
                 let contact = self.shared.contact(number, contact);
-                let name = contact.split('@').next().unwrap_or_default();
-                let dialogs = self.shared.agent.watched_by(client.bare(), name);
-                self.ledger.alive(&watch_name(client.bare(), &contact), dialogs);
+                let Some((name, agent)) = self.shared.side(&contact) else { continue };
+                self.ledger.alive(&watch_name(&user.bare, &contact), agent.watched_by(&user.bare, name));
             }
         }
         // What a repetition that is still under way brings belongs to the books, too.
@@ -226,9 +301,9 @@ impl Traffic {
         Ok(judgement)
     }
 
-    /// The client of an XMPP user.
-    pub fn user(&self, number: usize) -> Option<&Arc<XmppClient>> {
-        self.shared.xmpp.get(number)
+    /// The client of an XMPP user, while they are logged in.
+    pub fn user(&self, number: usize) -> Option<Arc<XmppClient>> {
+        self.shared.xmpp.get(number)?.client()
     }
 
     /// The subscription of a SIP user to an XMPP user, in the order of users and their contacts.
@@ -247,8 +322,8 @@ impl Traffic {
 
     /// Gives the contact of an XMPP user another state.
     pub fn show_sip(&self, user: usize, contact: usize, state: &str) {
-        let Some(client) = self.shared.xmpp.get(user) else { return };
-        show_sip(&self.ledger, &self.shared, &self.shared.contact(user, contact), client.bare(), state);
+        let Some(watcher) = self.shared.xmpp.get(user) else { return };
+        show_sip(&self.ledger, &self.shared, &self.shared.contact(user, contact), &watcher.bare, state);
     }
 
     /// Lets a SIP contact write to its XMPP user, and keeps the books of it.
@@ -286,9 +361,13 @@ impl Traffic {
         Ok(())
     }
 
-    /// The SIP side.
-    pub fn agent(&self) -> &SipAgent {
-        &self.shared.agent
+    /// The first SIP side, if there is any.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn agent(&self) -> Result<&SipAgent> {
+        self.shared.sides.first().map(|(_, agent)| agent).context("no SIP side")
     }
 }
 
@@ -317,16 +396,18 @@ async fn look(ledger: &Ledger, watch: &str, dialog: &Dialog, end: Instant) {
 }
 
 async fn write_sip(users: Arc<Users>, ledger: Arc<Ledger>, user: usize, contact: String, text: String) {
-    let Some(client) = users.xmpp.get(user) else { return };
-    let name = contact.split('@').next().unwrap_or_default();
+    let (Some(user), Some((name, agent))) = (users.xmpp.get(user), users.side(&contact)) else { return };
     ledger.sent(Way::ToXmpp, &text);
-    let status = users.agent.message(name, client.bare(), &text).await;
-    let accepted = status.is_some_and(|status| (200..300).contains(&status));
-    ledger.answered(&text, if accepted { Answer::Accepted } else { Answer::Refused });
+    let status = agent.message(name, &user.bare, &text).await;
+    ledger.answered(&text, answer_of(status.unwrap_or_default()));
+}
+
+fn answer_of(status: u16) -> Answer {
+    if (200..300).contains(&status) { Answer::Accepted } else { Answer::Refused }
 }
 
 async fn write_xmpp(users: &Users, ledger: &Ledger, user: usize, contact: &str, text: &str) {
-    let Some(client) = users.xmpp.get(user) else { return };
+    let Some(client) = users.xmpp.get(user).and_then(User::client) else { return };
     ledger.sent(Way::ToSip, text);
     let xml =
         format!("<message xmlns='jabber:client' type='chat' to='{contact}' id='{text}'><body>{text}</body></message>");
@@ -335,17 +416,20 @@ async fn write_xmpp(users: &Users, ledger: &Ledger, user: usize, contact: &str, 
     }
 }
 
+/// Somebody who is not logged in shows nothing.
 async fn show_xmpp(ledger: &Ledger, users: &Users, user: usize, state: &str) -> Result<()> {
-    let client = users.xmpp.get(user).context("no such user")?;
+    let shown = users.xmpp.get(user).context("no such user")?;
+    let Some(client) = shown.client() else { return Ok(()) };
     for contact in 0..users.plan.contacts {
-        ledger.changed(&watch_name(&users.contact(user, contact), client.bare()), state);
+        ledger.changed(&watch_name(&users.contact(user, contact), &shown.bare), state);
     }
     client.available("", &escape(state)).await
 }
 
 fn show_sip(ledger: &Ledger, users: &Users, contact: &str, watcher: &str, state: &str) {
+    let Some((name, agent)) = users.side(contact) else { return };
     ledger.changed(&watch_name(watcher, contact), state);
-    users.agent.show(contact.split('@').next().unwrap_or_default(), state);
+    agent.show(name, state);
 }
 
 async fn keep_sip_books(
@@ -375,14 +459,16 @@ async fn keep_sip_books(
     }
 }
 
+/// Ends when the client is dropped and everything it had received is in the books.
 async fn keep_xmpp_books(
-    client: Arc<XmppClient>,
+    own: String,
+    client: Weak<XmppClient>,
     mut received: mpsc::UnboundedReceiver<Received>,
     ledger: Arc<Ledger>,
 ) {
     while let Some(stanza) = received.recv().await {
         let from = stanza.from_bare().to_owned();
-        let watch = watch_name(client.bare(), &from);
+        let watch = watch_name(&own, &from);
         match (stanza.name(), stanza.kind()) {
             ("message", "error") => ledger.answered(stanza.attribute("id"), Answer::Refused),
             ("message", _) => {
@@ -390,12 +476,16 @@ async fn keep_xmpp_books(
                     ledger.arrived(body.trim_end(), stanza.attribute("id"));
                 }
             }
-            ("presence", "subscribe") => drop(client.presence("subscribed", &from).await),
+            ("presence", "subscribe") => {
+                if let Some(client) = client.upgrade() {
+                    let _ = client.presence("subscribed", &from).await;
+                }
+            }
             ("presence", "unsubscribed") => ledger.ended(&watch, "unsubscribed"),
-            ("presence", "") if from != client.bare() => {
+            ("presence", "") if from != own => {
                 ledger.saw(&watch, &stanza.text("status").unwrap_or_default());
             }
-            ("presence", "unavailable") if from != client.bare() => ledger.saw(&watch, "unavailable"),
+            ("presence", "unavailable") if from != own => ledger.saw(&watch, "unavailable"),
             _ => {}
         }
     }

@@ -159,9 +159,9 @@ impl XmppClient {
             user.send_xml("<iq xmlns='jabber:client' type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
                 .await?;
             let roster = |r: &Received| r.name() == "iq" && r.attribute("id") == "roster";
-            match user.wait_within("the roster", SOON / 4, roster).await {
+            match user.wait_within("the roster", SOON / 20, roster).await {
                 Ok(_) => break,
-                Err(error) if asked == 3 => return Err(error),
+                Err(error) if asked == 19 => return Err(error),
                 Err(_) => asked += 1,
             }
         }

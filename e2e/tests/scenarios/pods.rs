@@ -70,7 +70,7 @@ async fn a_repeat_at_another_pod_gets_the_same_answer_and_arrives_once() {
     scenario("pods-repeat", async |lab| -> Result<()> {
         let field = Field::start(lab, 3, Policy::AlwaysAnother, &FEW, false).await?;
         let user = field.traffic.user(0).context("no user")?;
-        let agent = field.traffic.agent();
+        let agent = field.traffic.agent()?;
         let request = |branch: &str| {
             format!(
                 "MESSAGE sip:{to} SIP/2.0\r\nVia: SIP/2.0/UDP {own};rport;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n\
@@ -143,7 +143,7 @@ async fn a_dialog_is_opened_refreshed_notified_and_ended_on_different_pods() {
 async fn an_answer_that_reaches_another_pod_ends_the_transaction() {
     scenario("pods-answer", async |lab| -> Result<()> {
         let field = Field::start(lab, 3, Policy::AlwaysAnother, &FEW, true).await?;
-        let agent = field.traffic.agent();
+        let agent = field.traffic.agent()?;
         agent.answer_to(AnswerTo::Proxy);
         for number in 0..6 {
             field.traffic.write_xmpp(0, number % 2, &format!("out-{number}")).await;
@@ -168,7 +168,7 @@ async fn an_ack_that_reaches_another_pod_stops_the_repeats() {
     scenario("pods-ack", async |lab| -> Result<()> {
         let field = Field::start(lab, 3, Policy::AlwaysAnother, &FEW, true).await?;
         let user = field.traffic.user(0).context("no user")?;
-        let agent = field.traffic.agent();
+        let agent = field.traffic.agent()?;
         let session =
             agent.invite("s0x0", user.bare()).await.map_err(|status| anyhow::anyhow!("INVITE got {status}"))?;
         field.traffic.ledger.sent(isthmus_e2e::ledger::Way::ToXmpp, "in a session");
@@ -294,6 +294,19 @@ async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
         field.traffic.ledger.fault("redis away", from, false);
         tokio::time::sleep(Duration::from_secs(2)).await;
         must_flow(&field.traffic.finish(Duration::from_secs(30)).await?)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_nobody_could_see_without_their_server_is_right_after_its_restart() {
+    scenario_alone("pods-server-restart", async |lab| -> Result<()> {
+        let mut field = Field::start(lab, 2, Policy::RoundRobin, &MANY, false).await?;
+        field.traffic.flow();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        field.make(Fault::ServerRestart, &mut Dice::new(3)).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        must_flow(&field.traffic.finish(Duration::from_secs(40)).await?)
     })
     .await;
 }

@@ -1,0 +1,241 @@
+//! The judgement on the books of a run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use super::{Answer, Fault, LINK_BACK, Message, NAMED, WINDOW, Watch, Way};
+
+/// The messages of one way.
+#[derive(Debug, Default, Clone)]
+pub struct Messages {
+    /// Sent at all.
+    pub sent: usize,
+    /// Answered 2xx.
+    pub accepted: usize,
+    /// Answered with an error, or not at all.
+    pub refused: usize,
+    /// Arrived at least once.
+    pub arrived: usize,
+    /// Arrived although the sender was told that they did not: what had left and was not confirmed when something broke.
+    pub refused_and_arrived: usize,
+    /// The same, when nothing was broken.
+    pub refused_in_calm: Vec<String>,
+    /// Arrived more than once under one id, which a receiver can see.
+    pub repeated: usize,
+    /// Arrived again under another id within [`WINDOW`].
+    pub doubled: Vec<String>,
+    /// Arrived again under another id after it.
+    pub doubled_late: Vec<String>,
+    /// Nobody has them and nobody was told.
+    pub lost: Vec<String>,
+    /// As `lost`, but written by the server into the socket of a process that was just then killed or paused, or in the queues
+    /// of a server that was just then stopped.
+    pub taken: usize,
+    /// The longest way of one that arrived.
+    pub slowest: Duration,
+}
+
+impl Messages {
+    pub(super) fn count(&mut self, text: &str, message: &Message, faults: &[Fault]) {
+        self.sent += 1;
+        let answer = message.answer.map(|(_, answer)| answer);
+        self.accepted += usize::from(answer == Some(Answer::Accepted));
+        self.refused += usize::from(answer == Some(Answer::Refused));
+        let Some((first, id)) = message.arrivals.first() else {
+            // A SIP sender counts as told when nothing was promised; an XMPP sender only by an error.
+            let promised = match message.way {
+                Way::ToXmpp => answer == Some(Answer::Accepted),
+                Way::ToSip => answer.is_none(),
+            };
+            let taken = |f: &Fault| match (message.way, message.answer) {
+                (Way::ToSip, _) => f.takes_to_sip(message.sent),
+                (Way::ToXmpp, Some((accepted, _))) => f.takes_to_xmpp(accepted),
+                (Way::ToXmpp, None) => false,
+            };
+            if promised && faults.iter().any(taken) {
+                self.taken += 1;
+            } else if promised {
+                self.lost.push(format!("{text} (sent at {:.1} s)", message.sent.as_secs_f64()));
+            }
+            return;
+        };
+        self.arrived += 1;
+        if let Some((told, Answer::Refused)) = message.answer {
+            self.refused_and_arrived += 1;
+            if !faults.iter().any(|f| f.touches(message.sent, told)) {
+                self.refused_in_calm.push(format!("{text} (sent at {:.1} s)", message.sent.as_secs_f64()));
+            }
+        }
+        self.slowest = self.slowest.max(first.saturating_sub(message.sent));
+        let others = message.arrivals.iter().skip(1);
+        self.repeated += usize::from(others.clone().any(|(_, again)| again == id));
+        if let Some((at, again)) = others.clone().find(|(_, again)| again != id) {
+            let list = if *at <= *first + WINDOW { &mut self.doubled } else { &mut self.doubled_late };
+            let (first, at) = (first.as_secs_f64(), at.as_secs_f64());
+            list.push(format!("{text} ({id} at {first:.1} s, {again} at {at:.1} s)"));
+        }
+    }
+}
+
+/// Subscriptions and what they showed.
+#[derive(Debug, Default, Clone)]
+pub struct Presence {
+    /// Watches in the books.
+    pub watches: usize,
+    /// Changes of state.
+    pub changes: usize,
+    /// Watches without a dialog at the end, or ended although nobody asked.
+    pub lost: Vec<String>,
+    /// Watches with more than one dialog at the end.
+    pub doubled: Vec<String>,
+    /// Watchers who see another state than the last one.
+    pub wrong: Vec<String>,
+    /// Time until each change was seen, in order, of changes made when nothing was broken.
+    pub calm: Vec<Duration>,
+    /// The same, of changes made during a fault or within 5 s of its end.
+    pub blind: Vec<Duration>,
+}
+
+impl Presence {
+    pub(super) fn count(&mut self, name: &str, watch: &Watch, faults: &[Fault], measured_from: Duration) {
+        self.watches += 1;
+        self.changes += watch.changes.len();
+        if watch.is_wrong() {
+            let last = |list: &[(Duration, String)]| list.last().map(|(_, state)| state.clone()).unwrap_or_default();
+            self.wrong.push(format!("{name}: is '{}', shown '{}'", last(&watch.changes), last(&watch.seen)));
+        }
+        match (watch.alive, watch.ended.first()) {
+            (_, Some((at, reason))) => self.lost.push(format!("{name}: {reason} at {:.1} s", at.as_secs_f64())),
+            (Some(0), None) => self.lost.push(format!("{name}: no dialog at the end")),
+            (Some(2..), None) => self.doubled.push(name.to_owned()),
+            _ => {}
+        }
+        for (number, (at, _)) in watch.changes.iter().enumerate() {
+            if *at < measured_from || faults.iter().any(|f| f.hides(*at)) {
+                continue;
+            }
+            let newer = &watch.changes[number..];
+            let shown = watch.seen.iter().find(|(seen, state)| seen >= at && newer.iter().any(|(_, s)| s == state));
+            let Some((seen, _)) = shown else { continue };
+            let during = |f: &Fault| f.touches(*at, *at);
+            let list = if faults.iter().any(during) { &mut self.blind } else { &mut self.calm };
+            list.push(seen.saturating_sub(*at));
+        }
+    }
+}
+
+/// The judgement on a whole run; its display is the table.
+#[derive(Debug, Default, Clone)]
+pub struct Judgement {
+    /// Messages from SIP users.
+    pub to_xmpp: Messages,
+    /// Messages from XMPP users.
+    pub to_sip: Messages,
+    /// Subscriptions of both sides.
+    pub presence: Presence,
+    /// Messages that nobody had sent.
+    pub unknown: Vec<String>,
+    /// Requests whose CSeq left numbers out though no process died or stood still.
+    pub skipped: Vec<String>,
+    /// How many there were in a run in which one did.
+    pub skipped_in_faults: usize,
+    /// How often each fault was made.
+    pub faults: BTreeMap<String, usize>,
+    /// How long servers that listened again were without their component, in order.
+    pub link_back: Vec<Duration>,
+}
+
+impl Judgement {
+    /// Everything that must not be, one line each; empty means that the run was right.
+    pub fn faults_found(&self) -> Vec<String> {
+        let lists = [
+            ("lost on the way to XMPP", &self.to_xmpp.lost),
+            ("doubled on the way to XMPP", &self.to_xmpp.doubled),
+            ("refused and arrived on the way to XMPP, with nothing broken", &self.to_xmpp.refused_in_calm),
+            ("lost on the way to SIP", &self.to_sip.lost),
+            ("doubled on the way to SIP", &self.to_sip.doubled),
+            ("refused and arrived on the way to SIP, with nothing broken", &self.to_sip.refused_in_calm),
+            ("subscription lost", &self.presence.lost),
+            ("subscription doubled", &self.presence.doubled),
+            ("wrong at the end", &self.presence.wrong),
+            ("never sent", &self.unknown),
+            ("CSeq with a gap", &self.skipped),
+        ];
+        let mut found = Vec::new();
+        for (what, list) in lists {
+            found.extend(list.iter().take(NAMED).map(|item| format!("{what}: {item}")));
+            if list.len() > NAMED {
+                found.push(format!("{what}: {} in all", list.len()));
+            }
+        }
+        if let Some(longest) = self.link_back.last().filter(|longest| **longest > LINK_BACK) {
+            found.push(format!("a server that was back had no link for {:.1} s", longest.as_secs_f64()));
+        }
+        found
+    }
+}
+
+/// The value that `part` (0 to 1) of a sorted list do not exceed.
+pub fn percentile(sorted: &[Duration], part: f64) -> Duration {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "lists of a scenario are short, and the result stays inside"
+    )]
+    let place = (sorted.len() as f64 * part).ceil() as usize;
+    sorted.get(place.saturating_sub(1)).copied().unwrap_or_default()
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{:<40}{:>12}{:>12}", "messages", "to XMPP", "to SIP")?;
+        let row = |f: &mut fmt::Formatter<'_>, name: &str, of: fn(&Messages) -> usize| {
+            writeln!(f, "  {name:<38}{:>12}{:>12}", of(&self.to_xmpp), of(&self.to_sip))
+        };
+        row(f, "sent", |m| m.sent)?;
+        row(f, "answered 2xx", |m| m.accepted)?;
+        row(f, "answered with an error or not at all", |m| m.refused)?;
+        row(f, "arrived", |m| m.arrived)?;
+        row(f, "arrived although refused", |m| m.refused_and_arrived)?;
+        row(f, "arrived twice under one id", |m| m.repeated)?;
+        row(f, "doubled within 32 s", |m| m.doubled.len())?;
+        row(f, "doubled later", |m| m.doubled_late.len())?;
+        row(f, "gone with a dead process or server", |m| m.taken)?;
+        row(f, "lost", |m| m.lost.len())?;
+        let (slow_in, slow_out) = (self.to_xmpp.slowest.as_secs_f64(), self.to_sip.slowest.as_secs_f64());
+        writeln!(f, "  {:<38}{slow_in:>10.2} s{slow_out:>10.2} s", "slowest")?;
+        let presence = &self.presence;
+        writeln!(f, "subscriptions")?;
+        for (name, count) in [
+            ("watches", presence.watches),
+            ("changes of state", presence.changes),
+            ("lost", presence.lost.len()),
+            ("doubled", presence.doubled.len()),
+            ("wrong at the end", presence.wrong.len()),
+            ("gaps in CSeq", self.skipped.len() + self.skipped_in_faults),
+        ] {
+            writeln!(f, "  {name:<38}{count:>12}")?;
+        }
+        for (name, list) in [("calm", &presence.calm), ("during faults", &presence.blind)] {
+            let [middle, most, all] = [0.5, 0.99, 1.0].map(|part| percentile(list, part).as_secs_f64());
+            let text = format!("until seen, {name} ({})", list.len());
+            writeln!(f, "  {text:<38}  p50 {middle:.2} s, p99 {most:.2} s, max {all:.2} s")?;
+        }
+        if let Some(longest) = self.link_back.last() {
+            let middle = percentile(&self.link_back, 0.5).as_secs_f64();
+            writeln!(
+                f,
+                "links back after their server's restart: p50 {middle:.2} s, max {:.2} s",
+                longest.as_secs_f64()
+            )?;
+        }
+        let faults: Vec<String> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
+        writeln!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })?;
+        for line in self.faults_found() {
+            writeln!(f, "WRONG {line}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,166 @@
+use super::*;
+
+fn at(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn one_of_each() -> Ledger {
+    let ledger = Ledger::default();
+    for (way, text) in [(Way::ToXmpp, "in"), (Way::ToSip, "out")] {
+        ledger.sent_at(at(1), way, text);
+        ledger.arrived_at(at(2), text, "id-1");
+    }
+    ledger.answered("in", Answer::Accepted);
+    ledger.changed_at(at(3), "ana sees juliet", "away");
+    ledger.saw_at(at(4), "ana sees juliet", "away");
+    ledger.alive("ana sees juliet", 1);
+    ledger
+}
+
+fn verdicts(ledger: &Ledger) -> Vec<String> {
+    ledger.judge().faults_found()
+}
+
+#[test]
+fn a_run_without_fault_is_right() {
+    let ledger = one_of_each();
+    assert_eq!(verdicts(&ledger), Vec::<String>::new());
+    assert_eq!(ledger.judge().presence.calm, [at(1)]);
+    assert!(!ledger.judge().to_string().contains("WRONG"));
+}
+
+#[test]
+fn an_accepted_message_that_nobody_got_is_lost_and_a_refused_one_is_not() {
+    let ledger = one_of_each();
+    ledger.sent(Way::ToXmpp, "refused");
+    ledger.answered("refused", Answer::Refused);
+    assert_eq!(verdicts(&ledger).len(), 0);
+    ledger.sent(Way::ToXmpp, "promised");
+    ledger.answered("promised", Answer::Accepted);
+    assert!(verdicts(&ledger)[0].starts_with("lost on the way to XMPP: promised"));
+}
+
+#[test]
+fn a_message_to_sip_is_lost_without_arrival_and_error_unless_its_socket_died() {
+    let ledger = one_of_each();
+    ledger.sent(Way::ToSip, "returned");
+    ledger.answered("returned", Answer::Refused);
+    assert_eq!(verdicts(&ledger).len(), 0);
+    let from = ledger.now();
+    ledger.sent(Way::ToSip, "silent");
+    assert!(verdicts(&ledger)[0].starts_with("lost on the way to SIP: silent"));
+    ledger.fault("slow", from, false);
+    assert_eq!(verdicts(&ledger).len(), 1, "a slow store excuses nothing");
+    ledger.fault("kill", from, true);
+    assert_eq!(verdicts(&ledger).len(), 0);
+    assert_eq!(ledger.judge().to_sip.taken, 1);
+    // The same excuse is none for what was promised to a SIP user.
+    let from = ledger.now();
+    ledger.sent(Way::ToXmpp, "promised");
+    ledger.answered("promised", Answer::Accepted);
+    ledger.fault("kill", from, true);
+    assert_eq!(verdicts(&ledger).len(), 1);
+}
+
+#[test]
+fn a_second_arrival_is_a_repetition_or_a_double_by_its_id_and_time() {
+    let ledger = one_of_each();
+    ledger.arrived_at(at(3), "in", "id-1");
+    assert_eq!((ledger.judge().to_xmpp.repeated, verdicts(&ledger).len()), (1, 0));
+    ledger.arrived_at(at(2) + WINDOW + at(1), "in", "id-2");
+    assert_eq!((ledger.judge().to_xmpp.doubled_late.len(), verdicts(&ledger).len()), (1, 0));
+    ledger.arrived_at(at(3), "out", "id-2");
+    assert!(verdicts(&ledger)[0].starts_with("doubled on the way to SIP: out"));
+}
+
+#[test]
+fn a_message_may_arrive_though_refused_only_when_something_broke() {
+    let ledger = one_of_each();
+    ledger.books().messages.get_mut("in").unwrap().answer = Some((at(2), Answer::Refused));
+    assert!(verdicts(&ledger)[0].starts_with("refused and arrived on the way to XMPP, with nothing broken: in"));
+    let broken = |from: u64, until: u64| {
+        let fault = Fault { name: "kill".into(), from: at(from), until: at(until), takes: Takes::Nothing };
+        ledger.books().faults = vec![fault];
+        verdicts(&ledger).len()
+    };
+    assert_eq!((broken(3, 4), broken(2, 4)), (1, 0));
+    assert_eq!(ledger.judge().to_xmpp.refused_and_arrived, 1);
+}
+
+#[test]
+fn a_server_that_is_back_may_not_be_without_its_link_for_long() {
+    let ledger = one_of_each();
+    ledger.link_back(at(4));
+    assert_eq!(verdicts(&ledger), Vec::<String>::new());
+    ledger.link_back(at(6));
+    assert_eq!(verdicts(&ledger), ["a server that was back had no link for 6.0 s"]);
+}
+
+#[test]
+fn changes_before_the_measurement_are_not_timed() {
+    let ledger = one_of_each();
+    ledger.books().measured_from = at(4);
+    assert_eq!((ledger.judge().presence.calm.len(), ledger.judge().presence.changes), (0, 1));
+}
+
+#[test]
+fn a_stopped_server_excuses_its_queues_and_the_time_without_it_but_no_wrong_end() {
+    let ledger = one_of_each();
+    let from = ledger.now();
+    for (way, text) in [(Way::ToXmpp, "in queue"), (Way::ToSip, "out queue")] {
+        ledger.sent(way, text);
+        ledger.answered(text, Answer::Accepted);
+    }
+    ledger.books().messages.get_mut("out queue").unwrap().answer = None;
+    let gone = ledger.now();
+    std::thread::sleep(Duration::from_millis(2));
+    ledger.changed("ana sees juliet", "unseen");
+    ledger.sent(Way::ToXmpp, "taken though there was no server");
+    ledger.answered("taken though there was no server", Answer::Accepted);
+    ledger.server_away("restart", from, gone);
+    let judgement = ledger.judge();
+    assert_eq!((judgement.to_xmpp.taken, judgement.to_sip.taken), (1, 1));
+    let found = verdicts(&ledger);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("lost on the way to XMPP: taken though"));
+    assert!(found[1].starts_with("wrong at the end: ana sees juliet: is 'unseen'"));
+    ledger.saw("ana sees juliet", "unseen");
+    // Only the change before is timed; it was made within 5 s of the fault.
+    assert_eq!((ledger.judge().presence.calm, ledger.judge().presence.blind), (vec![], vec![at(1)]));
+}
+
+#[test]
+fn what_nobody_sent_is_found() {
+    let ledger = one_of_each();
+    ledger.arrived("ghost", "id-1");
+    assert_eq!(verdicts(&ledger), ["never sent: ghost"]);
+}
+
+#[test]
+fn subscriptions_are_lost_by_an_end_or_by_absence_and_doubled_by_a_second_dialog() {
+    for (alive, word) in [(0, "subscription lost"), (2, "subscription doubled")] {
+        let ledger = one_of_each();
+        ledger.alive("ana sees juliet", alive);
+        assert!(verdicts(&ledger)[0].starts_with(word));
+    }
+    let ledger = one_of_each();
+    ledger.ended("ana sees juliet", "481");
+    assert!(verdicts(&ledger)[0].starts_with("subscription lost: ana sees juliet: 481"));
+}
+
+#[test]
+fn a_stale_state_is_wrong_and_a_late_one_is_blind_time() {
+    let ledger = one_of_each();
+    ledger.changed_at(at(5), "ana sees juliet", "busy");
+    assert_eq!(verdicts(&ledger), ["wrong at the end: ana sees juliet: is 'busy', shown 'away'"]);
+    assert_eq!(ledger.stale(), 1);
+    ledger.changed_at(at(7), "ana sees juliet", "here");
+    ledger.saw_at(at(9), "ana sees juliet", "here");
+    assert_eq!(verdicts(&ledger).len(), 0);
+    // The state in between was never shown: its blind time ends with the next one.
+    assert_eq!(ledger.judge().presence.calm, [at(1), at(2), at(4)]);
+    ledger.books().faults.push(Fault { name: "kill".into(), from: at(4), until: at(5), takes: Takes::Socket });
+    assert_eq!(ledger.judge().presence.blind, [at(2), at(4)]);
+    assert_eq!(percentile(&[at(1), at(2), at(4)], 0.5), at(2));
+    assert_eq!(percentile(&[], 0.5), at(0));
+}
