@@ -34,9 +34,11 @@ const ROOM: Duration = Duration::from_millis(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BUFFER: usize = 64 * 1024;
-/// The pause before the first attempt to connect again lies between these; it doubles with each failure.
+/// The pause before the first attempt to connect again lies between these; it doubles with each failure, up to `RECONNECT_MAX`.
 const RECONNECT: RetryRange = RetryRange { min: Duration::from_millis(100), max: Duration::from_secs(1) };
-const RECONNECT_MAX: Duration = Duration::from_secs(30);
+/// The longest pause lies between these. A server that is back is not to stand without its components for long: to its users
+/// that is as bad as its absence, and one attempt in some seconds costs it nothing.
+const RECONNECT_MAX: RetryRange = RetryRange { min: Duration::from_secs(1), max: Duration::from_secs(3) };
 /// How often a process tries in vain to reach the server before it lets others try.
 const ATTEMPTS: u32 = 3;
 /// A connection that lasted so long was a good one.
@@ -634,11 +636,12 @@ enum Happened {
     Stop,
 }
 
-/// Draws a pause that doubles with each failure.
+/// Draws a pause that doubles with each failure until it reaches [`RECONNECT_MAX`]. There it is drawn from that range, so that
+/// links that broke together do not try together.
 fn growing(first: RetryRange, failures: &mut u32) -> Duration {
     let pause = first.pick(rand::random()) * 2_u32.saturating_pow((*failures).min(16));
     *failures += 1;
-    pause.min(RECONNECT_MAX)
+    if pause < RECONNECT_MAX.max { pause } else { RECONNECT_MAX.pick(rand::random()) }
 }
 
 /// What became of a message that was not sent. What this link will never take is no reason to come again.
@@ -649,4 +652,24 @@ fn not_sent(error: &SendError) -> Delivery {
         _ => return Delivery::Unknown,
     };
     Delivery::Bounced(Box::new(StanzaError::new(condition).with_text(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    //
+    #[test]
+    fn pauses_grow_from_a_tenth_of_a_second_and_end_at_three_seconds() {
+        for _ in 0..100 {
+            let mut failures = 0;
+            let first = growing(RECONNECT, &mut failures);
+            assert!((RECONNECT.min..=RECONNECT.max).contains(&first), "{first:?}");
+            let mut longest = Duration::ZERO;
+            for _ in 0..100 {
+                longest = longest.max(growing(RECONNECT, &mut failures));
+            }
+            assert!((Duration::from_secs(2)..=Duration::from_secs(3)).contains(&longest), "{longest:?}");
+        }
+    }
 }
