@@ -27,6 +27,9 @@ const FRESH: Duration = Duration::from_secs(1);
 const GRACE: Duration = Duration::from_millis(250);
 /// How long a look at a suspect connection may take.
 const PROBE: Duration = Duration::from_secs(1);
+/// How often the sentinels are asked who is the primary. After a fail-over the former one takes writes for 8 s more if it is alive,
+/// and forgets them when it becomes a replica.
+const LOOK: Duration = Duration::from_millis(250);
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -231,8 +234,13 @@ async fn connect(config: &RedisConfig, target: &Target) -> Result<Live, Trouble>
 
 /// Asks a sentinel for the primary.
 async fn ask_sentinel(config: &RedisConfig, address: &str, master: &str) -> Result<String, Trouble> {
+    let mut live = dial_sentinel(config, address).await?;
+    primary_of(&mut live, master).await
+}
+
+async fn dial_sentinel(config: &RedisConfig, address: &str) -> Result<Live, Trouble> {
     // Sentinels often have no password, and refuse one then.
-    let mut live = match dial(config, address, false, 0).await {
+    let live = match dial(config, address, false, 0).await {
         Err(Trouble::Refused(_)) => dial(config, address, true, 0).await?,
         result => result?,
     };
@@ -240,9 +248,14 @@ async fn ask_sentinel(config: &RedisConfig, address: &str, master: &str) -> Resu
         let found = &live.hello.mode;
         return Err(Trouble::WrongMode(format!("{address} runs in mode {found:?} and is no sentinel")));
     }
+    Ok(live)
+}
+
+async fn primary_of(live: &mut Live, master: &str) -> Result<String, Trouble> {
     let mut ask = cmd("SENTINEL");
     ask.arg("get-master-addr-by-name").arg(master);
     let reply = live.connection.send_packed_command(&ask).await.and_then(Value::extract_error);
+    let address = &live.address;
     match reply.map_err(|error| Trouble::of(address, &error))? {
         Value::Array(parts) => match parts.as_slice() {
             [host, port] => text(host).zip(text(port).and_then(|port| port.parse().ok())),
@@ -251,6 +264,26 @@ async fn ask_sentinel(config: &RedisConfig, address: &str, master: &str) -> Resu
         .map(|(host, port)| join(host, port))
         .ok_or_else(|| Trouble::Away(format!("{address} answers with no address"))),
         _ => Err(Trouble::WrongMode(format!("the sentinel {address} knows no primary named {master:?}"))),
+    }
+}
+
+/// Returns when the sentinels name another primary than this one; never in other modes. The first sentinel that answers counts, as
+/// for [`connect`].
+async fn replaced(config: &RedisConfig, primary: &str) -> Trouble {
+    let Mode::Sentinel { master } = &config.mode else { return std::future::pending().await };
+    loop {
+        for address in &config.addresses {
+            let Ok(Ok(mut sentinel)) = timeout(config.connect_timeout, dial_sentinel(config, address)).await else {
+                continue;
+            };
+            while let Ok(Ok(named)) = timeout(PROBE, primary_of(&mut sentinel, master)).await {
+                if named != primary {
+                    return Trouble::Away(format!("the sentinels name {named} in place of {primary}"));
+                }
+                sleep(LOOK).await;
+            }
+        }
+        sleep(LOOK).await;
     }
 }
 
@@ -368,7 +401,11 @@ async fn keep(config: Arc<RedisConfig>, target: Target, state: watch::Sender<Sta
                 let (connection, address, hello) = (live.connection.clone(), live.address.clone(), live.hello.clone());
                 tracing::debug!(address, "connected to the state store");
                 state.send_replace(State::Up { connection, address, hello });
-                watch_over(&mut live, &suspect).await
+                let primary = live.address.clone();
+                tokio::select! {
+                    trouble = watch_over(&mut live, &suspect) => trouble,
+                    trouble = replaced(&config, &primary) => trouble,
+                }
             }
             Err(trouble) => trouble,
         };

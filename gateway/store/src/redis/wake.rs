@@ -35,9 +35,19 @@ pub(super) async fn listen(shared: Arc<Shared>, subscribed: watch::Sender<bool>)
             // What happened before the subscription was heard by nobody.
             shared.wakes.notify_all();
             subscribed.send_replace(true);
-            hear(&shared, subscription).await;
+            tokio::select! {
+                () = hear(&shared, subscription) => {}
+                () = moved(&shared, &address) => {}
+            }
             subscribed.send_replace(false);
         }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Returns when the server that serves writes is another one: nobody tells anything at this one any more.
+async fn moved(shared: &Shared, address: &str) {
+    while shared.router.address().is_none_or(|now| now == address) {
         sleep(PAUSE).await;
     }
 }

@@ -101,3 +101,38 @@ async fn a_new_primary_is_found_whether_the_old_one_steps_down_or_dies() {
     let store = isthmus_store::RedisStore::start(RedisConfig::new(unknown, addresses, "sentinel:")).unwrap();
     reason(&store, "WrongMode").await;
 }
+
+// Sentinel makes the old primary a replica only 8 s after the fail-over; what is written there meanwhile is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_that_was_replaced_gets_no_writes_while_it_still_takes_them() {
+    let (first, second, sentinels) = tokio::task::block_in_place(|| {
+        let first = Server::start(&PLAIN);
+        let second = Server::start(&[&PLAIN[..], &["--replicaof", "127.0.0.1", &first.port.to_string()]].concat());
+        let sentinels: Vec<_> = (0..3).map(|_| sentinel(&first)).collect();
+        (first, second, sentinels)
+    });
+    settled(&sentinels[0], 1).await;
+    let addresses = sentinels.iter().map(Server::address).collect();
+    let mode = Mode::Sentinel { master: "isthmus".to_owned() };
+    let store = connected(RedisConfig { timeout: LIMIT, ..RedisConfig::new(mode, addresses, "sentinel:") });
+    put(&store, &Key::pair(&pair("ana")), LONG).await.unwrap();
+    sentinels[0].say(&["SENTINEL", "FAILOVER", "isthmus"]);
+    soon("another name from the sentinels", async {
+        let port = second.port.to_string();
+        while !sentinels[0].say(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", "isthmus"]).contains(&port) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    let end = std::time::Instant::now() + Duration::from_secs(4);
+    let records = |server: &Server| server.say(&["DBSIZE"]).trim().to_owned();
+    for number in 0.. {
+        let before = records(&second);
+        if put(&store, &Key::pair(&pair(&format!("u{number}"))), LONG).await.is_ok() && records(&second) != before {
+            break;
+        }
+        assert!(std::time::Instant::now() < end, "the store still writes to the old primary");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(first.say(&["ROLE"]).starts_with("master"), "the old primary was made a replica too soon for this test");
+}
