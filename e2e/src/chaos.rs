@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::balancer::Policy;
 use crate::lab::{Lab, wait_until};
@@ -13,6 +13,7 @@ use crate::pods::Pods;
 use crate::ports;
 use crate::prosody::Prosody;
 use crate::redis::Redis;
+use crate::sentinel::Group;
 use crate::sip_agent::SipAgent;
 use crate::slow_proxy::{SlowProxy, Weather};
 use crate::traffic::{Dice, Plan, Side, Traffic};
@@ -22,6 +23,8 @@ pub const PARTNER: &str = "partner.example";
 /// What a server wrote so shortly before a process died may not have been read, or not have left on the other side.
 const IN_SOCKET: Duration = Duration::from_millis(250);
 
+/// How long a pod may take to see that the Sentinels name another primary.
+const NOTICED: Duration = Duration::from_millis(500);
 /// How long is waited for a link to a server that listens again; the books have their own opinion of it.
 const LINK: Duration = Duration::from_secs(60);
 
@@ -46,13 +49,17 @@ pub enum Fault {
     RedisSlow,
     /// The connections of components break.
     LinkCut,
+    /// The Sentinels let a copy take the place of the primary of Redis.
+    RedisFailover,
+    /// The primary of Redis is killed; once there is another one it comes back as its copy.
+    RedisKillPrimary,
     /// The organisation's server is stopped by its administrator and started again; its users log in again.
     ServerRestart,
 }
 
 impl Fault {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
+    /// Those of a realm with one Redis.
+    pub const ALONE: [Self; 10] = [
         Self::KillHolder,
         Self::KillAny,
         Self::Pause,
@@ -64,6 +71,22 @@ impl Fault {
         Self::LinkCut,
         Self::ServerRestart,
     ];
+    /// Those of a realm with a group of them.
+    pub const GROUP: [Self; 8] = [
+        Self::RedisFailover,
+        Self::RedisKillPrimary,
+        Self::KillHolder,
+        Self::KillAny,
+        Self::Pause,
+        Self::Drain,
+        Self::LinkCut,
+        Self::ServerRestart,
+    ];
+
+    /// Whether it needs a group of Redis servers with Sentinels.
+    pub fn needs_group(self) -> bool {
+        matches!(self, Self::RedisFailover | Self::RedisKillPrimary)
+    }
 
     /// Its name in options and tables.
     pub fn name(self) -> &'static str {
@@ -77,13 +100,72 @@ impl Fault {
             Self::RedisSilent => "redis-silent",
             Self::RedisSlow => "redis-slow",
             Self::LinkCut => "link-cut",
+            Self::RedisFailover => "redis-failover",
+            Self::RedisKillPrimary => "redis-kill-primary",
             Self::ServerRestart => "server-restart",
         }
     }
 
     /// Finds a fault by its name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|fault| fault.name() == name)
+        Self::ALONE.into_iter().chain(Self::GROUP).find(|fault| fault.name() == name)
+    }
+}
+
+/// The shared store of a realm, and what can be done to it.
+#[derive(Debug)]
+pub enum Shared {
+    /// One server, and what stands between the pods and it.
+    Alone {
+        /// The server.
+        redis: Redis,
+        /// Between the pods and Redis.
+        way: SlowProxy,
+    },
+    /// A primary, its copies, and three Sentinels.
+    Group(Group),
+}
+
+impl Shared {
+    /// Starts one server behind a proxy.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn alone(lab: &Lab) -> Result<Self> {
+        let redis = Redis::start(lab).await?;
+        let way = SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into())?;
+        Ok(Self::Alone { redis, way })
+    }
+
+    /// Starts a group.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn group(lab: &Lab) -> Result<Self> {
+        Ok(Self::Group(Group::start(lab).await?))
+    }
+
+    /// What stands between the pods and the one server.
+    ///
+    /// # Errors
+    ///
+    /// When it is a group.
+    pub fn way(&self) -> Result<&SlowProxy> {
+        match self {
+            Self::Alone { way, .. } => Ok(way),
+            Self::Group(_) => bail!("nothing stands before a group"),
+        }
+    }
+
+    fn declaration(&self) -> String {
+        match self {
+            Self::Alone { way, .. } => {
+                format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", way.port)
+            }
+            Self::Group(group) => group.declaration(),
+        }
     }
 }
 
@@ -93,9 +175,7 @@ pub struct Field {
     /// The organisation's server.
     pub prosody: Prosody,
     /// The store.
-    pub redis: Redis,
-    /// Between the pods and Redis.
-    pub redis_way: SlowProxy,
+    pub store: Shared,
     /// Between the pods and the component port of Prosody.
     pub link_way: SlowProxy,
     /// The gateways.
@@ -111,22 +191,35 @@ impl Field {
     ///
     /// When a part does not start, or subscriptions do not come up.
     pub async fn start(lab: &Lab, count: u8, policy: Policy, plan: &Plan, traces: bool) -> Result<Self> {
+        Self::start_on(Shared::alone(lab).await?, lab, count, policy, plan, traces).await
+    }
+
+    /// As [`Self::start`], on this store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn start_on(
+        store: Shared,
+        lab: &Lab,
+        count: u8,
+        policy: Policy,
+        plan: &Plan,
+        traces: bool,
+    ) -> Result<Self> {
         let prosody = Pods::prosody(lab, &plan.user_names(), &[PARTNER]).await?;
-        let redis = Redis::start(lab).await?;
-        let redis_way = SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into())?;
         let link_way = SlowProxy::start((Ipv4Addr::LOCALHOST, prosody.component_port).into())?;
         let port = ports::free()?;
         let partner = Partner::standard(PARTNER, "UDP", port).switch("imMode", "Pager").switch("notifyInterval", "0s");
         let mut realm = Realm::new(link_way.port)?.partner(partner);
         realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
-        realm.state_store =
-            Some(format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", redis_way.port));
+        realm.state_store = Some(store.declaration());
         let pods = Pods::start(lab, &realm, count, policy).await?;
         prosody.wait_component(PARTNER).await?;
         let (agent, events) = SipAgent::start(PARTNER, port, pods.balancer.address, traces).await?;
         let side = Side { agent, events, domain: PARTNER.to_owned() };
         let traffic = Traffic::start(plan, &prosody, vec![side]).await?;
-        Ok(Self { prosody, redis, redis_way, link_way, pods, traffic })
+        Ok(Self { prosody, store, link_way, pods, traffic })
     }
 
     /// Makes one fault, waits until what was broken is whole again, and writes it in the books.
@@ -165,19 +258,34 @@ impl Field {
                 note_pause(&books, from);
             }
             Fault::RedisRestart => {
-                self.redis.restart().await?;
+                let Shared::Alone { redis, .. } = &mut self.store else { bail!("a group is not restarted") };
+                redis.restart().await?;
                 books.fault(fault.name(), from, false);
             }
             Fault::RedisCut => {
-                self.redis_way.break_connections();
+                self.store.way()?.break_connections();
                 books.fault(fault.name(), from, false);
             }
             Fault::RedisSilent | Fault::RedisSlow => {
                 let delay = Weather::Delay(some(dice, 20, 180));
-                self.redis_way.set(if fault == Fault::RedisSlow { delay } else { Weather::Silent });
+                let way = self.store.way()?;
+                way.set(if fault == Fault::RedisSlow { delay } else { Weather::Silent });
                 tokio::time::sleep(some(dice, 1000, 4000)).await;
-                self.redis_way.set(Weather::Delay(Duration::ZERO));
+                way.set(Weather::Delay(Duration::ZERO));
                 books.fault(fault.name(), from, false);
+            }
+            Fault::RedisFailover | Fault::RedisKillPrimary => {
+                let Shared::Group(group) = &mut self.store else { bail!("there are no Sentinels") };
+                if fault == Fault::RedisFailover {
+                    group.fail_over().await?;
+                    tokio::time::sleep(NOTICED).await;
+                    let left = books.now();
+                    group.whole().await?;
+                    books.replaced(fault.name(), from, left);
+                } else {
+                    group.kill_primary().await?;
+                    books.fault(fault.name(), from, false);
+                }
             }
             Fault::LinkCut => {
                 self.link_way.break_connections();
@@ -239,7 +347,7 @@ mod tests {
 
     #[test]
     fn every_fault_has_a_name_of_its_own() {
-        for fault in Fault::ALL {
+        for fault in Fault::ALONE.into_iter().chain(Fault::GROUP) {
             assert_eq!(Fault::named(fault.name()), Some(fault));
         }
     }

@@ -74,6 +74,8 @@ enum Takes {
     Socket,
     /// What was in the queues of the local server when it stopped, at this time at the latest.
     Server(Duration),
+    /// What was written to the store until this time, when everybody had left its former primary.
+    Writes(Duration),
 }
 
 impl Fault {
@@ -90,7 +92,7 @@ impl Fault {
     /// killed or stood still, or had not got to writing it before it was stopped itself.
     fn takes_to_sip(&self, sent: Duration) -> bool {
         match self.takes {
-            Takes::Nothing => false,
+            Takes::Nothing | Takes::Writes(_) => false,
             Takes::Socket => self.lasts_at(sent),
             Takes::Server(gone) => (self.from..=gone).contains(&sent),
         }
@@ -100,6 +102,11 @@ impl Fault {
     /// it to a server that was just being stopped.
     fn takes_to_xmpp(&self, accepted: Duration) -> bool {
         matches!(self.takes, Takes::Server(gone) if (self.from..=gone).contains(&accepted))
+    }
+
+    /// Whether the store may have forgotten what was written at this time.
+    fn takes_writes(&self, time: Duration) -> bool {
+        matches!(self.takes, Takes::Writes(left) if (self.from..=left).contains(&time))
     }
 
     /// Whether nobody could see a change of this time, because the watcher or the watched had no server.
@@ -117,6 +124,8 @@ struct Books {
     unknown: Vec<String>,
     /// Requests whose CSeq left numbers out.
     skipped: Vec<String>,
+    /// What a peer must not do on the wire and did.
+    misused: Vec<String>,
     /// Changes before this time are not timed.
     measured_from: Duration,
     /// How long each restarted server was without its component.
@@ -239,6 +248,20 @@ impl Ledger {
         self.note(name, from, Takes::Server(gone));
     }
 
+    /// The primary of the store was replaced while it lived, between `from` and `left`: what it was given meanwhile is lost, since
+    /// nobody had told it.
+    ///
+    /// It excuses a watcher who sees an older state because the change was made in this time, and requests whose number
+    /// comes again, no more of them than changes in this time. It excuses no message.
+    pub fn replaced(&self, name: &str, from: Duration, left: Duration) {
+        self.note(name, from, Takes::Writes(left));
+    }
+
+    /// A peer did what it must not do on the wire.
+    pub fn misused(&self, what: &str) {
+        self.books().misused.push(what.to_owned());
+    }
+
     fn note(&self, name: &str, from: Duration, takes: Takes) {
         let until = self.now();
         self.books().faults.push(Fault { name: name.to_owned(), from, until, takes });
@@ -260,9 +283,10 @@ impl Ledger {
         })
     }
 
-    /// How many watchers do not see the last state.
+    /// How many watchers do not see the last state and have no excuse.
     pub fn stale(&self) -> usize {
-        self.books().watches.values().filter(|w| w.is_wrong()).count()
+        let books = self.books();
+        books.watches.values().filter(|watch| watch.is_wrong() && !watch.is_excused(&books.faults)).count()
     }
 
     /// Judges everything that is in the books.
@@ -284,6 +308,13 @@ impl Ledger {
         } else {
             judgement.skipped.clone_from(&books.skipped);
         }
+        let forgotten = |at: Duration| books.faults.iter().any(|fault| fault.takes_writes(at));
+        let changes = books.watches.values().flat_map(|watch| &watch.changes);
+        if books.misused.len() <= changes.filter(|(at, _)| forgotten(*at)).count() {
+            judgement.misused_in_faults = books.misused.len();
+        } else {
+            judgement.misused.clone_from(&books.misused);
+        }
         for fault in &books.faults {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;
         }
@@ -300,6 +331,11 @@ impl Watch {
     fn is_wrong(&self) -> bool {
         let last = self.changes.last().map(|(_, state)| state);
         last.is_some() && last != self.seen.last().map(|(_, state)| state)
+    }
+
+    /// Whether the last state was taken while the store forgot what was written.
+    fn is_excused(&self, faults: &[Fault]) -> bool {
+        self.changes.last().is_some_and(|(at, _)| faults.iter().any(|fault| fault.takes_writes(*at)))
     }
 }
 

@@ -31,6 +31,7 @@ pub mod ports;
 pub mod process;
 pub mod prosody;
 pub mod redis;
+pub mod sentinel;
 pub mod sink;
 pub mod sip_agent;
 pub mod sip_trace;

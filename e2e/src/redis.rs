@@ -19,6 +19,10 @@ pub struct Redis {
     folder: PathBuf,
     /// Whether it speaks TLS only, and demands a certificate of its clients.
     tls: bool,
+    /// The port of the primary that it copies.
+    copies: Option<u16>,
+    /// As a primary it takes writes only while it has a copy.
+    needs_copy: bool,
     process: Option<Process>,
 }
 
@@ -29,9 +33,33 @@ impl Redis {
     ///
     /// When Redis is not installed or does not listen within 5 s.
     pub async fn start(lab: &Lab) -> Result<Self> {
-        let mut redis = Self { port: ports::free()?, folder: lab.folder("redis")?, tls: false, process: None };
+        let (port, folder) = (ports::free()?, lab.folder("redis")?);
+        let mut redis = Self { port, folder, tls: false, copies: None, needs_copy: false, process: None };
         redis.resume().await?;
         Ok(redis)
+    }
+
+    /// Starts a server of a group with its files in `folder` of the lab: the primary, or a copy of another one. It takes writes
+    /// only while it has a copy, so that a primary that was replaced takes none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn start_in_group(lab: &Lab, folder: &str, copies: Option<u16>) -> Result<Self> {
+        let (port, folder) = (ports::free()?, lab.folder(folder)?);
+        let mut redis = Self { port, folder, tls: false, copies, needs_copy: true, process: None };
+        redis.resume().await?;
+        Ok(redis)
+    }
+
+    /// Starts it again as a copy of another one, whatever it was before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn resume_as_copy(&mut self, primary: u16) -> Result<()> {
+        self.copies = Some(primary);
+        self.resume().await
     }
 
     /// Starts a server that speaks TLS only, shows this certificate, and demands one of the same authority.
@@ -40,7 +68,8 @@ impl Redis {
     ///
     /// As [`Self::start`].
     pub async fn start_tls(lab: &Lab, certificate: &Certificate) -> Result<Self> {
-        let mut redis = Self { port: ports::free()?, folder: lab.folder("redis")?, tls: true, process: None };
+        let (port, folder) = (ports::free()?, lab.folder("redis")?);
+        let mut redis = Self { port, folder, tls: true, copies: None, needs_copy: false, process: None };
         redis.write_certificate(certificate)?;
         redis.resume().await?;
         Ok(redis)
@@ -91,6 +120,14 @@ impl Redis {
         if self.tls {
             command.args(["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key", "--tls-ca-cert-file", "ca.crt"]);
         }
+        if let Some(primary) = self.copies {
+            command.args(["--replicaof", &format!("127.0.0.1 {primary}")]);
+        }
+        if self.needs_copy {
+            command.args(["--min-replicas-to-write", "1"]);
+        }
+        // A copy is there at once, not after the 5 s in which others might ask for one, too.
+        command.args(["--repl-diskless-sync-delay", "0"]);
         command.args(["--save", "", "--appendonly", "yes"]);
         command.args(["--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]);
         let mut process = Process::spawn("redis", &command, &self.folder)?;

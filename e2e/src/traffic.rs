@@ -69,8 +69,6 @@ impl Dice {
 pub struct Traffic {
     /// The books.
     pub ledger: Arc<Ledger>,
-    /// What a peer must not do and did.
-    wrong: Arc<Mutex<Vec<String>>>,
     shared: Arc<Users>,
     watches: Vec<(String, Dialog)>,
     tasks: Vec<JoinHandle<()>>,
@@ -147,17 +145,16 @@ impl Traffic {
     /// When somebody cannot log in, or a subscription does not come up within 60 s, more for very many.
     pub async fn start(plan: &Plan, prosody: &Prosody, sides: Vec<Side>) -> Result<Self> {
         let ledger = Arc::new(Ledger::default());
-        let wrong = Arc::new(Mutex::new(Vec::new()));
         let (mut tasks, mut agents) = (Vec::new(), Vec::new());
         for side in sides {
-            let (books, offences) = (Arc::clone(&ledger), Arc::clone(&wrong));
-            tasks.push(tokio::spawn(keep_sip_books(side.domain.clone(), side.events, books, offences)));
+            let books = Arc::clone(&ledger);
+            tasks.push(tokio::spawn(keep_sip_books(side.domain.clone(), side.events, books)));
             agents.push((side.domain, side.agent));
         }
         let user = |name: String| User { bare: format!("{name}@{}", prosody.domain), client: Mutex::default() };
         let xmpp = plan.user_names().into_iter().map(user).collect();
         let shared = Arc::new(Users { plan: plan.clone(), sides: agents, xmpp });
-        let mut traffic = Self { ledger, wrong, shared, watches: Vec::new(), tasks, stop: Arc::default(), flow: None };
+        let mut traffic = Self { ledger, shared, watches: Vec::new(), tasks, stop: Arc::default(), flow: None };
         traffic.log_in(prosody).await?;
         traffic.meet().await?;
         Ok(traffic)
@@ -355,8 +352,8 @@ impl Traffic {
     ///
     /// When there is something; the error lists it.
     pub fn wire_is_right(&self) -> Result<()> {
-        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        wrong.extend(self.ledger.judge().skipped);
+        let judgement = self.ledger.judge();
+        let wrong = [judgement.misused, judgement.skipped].concat();
         ensure!(wrong.is_empty(), "{} times against the rules of the wire:\n{}", wrong.len(), wrong.join("\n"));
         Ok(())
     }
@@ -432,12 +429,7 @@ fn show_sip(ledger: &Ledger, users: &Users, contact: &str, watcher: &str, state:
     agent.show(name, state);
 }
 
-async fn keep_sip_books(
-    domain: String,
-    mut events: mpsc::UnboundedReceiver<Event>,
-    ledger: Arc<Ledger>,
-    wrong: Arc<Mutex<Vec<String>>>,
-) {
+async fn keep_sip_books(domain: String, mut events: mpsc::UnboundedReceiver<Event>, ledger: Arc<Ledger>) {
     while let Some(event) = events.recv().await {
         match event {
             Event::Message { text, id, .. } => ledger.arrived(&text, &id),
@@ -454,7 +446,7 @@ async fn keep_sip_books(
             }
             Event::Subscribed { .. } => {}
             Event::Skipped(text) => ledger.skipped(&text),
-            Event::Wrong(text) => wrong.lock().unwrap_or_else(PoisonError::into_inner).push(text),
+            Event::Wrong(text) => ledger.misused(&text),
         }
     }
 }

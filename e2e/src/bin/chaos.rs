@@ -1,6 +1,7 @@
 //! Faults at random under load, for as long as one likes, with the ledger of both ends printed at the end.
 //!
-//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS]`; 900 s, a seed from the clock, all faults and three pods when not said.
+//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS]`; 900 s, a seed from the clock, all faults and three pods when not said: a third of
+//! the time then goes to a Redis group with Sentinels.
 //! It ends with 1 when the ledger shows something that must not be. The same seed chooses the same faults.
 #![expect(clippy::print_stdout, reason = "a report prints")]
 
@@ -9,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use isthmus_e2e::balancer::Policy;
-use isthmus_e2e::chaos::{Fault, Field};
+use isthmus_e2e::chaos::{Fault, Field, Shared};
 use isthmus_e2e::lab::Lab;
 use isthmus_e2e::traffic::{Dice, Plan};
 
@@ -25,20 +26,29 @@ async fn main() -> Result<ExitCode> {
     };
     let clock = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let (seconds, seed, pods) = (number(0, SECONDS)?, number(1, clock)?, u8::try_from(number(3, PODS)?)?);
-    let faults = match argument(2) {
-        Some(names) => names
-            .split(',')
-            .map(|name| Fault::named(name).with_context(|| format!("there is no fault {name}")))
-            .collect::<Result<Vec<_>>>()?,
-        None => Fault::ALL.to_vec(),
+    let named = argument(2).map(|names| {
+        let fault = |name| Fault::named(name).with_context(|| format!("there is no fault {name}"));
+        names.split(',').map(fault).collect::<Result<Vec<_>>>()
+    });
+    let runs = match named.transpose()? {
+        Some(faults) => vec![(faults, seconds)],
+        // A third of the time goes to a group with Sentinels.
+        None => vec![(Fault::ALONE.to_vec(), seconds - seconds / 3), (Fault::GROUP.to_vec(), seconds / 3)],
     };
-    let plan = Plan { users: 40, contacts: 5, messages: 40, changes: 10, seed };
-    println!("chaos: {pods} pods, {} pairs, {seconds} s, seed {seed}", plan.users * plan.contacts);
-    let lab = Lab::new("chaos")?;
-    let field = Field::start(&lab, pods, Policy::RoundRobin, &plan, false).await?;
-    let judgement = field.run(&faults, Duration::from_secs(seconds), &mut Dice::new(seed)).await?;
-    println!("{judgement}");
-    let found = judgement.faults_found();
-    println!("seed {seed}: {}", if found.is_empty() { "the books are right" } else { "THE BOOKS ARE WRONG" });
-    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let mut right = true;
+    for (faults, seconds) in runs {
+        let group = faults.iter().any(|fault| fault.needs_group());
+        let plan = Plan { users: 40, contacts: 5, messages: 40, changes: 10, seed };
+        let redis = if group { "a Redis group with Sentinels" } else { "one Redis" };
+        println!("chaos: {pods} pods on {redis}, {} pairs, {seconds} s, seed {seed}", plan.users * plan.contacts);
+        let lab = Lab::new("chaos")?;
+        let store = if group { Shared::group(&lab).await? } else { Shared::alone(&lab).await? };
+        let field = Field::start_on(store, &lab, pods, Policy::RoundRobin, &plan, false).await?;
+        let judgement = field.run(&faults, Duration::from_secs(seconds), &mut Dice::new(seed)).await?;
+        println!("{judgement}");
+        let found = judgement.faults_found();
+        println!("seed {seed}: {}", if found.is_empty() { "the books are right" } else { "THE BOOKS ARE WRONG" });
+        right &= found.is_empty();
+    }
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

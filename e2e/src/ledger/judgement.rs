@@ -91,6 +91,8 @@ pub struct Presence {
     pub doubled: Vec<String>,
     /// Watchers who see another state than the last one.
     pub wrong: Vec<String>,
+    /// The same, when the last change was made while the store forgot what was written.
+    pub behind: usize,
     /// Time until each change was seen, in order, of changes made when nothing was broken.
     pub calm: Vec<Duration>,
     /// The same, of changes made during a fault or within 5 s of its end.
@@ -101,7 +103,9 @@ impl Presence {
     pub(super) fn count(&mut self, name: &str, watch: &Watch, faults: &[Fault], measured_from: Duration) {
         self.watches += 1;
         self.changes += watch.changes.len();
-        if watch.is_wrong() {
+        if watch.is_wrong() && watch.is_excused(faults) {
+            self.behind += 1;
+        } else if watch.is_wrong() {
             let last = |list: &[(Duration, String)]| list.last().map(|(_, state)| state.clone()).unwrap_or_default();
             self.wrong.push(format!("{name}: is '{}', shown '{}'", last(&watch.changes), last(&watch.seen)));
         }
@@ -140,6 +144,10 @@ pub struct Judgement {
     pub skipped: Vec<String>,
     /// How many there were in a run in which one did.
     pub skipped_in_faults: usize,
+    /// What a peer did on the wire that it must not do.
+    pub misused: Vec<String>,
+    /// How often that happened in a run in which the store forgot what was written.
+    pub misused_in_faults: usize,
     /// How often each fault was made.
     pub faults: BTreeMap<String, usize>,
     /// How long servers that listened again were without their component, in order.
@@ -161,6 +169,7 @@ impl Judgement {
             ("wrong at the end", &self.presence.wrong),
             ("never sent", &self.unknown),
             ("CSeq with a gap", &self.skipped),
+            ("against the rules of the wire", &self.misused),
         ];
         let mut found = Vec::new();
         for (what, list) in lists {
@@ -214,6 +223,8 @@ impl fmt::Display for Judgement {
             ("lost", presence.lost.len()),
             ("doubled", presence.doubled.len()),
             ("wrong at the end", presence.wrong.len()),
+            ("behind by what a fail-over of Redis took", presence.behind),
+            ("CSeq again after a fail-over of Redis", self.misused_in_faults),
             ("gaps in CSeq", self.skipped.len() + self.skipped_in_faults),
         ] {
             writeln!(f, "  {name:<38}{count:>12}")?;

@@ -104,6 +104,26 @@ fn changes_before_the_measurement_are_not_timed() {
 }
 
 #[test]
+fn a_replaced_primary_excuses_what_was_written_to_it_and_nothing_else() {
+    let ledger = one_of_each();
+    ledger.misused("CSeq 4 after 4");
+    ledger.changed_at(at(5), "ana sees juliet", "busy");
+    assert_eq!(verdicts(&ledger).len(), 2);
+    let replaced = |from: u64, left: u64| {
+        let fault = Fault { name: "fail-over".into(), from: at(from), until: at(9), takes: Takes::Writes(at(left)) };
+        ledger.books().faults = vec![fault];
+        verdicts(&ledger).len()
+    };
+    assert_eq!((replaced(6, 7), replaced(4, 6)), (2, 0));
+    assert_eq!((ledger.judge().presence.behind, ledger.judge().misused_in_faults), (1, 1));
+    ledger.misused("CSeq 5 after 5");
+    assert!(verdicts(&ledger)[0].starts_with("against the rules of the wire"), "more than were written");
+    ledger.sent_at(at(5), Way::ToXmpp, "promised");
+    ledger.books().messages.get_mut("promised").unwrap().answer = Some((at(5), Answer::Accepted));
+    assert!(verdicts(&ledger)[0].starts_with("lost on the way to XMPP: promised"));
+}
+
+#[test]
 fn a_stopped_server_excuses_its_queues_and_the_time_without_it_but_no_wrong_end() {
     let ledger = one_of_each();
     let from = ledger.now();

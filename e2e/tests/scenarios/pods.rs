@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use isthmus_e2e::balancer::Policy;
-use isthmus_e2e::chaos::{Fault, Field, PARTNER};
+use isthmus_e2e::chaos::{Fault, Field, PARTNER, Shared};
 use isthmus_e2e::lab::{scenario, scenario_alone, wait_until};
 use isthmus_e2e::ledger::{Judgement, percentile};
 use isthmus_e2e::sip_agent::AnswerTo;
@@ -288,9 +288,9 @@ async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
         field.traffic.flow();
         tokio::time::sleep(Duration::from_secs(1)).await;
         let from = field.traffic.ledger.now();
-        field.redis_way.set(Weather::Cut);
+        field.store.way()?.set(Weather::Cut);
         tokio::time::sleep(Duration::from_secs(8)).await;
-        field.redis_way.set(Weather::Delay(Duration::ZERO));
+        field.store.way()?.set(Weather::Delay(Duration::ZERO));
         field.traffic.ledger.fault("redis away", from, false);
         tokio::time::sleep(Duration::from_secs(2)).await;
         must_flow(&field.traffic.finish(Duration::from_secs(30)).await?)
@@ -307,6 +307,22 @@ async fn what_nobody_could_see_without_their_server_is_right_after_its_restart()
         field.make(Fault::ServerRestart, &mut Dice::new(3)).await?;
         tokio::time::sleep(Duration::from_secs(2)).await;
         must_flow(&field.traffic.finish(Duration::from_secs(40)).await?)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_wrong_after_fail_overs_of_redis() {
+    scenario_alone("pods-failover", async |lab| -> Result<()> {
+        let store = Shared::group(lab).await?;
+        let mut field = Field::start_on(store, lab, 2, Policy::RoundRobin, &MANY, false).await?;
+        field.traffic.flow();
+        let mut dice = Dice::new(5);
+        for fault in [Fault::RedisFailover, Fault::RedisKillPrimary] {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            field.make(fault, &mut dice).await?;
+        }
+        must_flow(&field.traffic.finish(Duration::from_secs(30)).await?)
     })
     .await;
 }
