@@ -51,16 +51,18 @@ check: tools ## The fast part: format, lints, tests without servers, generated f
 	@echo "check: bans, licenses, sources";         $(CARGO) fetch --quiet
 	@$(DENY) --offline --log-level error check --hide-inclusion-graph bans licenses sources
 
-bench: ## Measures codec, policy and one MESSAGE against Kamailio, and prints ratios. 15 min cold, 3 min warm.
+bench: ## Measures codec, policy, store, messages and presence with and without Redis, and prints ratios. 15 min cold, 5 min warm.
 	@./e2e/install
 	@echo "bench: codec";   $(CARGO) bench --quiet -p isthmus-sip --bench codec
 	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy --bench snapshot
 	@echo "bench: store";   $(CARGO) bench --quiet -p isthmus-store --bench redis
 	@echo "bench: load";    $(CARGO) bench --quiet -p isthmus-gateway --bench load
-	@echo "bench: one MESSAGE over UDP to a stanza, against t_relay of Kamailio"
+	@echo "bench: one MESSAGE over UDP to a stanza, against t_relay of Kamailio, with and without Redis"
 	@$(MAKE) build
 	@$(CARGO) build --release -p isthmus-gateway
 	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/debug/bench_message
+	@echo "bench: presence to 100 watchers, with and without Redis"
+	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/debug/bench_presence
 
 crds: build ## Writes crds/*.yaml from the types. 2 s when built.
 	@$(TARGET)/debug/crdgen

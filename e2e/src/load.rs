@@ -22,7 +22,7 @@ pub struct Load {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Outcome {
     /// Time from the first request to the last answer.
     pub took: Duration,
@@ -30,6 +30,23 @@ pub struct Outcome {
     pub repeated: u32,
     /// Final answers in the 200 class.
     pub delivered: u32,
+    /// Times from a request to its final answer, in the order of the answers.
+    pub latencies: Vec<Duration>,
+}
+
+/// Returns the time that this part (0 to 1) of the latencies does not exceed.
+pub fn percentile(latencies: &[Duration], part: f64) -> Duration {
+    let mut sorted = latencies.to_vec();
+    sorted.sort_unstable();
+    let last = sorted.len().saturating_sub(1);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a place in a list of measured times"
+    )]
+    let place = (last as f64 * part.clamp(0.0, 1.0)).round() as usize;
+    sorted.get(place).copied().unwrap_or_default()
 }
 
 impl Load {
@@ -44,12 +61,14 @@ impl Load {
         let begin = Instant::now();
         let mut open: HashMap<u32, (Instant, Instant)> = HashMap::new();
         let (mut sent, mut delivered, mut repeated) = (0_u32, 0_u32, 0_u32);
+        let mut latencies = Vec::new();
         let mut buffer = vec![0_u8; 8192];
         while delivered < self.count {
             let due = u32::try_from(begin.elapsed().as_micros() * u128::from(self.rate) / 1_000_000)?.min(self.count);
             while sent < due {
+                let now = Instant::now();
                 self.send(&socket, sent).await?;
-                open.insert(sent, (Instant::now(), Instant::now()));
+                open.insert(sent, (now, now));
                 sent += 1;
             }
             let now = Instant::now();
@@ -71,13 +90,14 @@ impl Load {
                 }
                 let number = answer.lines().find_map(|l| l.strip_prefix("Call-ID: ")?.split('-').next()?.parse().ok());
                 let Some(number) = number else { bail!("an answer without our Call-ID: {answer}") };
-                if open.remove(&number).is_some() {
+                if let Some((first, _)) = open.remove(&number) {
+                    latencies.push(first.elapsed());
                     ensure!(status.starts_with('2'), "request {number} got: {answer}");
                     delivered += 1;
                 }
             }
         }
-        Ok(Outcome { took: begin.elapsed(), repeated, delivered })
+        Ok(Outcome { took: begin.elapsed(), repeated, delivered, latencies })
     }
 
     async fn send(&self, socket: &UdpSocket, number: u32) -> Result<()> {

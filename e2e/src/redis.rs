@@ -1,10 +1,11 @@
 //! Redis as the shared store of a realm: one server that writes every change to its file.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::lab::{Lab, wait_for};
 use crate::pki::Certificate;
@@ -95,6 +96,29 @@ impl Redis {
     pub fn ask(&self, words: &[&str]) -> Result<String> {
         let mut command = Command::new("redis-cli");
         process::run(command.args(["-e", "-h", "127.0.0.1", "-p", &self.port.to_string()]).args(words))
+    }
+
+    /// How often clients have called each command since the server started. What scripts call is counted, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::ask`].
+    pub fn calls(&self) -> Result<BTreeMap<String, u64>> {
+        // cmdstat_evalsha:calls=7,usec=…
+        let read = |line: &str| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        };
+        Ok(self.ask(&["INFO", "commandstats"])?.lines().filter_map(read).collect())
+    }
+
+    /// CPU time used so far.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run, or `/proc` does not show it.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        self.process.as_ref().context("the Redis does not run")?.cpu_time()
     }
 
     /// The `stateStore` of a Federation for this server; `more` is further fields of `redis` in flow YAML.

@@ -1,4 +1,5 @@
-//! Ends of the line for benchmarks: an XMPP server that only counts, a SIP server that only says 200.
+//! Ends of the line for benchmarks: an XMPP server that lets everybody watch and counts messages, a SIP server that only
+//! says 200.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use anyhow::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::broadcast;
 
-/// A server that lets every component in, counts messages and answers pings.
+/// A server that lets every component in, counts messages, answers pings, and accepts who wants to watch its users.
 ///
 /// It takes what a well-formed component link sends and checks nothing: it stands where Prosody would be
 /// too slow to measure anything else.
@@ -17,6 +19,8 @@ pub struct ComponentSink {
     /// Components connect here on 127.0.0.1.
     pub port: u16,
     seen: Arc<Seen>,
+    /// The name of a component, and what it gets.
+    to_components: broadcast::Sender<(String, String)>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -54,15 +58,17 @@ impl ComponentSink {
         let port = listener.local_addr()?.port();
         let seen = Arc::new(seen);
         let shared = Arc::clone(&seen);
+        let (to_components, _) = broadcast::channel(64);
+        let outgoing = to_components.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let seen = Arc::clone(&shared);
+                let (seen, outgoing) = (Arc::clone(&shared), outgoing.subscribe());
                 tokio::spawn(async move {
-                    let _ = serve_component(stream, &seen).await;
+                    let _ = serve_component(stream, &seen, outgoing).await;
                 });
             }
         });
-        Ok(Self { port, seen, task })
+        Ok(Self { port, seen, to_components, task })
     }
 
     /// How many message stanzas have come.
@@ -73,6 +79,12 @@ impl ComponentSink {
     /// The ids of the messages, in order, if they are kept.
     pub fn ids(&self) -> Vec<String> {
         self.seen.ids.as_ref().and_then(|ids| Some(ids.lock().ok()?.clone())).unwrap_or_default()
+    }
+
+    /// Sends stanzas to a component, in one piece.
+    pub fn send(&self, component: &str, stanzas: String) {
+        // Nobody is connected: then nobody gets it.
+        let _ = self.to_components.send((component.to_owned(), stanzas));
     }
 
     /// Answers pings from now on.
@@ -87,13 +99,26 @@ impl Drop for ComponentSink {
     }
 }
 
-async fn serve_component(mut stream: TcpStream, seen: &Seen) -> Result<()> {
+async fn serve_component(
+    mut stream: TcpStream,
+    seen: &Seen,
+    mut outgoing: broadcast::Receiver<(String, String)>,
+) -> Result<()> {
     stream.set_nodelay(true)?;
+    let mut name = String::new();
     let mut text = String::new();
     let mut raw = Vec::new();
     let mut piece = vec![0_u8; 64 * 1024];
     loop {
-        let n = stream.read(&mut piece).await?;
+        let n = tokio::select! {
+            read = stream.read(&mut piece) => read?,
+            Ok((component, stanzas)) = outgoing.recv() => {
+                if component == name {
+                    stream.write_all(stanzas.as_bytes()).await?;
+                }
+                continue;
+            }
+        };
         if n == 0 {
             return Ok(());
         }
@@ -105,13 +130,13 @@ async fn serve_component(mut stream: TcpStream, seen: &Seen) -> Result<()> {
         };
         text.push_str(&String::from_utf8_lossy(raw.get(..whole).unwrap_or_default()));
         raw.drain(..whole);
-        let answer = answer_tags(&mut text, seen);
+        let answer = answer_tags(&mut text, seen, &mut name);
         stream.write_all(answer.as_bytes()).await?;
     }
 }
 
 /// Looks at every complete tag, takes it out of the text and gives what is to be answered.
-fn answer_tags(text: &mut String, seen: &Seen) -> String {
+fn answer_tags(text: &mut String, seen: &Seen, component: &mut String) -> String {
     let mut answer = String::new();
     let mut used = 0;
     while let Some(open) = text[used..].find('<').map(|at| at + used) {
@@ -121,10 +146,17 @@ fn answer_tags(text: &mut String, seen: &Seen) -> String {
         let attributes = attributes(tag);
         let of = |name: &str| attributes.get(name).map(String::as_str).unwrap_or_default();
         match name {
-            "stream:stream" => answer.push_str(&format!(
-                "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
-                 xmlns='jabber:component:accept' id='sink' from='{}'>",
-                of("to")
+            "stream:stream" => {
+                of("to").clone_into(component);
+                answer.push_str(&format!(
+                    "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
+                     xmlns='jabber:component:accept' id='sink' from='{component}'>"
+                ));
+            }
+            "presence" if of("type") == "subscribe" => answer.push_str(&format!(
+                "<presence type='subscribed' from='{to}' to='{from}'/><presence from='{to}/home' to='{from}'/>",
+                to = of("to"),
+                from = of("from")
             )),
             "/handshake" => answer.push_str("<handshake/>"),
             "message" => {
@@ -216,9 +248,10 @@ mod tests {
     fn tags_are_answered_even_when_cut_in_two() {
         let seen = Seen::default();
         let mut text = "<handshake>abc</handshake><message to='a'><body>1 &gt; 0</body></message><iq ty".to_owned();
-        assert_eq!(answer_tags(&mut text, &seen), "<handshake/>");
+        let mut name = String::new();
+        assert_eq!(answer_tags(&mut text, &seen, &mut name), "<handshake/>");
         text.push_str("pe=\"get\" id='7' from='c' to=\"s\"><ping xmlns='urn:xmpp:ping'/></iq>");
-        assert_eq!(answer_tags(&mut text, &seen), "<iq type='result' id='7' from='s' to='c'/>");
+        assert_eq!(answer_tags(&mut text, &seen, &mut name), "<iq type='result' id='7' from='s' to='c'/>");
         assert_eq!(seen.messages.load(Ordering::Relaxed), 1);
     }
 }

@@ -1,8 +1,10 @@
-//! CPU time of one SIP MESSAGE that becomes a stanza, against Kamailio relaying the same MESSAGE.
+//! CPU time of one SIP MESSAGE that becomes a stanza: against Kamailio relaying the same MESSAGE, and with Redis
+//! against the embedded store.
 //!
-//! Both get the same 20,000 requests over UDP at the same rate, one after the other in this run. The
-//! gateway decides, writes the stanza and the barrier to a sink that answers, and sends 200; Kamailio
-//! relays statefully (`t_relay`) to a sink that answers 200. `COUNT` and `RATE` change the numbers.
+//! All get the same 20,000 requests over UDP at the same rate. The gateway decides, writes the stanza and the barrier to a
+//! sink that answers, and sends 200; Kamailio relays statefully (`t_relay`) to a sink that answers 200. The two stores take
+//! turns, a slice of the load each, so that what else the machine does disturbs both alike. Latencies are taken at a rate
+//! at which nothing queues. `COUNT` and `RATE` change the numbers.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::time::Duration;
@@ -11,15 +13,27 @@ use anyhow::{Context, Result, ensure};
 use isthmus_e2e::gateway::Gateway;
 use isthmus_e2e::kamailio::{self, Kamailio};
 use isthmus_e2e::lab::{Lab, wait_until};
-use isthmus_e2e::load::{Load, Outcome};
+use isthmus_e2e::load::{Load, percentile};
 use isthmus_e2e::manifests::{Partner, Realm};
 use isthmus_e2e::ports;
+use isthmus_e2e::redis::Redis;
 use isthmus_e2e::sink::{ComponentSink, SipSink};
 
 /// The gateway shall take at most this part of Kamailio's time.
-const WANTED: f64 = 0.25;
-/// Requests before the measured ones, so that both are warm.
+const OF_KAMAILIO: f64 = 0.25;
+/// With Redis it shall take at most this part of its own time with the embedded store.
+const OF_MEMORY: f64 = 1.8;
+/// Redis shall add less than this to what 99 of 100 requests wait at most.
+const ADDED: Duration = Duration::from_millis(1);
+/// Requests before the measured ones, so that all are warm.
 const WARM_UP: u32 = 1000;
+/// How often the stores take turns.
+const SLICES: u32 = 5;
+/// Requests a second, and in a slice, where latencies are taken.
+const CALM_RATE: u32 = 500;
+const CALM_COUNT: u32 = 1000;
+/// What reaches Redis from outside; every other command is called within scripts.
+const FROM_OUTSIDE: [&str; 3] = ["evalsha", "mget", "eval"];
 const RELAY: &str = include_str!("../../scenarios/kamailio/relay.cfg");
 
 #[tokio::main(flavor = "current_thread")]
@@ -28,52 +42,174 @@ async fn main() -> Result<()> {
     let rate = number("RATE", 2000)?;
     let lab = Lab::new("bench-message")?;
     println!("{count} MESSAGE over UDP at {rate} a second (about {} s each)", count / rate);
-    let ours = gateway(&lab, count, rate).await?;
+    let redis = Redis::start(&lab).await?;
+    let mut memory = Subject::start(&lab, "memory", None).await?;
+    let mut shared = Subject::start(&lab, "redis", Some(redis.declaration(""))).await?;
+
+    let (mut spent, mut sent) = (Duration::ZERO, 0.0);
+    let (mut before, mut in_loads) = (redis.cpu_time()?, Calls::default());
+    for subject in [&mut memory, &mut shared] {
+        subject.run(WARM_UP, rate).await?;
+    }
+    memory.reset();
+    shared.reset();
+    for _ in 0..SLICES {
+        memory.run(count / SLICES, rate).await?;
+        let calls = Calls::of(&redis)?;
+        before = redis.cpu_time()?.max(before);
+        shared.run(count / SLICES, rate).await?;
+        spent += redis.cpu_time()?.saturating_sub(before);
+        sent += f64::from(count / SLICES);
+        in_loads = in_loads.plus(&Calls::of(&redis)?.minus(&calls));
+    }
+    let ours = memory.report("gateway, embedded store");
+    let with_redis = shared.report("gateway, Redis");
+    println!("Redis itself: {:.1} us of CPU a message", spent.as_secs_f64() * 1e6 / sent);
+    in_loads.report(sent);
     let theirs = relay(&lab, count, rate).await?;
-    let ratio = ours.as_secs_f64() / theirs.as_secs_f64();
-    let verdict = if ratio <= WANTED { "holds" } else { "DOES NOT HOLD" };
-    println!("ratio {ratio:.3}: at most {WANTED} wanted, {verdict}");
-    Ok(())
+    verdict("gateway to Kamailio", ours / theirs, OF_KAMAILIO);
+    verdict("Redis to embedded store", with_redis / ours, OF_MEMORY);
+
+    println!("latencies at {CALM_RATE} a second");
+    memory.reset();
+    shared.reset();
+    for _ in 0..SLICES {
+        memory.run(CALM_COUNT, CALM_RATE).await?;
+        shared.run(CALM_COUNT, CALM_RATE).await?;
+    }
+    let added = shared.latency("Redis").saturating_sub(memory.latency("embedded store"));
+    let holds = if added < ADDED { "holds" } else { "DOES NOT HOLD" };
+    println!("Redis adds {added:.2?} to p99: less than {ADDED:?} wanted, {holds}");
+    memory.stop().await?;
+    shared.stop().await
 }
 
 fn number(name: &str, default: u32) -> Result<u32> {
     std::env::var(name).map_or(Ok(default), |v| v.parse().with_context(|| format!("{name} is no number")))
 }
 
-/// Runs warm-up and load, and gives the CPU time per message.
-async fn measure(what: &str, load: &Load, cpu: impl Fn() -> Result<Duration>) -> Result<Duration> {
-    let warm_up = Load { count: WARM_UP, label: format!("{}w", load.label), ..load.clone() };
-    warm_up.run().await.with_context(|| format!("{what}, warm-up"))?;
-    let before = cpu()?;
-    let Outcome { took, repeated, delivered } = load.run().await.with_context(|| what.to_owned())?;
-    let each = cpu()?.saturating_sub(before) / delivered;
-    println!(
-        "{what}: {:.1} us of CPU a message ({delivered} delivered in {:.1} s, {repeated} repeated)",
-        each.as_secs_f64() * 1e6,
-        took.as_secs_f64()
-    );
-    Ok(each)
+fn verdict(what: &str, ratio: f64, wanted: f64) {
+    let holds = if ratio <= wanted { "holds" } else { "DOES NOT HOLD" };
+    println!("ratio {what} {ratio:.3}: at most {wanted} wanted, {holds}");
 }
 
-async fn gateway(lab: &Lab, count: u32, rate: u32) -> Result<Duration> {
-    let sink = ComponentSink::start().await?;
-    let own = ports::free()?;
-    let mut realm = Realm::new(sink.port)?.partner(Partner::standard("partner.example", "UDP", own));
-    // The limits of the pool are what is not to be measured here.
-    realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
-    "warn".clone_into(&mut realm.log_filter);
-    let gateway = Gateway::start(lab, &realm).await?;
-    let load = Load { target: realm.plain_port, own, count, rate, label: "g".to_owned() };
-    let each = measure("gateway", &load, || gateway.cpu_time()).await?;
-    let arrived = u64::from(count + WARM_UP);
-    wait_until("all stanzas at the sink", Duration::from_secs(5), || (sink.messages() >= arrived).then_some(()))
-        .await?;
-    ensure!(sink.messages() == arrived, "{} stanzas for {arrived} requests", sink.messages());
-    gateway.stop().await?;
-    Ok(each)
+/// What was called in Redis.
+#[derive(Debug, Default)]
+struct Calls([u64; FROM_OUTSIDE.len()]);
+
+impl Calls {
+    fn of(redis: &Redis) -> Result<Self> {
+        let all = redis.calls()?;
+        Ok(Self(FROM_OUTSIDE.map(|name| all.get(name).copied().unwrap_or_default())))
+    }
+
+    fn minus(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at].saturating_sub(other.0[at])))
+    }
+
+    fn plus(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|at| self.0[at] + other.0[at]))
+    }
+
+    /// Says how many a message; leases and due times are among them.
+    fn report(&self, messages: f64) {
+        #[expect(clippy::cast_precision_loss, reason = "counts of one run")]
+        let parts: Vec<String> = FROM_OUTSIDE
+            .iter()
+            .zip(self.0)
+            .map(|(name, calls)| format!("{name} {:.2}", calls as f64 / messages))
+            .collect();
+        println!(
+            "calls to Redis a message: {} (claim and read are sent together before the stanza, the answer is written after it left)",
+            parts.join(", ")
+        );
+    }
 }
 
-async fn relay(lab: &Lab, count: u32, rate: u32) -> Result<Duration> {
+/// A gateway under load.
+struct Subject {
+    gateway: Gateway,
+    sink: ComponentSink,
+    load: Load,
+    runs: u32,
+    /// Everything that was ever delivered.
+    total: u64,
+    spent: Duration,
+    delivered: u32,
+    repeated: u32,
+    latencies: Vec<Duration>,
+}
+
+impl Subject {
+    async fn start(lab: &Lab, name: &str, state_store: Option<String>) -> Result<Self> {
+        let sink = ComponentSink::start().await?;
+        let own = ports::free()?;
+        let mut realm = Realm::new(sink.port)?.partner(Partner::standard("partner.example", "UDP", own));
+        // The limits of the pool are what is not to be measured here.
+        realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
+        "warn".clone_into(&mut realm.log_filter);
+        realm.state_store = state_store;
+        let folder = lab.folder(name)?;
+        realm.write(&folder)?;
+        let gateway = Gateway::resume(&folder, realm.admin_port).await?;
+        let load = Load { target: realm.plain_port, own, count: 0, rate: 0, label: name.to_owned() };
+        let (spent, latencies) = (Duration::ZERO, Vec::new());
+        Ok(Self { gateway, sink, load, runs: 0, total: 0, spent, delivered: 0, repeated: 0, latencies })
+    }
+
+    /// Forgets what was measured.
+    fn reset(&mut self) {
+        (self.spent, self.delivered, self.repeated) = (Duration::ZERO, 0, 0);
+        self.latencies.clear();
+    }
+
+    async fn run(&mut self, count: u32, rate: u32) -> Result<()> {
+        self.runs += 1;
+        let label = format!("{}{}", self.load.label, self.runs);
+        let load = Load { count, rate, label, ..self.load.clone() };
+        let before = self.gateway.cpu_time()?;
+        let outcome = load.run().await.with_context(|| self.load.label.clone())?;
+        self.spent += self.gateway.cpu_time()?.saturating_sub(before);
+        self.delivered += outcome.delivered;
+        self.repeated += outcome.repeated;
+        self.latencies.extend(outcome.latencies);
+        self.total += u64::from(count);
+        let arrived = || (self.sink.messages() >= self.total).then_some(());
+        wait_until("all stanzas at the sink", Duration::from_secs(5), arrived).await?;
+        ensure!(self.sink.messages() == self.total, "{} stanzas for {} requests", self.sink.messages(), self.total);
+        Ok(())
+    }
+
+    /// Says what a message took, and returns it in seconds.
+    fn report(&self, what: &str) -> f64 {
+        let each = self.spent.as_secs_f64() / f64::from(self.delivered.max(1));
+        println!(
+            "{what}: {:.1} us of CPU a message ({} delivered, {} repeated)",
+            each * 1e6,
+            self.delivered,
+            self.repeated
+        );
+        each
+    }
+
+    /// Says how long answers took, and returns what 99 of 100 took at most.
+    fn latency(&self, what: &str) -> Duration {
+        let [half, most, worst] = [0.5, 0.99, 1.0].map(|part| percentile(&self.latencies, part));
+        println!(
+            "{what}: p50 {half:.2?}, p99 {most:.2?}, longest {worst:.2?} from request to 200 ({} repeated)",
+            self.repeated
+        );
+        most
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.gateway.stop().await?;
+        Ok(())
+    }
+}
+
+/// Gives the time that Kamailio takes for a message, in seconds.
+async fn relay(lab: &Lab, count: u32, rate: u32) -> Result<f64> {
     let sink = SipSink::start().await?;
     let folder = lab.folder("kamailio-relay")?;
     let port = ports::free()?;
@@ -81,6 +217,17 @@ async fn relay(lab: &Lab, count: u32, rate: u32) -> Result<Duration> {
     let kamailio = Kamailio::start("kamailio-relay", &folder, &config, port, 0, 512).await?;
     let load = Load { target: port, own: ports::free()?, count, rate, label: "k".to_owned() };
     let version = kamailio::version()?;
-    let name = version.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
-    measure(&format!("t_relay of {name}"), &load, || kamailio.cpu_time()).await
+    let name = version.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ");
+    let warm_up = Load { count: WARM_UP, label: "kw".to_owned(), ..load.clone() };
+    warm_up.run().await.context("Kamailio, warm-up")?;
+    let before = kamailio.cpu_time()?;
+    let outcome = load.run().await.context("Kamailio")?;
+    let each = kamailio.cpu_time()?.saturating_sub(before).as_secs_f64() / f64::from(outcome.delivered);
+    let repeated = outcome.repeated;
+    println!(
+        "t_relay of {name}: {:.1} us of CPU a message ({} delivered, {repeated} repeated)",
+        each * 1e6,
+        outcome.delivered
+    );
+    Ok(each)
 }

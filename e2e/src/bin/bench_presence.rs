@@ -1,0 +1,123 @@
+//! A user with 100 watchers changes presence: 100 stanzas arrive together. Printed are the time until all watchers have
+//! their NOTIFY and the calls to Redis, beside the same with the embedded store.
+//!
+//! The watchers are users of a SIP partner over UDP; the XMPP server is a sink that accepts them. `WATCHERS` and `ROUNDS`
+//! change the numbers.
+#![expect(clippy::print_stdout, reason = "a benchmark prints")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow};
+use isthmus_e2e::gateway::Gateway;
+use isthmus_e2e::lab::Lab;
+use isthmus_e2e::manifests::{Partner, Realm};
+use isthmus_e2e::ports;
+use isthmus_e2e::redis::Redis;
+use isthmus_e2e::sink::ComponentSink;
+use isthmus_e2e::sip_agent::{Event, SipAgent};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{sleep, timeout_at};
+
+const PARTNER: &str = "partner.example";
+const JULIET: &str = "juliet@corp.example";
+/// The pause between two changes, longer than a watcher is spared another NOTIFY.
+const PAUSE: Duration = Duration::from_secs(6);
+/// The longest that all NOTIFYs of a change may take.
+const LIMIT: Duration = Duration::from_secs(20);
+/// Round trips that a stanza may take.
+const WANTED: f64 = 1.0;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let watchers = number("WATCHERS", 100)?;
+    let rounds = number("ROUNDS", 4)?;
+    let lab = Lab::new("bench-presence")?;
+    println!("{watchers} stanzas together, one for each watcher of a user, {rounds} times");
+    let memory = measure(&lab, "embedded store", watchers, rounds, None).await?;
+    let redis = Redis::start(&lab).await?;
+    let shared = measure(&lab, "redis", watchers, rounds, Some(&redis)).await?;
+    println!("median until all NOTIFYs arrived: {shared:.2?} with Redis, {memory:.2?} with the embedded store");
+    Ok(())
+}
+
+fn number(name: &str, default: u32) -> Result<u32> {
+    std::env::var(name).map_or(Ok(default), |v| v.parse().with_context(|| format!("{name} is no number")))
+}
+
+/// Gives the median of the times until all watchers knew.
+async fn measure(lab: &Lab, name: &str, watchers: u32, rounds: u32, redis: Option<&Redis>) -> Result<Duration> {
+    let sink = ComponentSink::start().await?;
+    let own = ports::free()?;
+    let mut realm = Realm::new(sink.port)?.partner(Partner::standard(PARTNER, "UDP", own));
+    realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
+    "warn".clone_into(&mut realm.log_filter);
+    realm.state_store = redis.map(|redis| redis.declaration(""));
+    let folder = lab.folder(name)?;
+    realm.write(&folder)?;
+    let gateway = Gateway::resume(&folder, realm.admin_port).await?;
+    let proxy = ([127, 0, 0, 1], realm.plain_port).into();
+    let (agent, mut events) = SipAgent::start(PARTNER, own, proxy, false).await?;
+    for n in 0..watchers {
+        let watched = agent.watch(&format!("w{n}"), JULIET, 3600).await;
+        watched.map_err(|status| anyhow!("SUBSCRIBE {n} was answered {status}"))?;
+    }
+    let (mut times, mut most) = (Vec::new(), 0.0_f64);
+    for round in 0..rounds {
+        sleep(PAUSE).await;
+        let state = format!("change {round}");
+        let stanzas = (0..watchers).map(|n| {
+            format!("<presence from='{JULIET}/home' to='w{n}@{PARTNER}'><show>away</show><status>{state}</status></presence>")
+        });
+        let stanzas: String = stanzas.collect();
+        let before = redis.map(Redis::calls).transpose()?;
+        let begin = Instant::now();
+        sink.send(PARTNER, stanzas);
+        all_know(&mut events, &state, watchers).await.with_context(|| format!("{name}, round {round}"))?;
+        let took = begin.elapsed();
+        times.push(took);
+        // What the answers to the NOTIFYs lead to is counted, too.
+        sleep(Duration::from_millis(300)).await;
+        match redis.zip(before) {
+            Some((redis, before)) => {
+                let after = redis.calls()?;
+                let each = |name: &str| {
+                    let of = |calls: &BTreeMap<String, u64>| calls.get(name).copied().unwrap_or_default();
+                    let calls = u32::try_from(of(&after).saturating_sub(of(&before))).unwrap_or(u32::MAX);
+                    f64::from(calls) / f64::from(watchers)
+                };
+                let (reads, scripts) = (each("mget"), each("evalsha"));
+                most = most.max(reads + scripts);
+                println!(
+                    "{name}: {took:.2?} until {watchers} NOTIFYs arrived; a stanza: mget {reads:.2}, evalsha {scripts:.2}"
+                );
+            }
+            None => println!("{name}: {took:.2?} until {watchers} NOTIFYs arrived"),
+        }
+    }
+    if redis.is_some() {
+        let holds = if most <= WANTED { "holds" } else { "DOES NOT HOLD" };
+        println!(
+            "round trips a stanza, with those for the answer to its NOTIFY {most:.2}: at most {WANTED} wanted, {holds}"
+        );
+    }
+    gateway.stop().await?;
+    times.sort_unstable();
+    times.get(times.len() / 2).copied().context("no round")
+}
+
+/// Waits until every watcher was told of a state.
+async fn all_know(events: &mut UnboundedReceiver<Event>, state: &str, watchers: u32) -> Result<()> {
+    let mut told = BTreeSet::new();
+    let end = tokio::time::Instant::now() + LIMIT;
+    while told.len() < watchers as usize {
+        let event = timeout_at(end, events.recv()).await;
+        let event = event.with_context(|| format!("{} of {watchers} were told", told.len()))?.context("no agent")?;
+        if let Event::Notified { watcher, note: Some(note), .. } = event
+            && note.contains(state)
+        {
+            told.insert(watcher);
+        }
+    }
+    Ok(())
+}
