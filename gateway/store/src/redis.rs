@@ -51,6 +51,7 @@ mod names;
 mod reply;
 mod route;
 mod script;
+mod tls;
 mod wake;
 
 /// The latest due time that a server can sort, in milliseconds since 1970.

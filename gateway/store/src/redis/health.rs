@@ -40,6 +40,11 @@ fn of_trouble(trouble: &Trouble) -> Verdict {
             "AuthenticationFailed",
             "put the right user and password into the Secret; it is read again at the next attempt, without a restart",
         ),
+        Trouble::CertificateRefused(_) => (
+            "AuthenticationFailed",
+            "put a client certificate that is in force, of an authority that the server trusts, and its key into the \
+             Secret that clientSecretRef names; it is read again at the next attempt, without a restart",
+        ),
         Trouble::WrongMode(_) => ("WrongMode", "correct mode, masterName or addresses, or upgrade the server"),
         Trouble::Replica => {
             ("WrongMode", "name the primary in the addresses, or use mode Sentinel or Cluster so that it is found")
@@ -301,6 +306,7 @@ mod tests {
         let troubles = [
             (Trouble::Away(text()), "Unreachable"),
             (Trouble::Refused(text()), "AuthenticationFailed"),
+            (Trouble::CertificateRefused(text()), "AuthenticationFailed"),
             (Trouble::WrongMode(text()), "WrongMode"),
             (Trouble::Replica, "WrongMode"),
         ];

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::config::{Mode, RedisConfig, join, split};
+use super::tls::{Judged, Refusal};
 
 /// The first pause before a connection is opened anew; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
@@ -41,6 +42,8 @@ pub(super) enum Trouble {
     Away(String),
     /// It does not let us in.
     Refused(String),
+    /// It does not take our certificate.
+    CertificateRefused(String),
     /// It is no server of the configured mode, or too old.
     WrongMode(String),
     /// It is no primary.
@@ -50,7 +53,9 @@ pub(super) enum Trouble {
 impl Trouble {
     pub(super) fn text(&self) -> String {
         match self {
-            Self::Away(what) | Self::Refused(what) | Self::WrongMode(what) => what.clone(),
+            Self::Away(what) | Self::Refused(what) | Self::CertificateRefused(what) | Self::WrongMode(what) => {
+                what.clone()
+            }
             Self::Replica => "the server is a replica and takes no writes".to_owned(),
         }
     }
@@ -62,6 +67,11 @@ impl Trouble {
         } else {
             Self::Away(format!("{address}: {error}"))
         }
+    }
+
+    fn of_certificate(address: &str, refusal: &Refusal) -> Option<Self> {
+        let said = refusal.text()?;
+        Some(Self::CertificateRefused(format!("{address} refuses the client certificate, or the lack of one: {said}")))
     }
 }
 
@@ -101,8 +111,8 @@ impl Drop for Live {
     }
 }
 
-/// Opens a stream to a server.
-pub(super) async fn open(config: &RedisConfig, address: &str) -> Result<Box<dyn Stream>, Trouble> {
+/// Opens a stream to a server; `refusal` tells later whether it did not take our certificate.
+pub(super) async fn open(config: &RedisConfig, address: &str, refusal: &Refusal) -> Result<Box<dyn Stream>, Trouble> {
     let away = |error: &dyn std::fmt::Display| Trouble::Away(format!("{address}: {error}"));
     let (host, port) = split(address).ok_or_else(|| Trouble::Away(format!("{address}: no address")))?;
     let tcp = TcpStream::connect((host, port)).await.map_err(|error| away(&error))?;
@@ -111,8 +121,12 @@ pub(super) async fn open(config: &RedisConfig, address: &str) -> Result<Box<dyn 
     let Some(tls) = &config.tls else { return Ok(Box::new(tcp)) };
     let name = tls.server_name.as_deref().unwrap_or(host).to_owned();
     let name = ServerName::try_from(name).map_err(|error| away(&error))?;
-    let stream = tokio_rustls::TlsConnector::from((tls.config)()).connect(name, tcp).await;
-    Ok(Box::new(stream.map_err(|error| Trouble::Away(format!("{address}: TLS: {error}")))?))
+    let stream = tokio_rustls::TlsConnector::from((tls.config)()).connect(name, tcp).await.map_err(|error| {
+        // With TLS 1.2 the certificate is judged here.
+        refusal.note(&error);
+        Trouble::of_certificate(address, refusal).unwrap_or_else(|| Trouble::Away(format!("{address}: TLS: {error}")))
+    })?;
+    Ok(Box::new(Judged { stream, refusal: refusal.clone() }))
 }
 
 /// Returns what a connection starts with.
@@ -128,16 +142,17 @@ pub(super) fn identity(config: &RedisConfig, authenticate: bool, database: u32) 
 }
 
 async fn dial(config: &RedisConfig, address: &str, authenticate: bool, database: u32) -> Result<Live, Trouble> {
-    let stream = open(config, address).await?;
+    let refusal = Refusal::default();
+    let stream = open(config, address, &refusal).await?;
+    let trouble = |error| Trouble::of_certificate(address, &refusal).unwrap_or_else(|| Trouble::of(address, &error));
     // Each operation has a deadline of its own.
     let settings = AsyncConnectionConfig::new().set_response_timeout(None);
     let identity = identity(config, authenticate, database);
-    let (connection, driver) = MultiplexedConnection::new_with_config(&identity, stream, settings)
-        .await
-        .map_err(|error| Trouble::of(address, &error))?;
+    let (connection, driver) =
+        MultiplexedConnection::new_with_config(&identity, stream, settings).await.map_err(trouble)?;
     let mut live =
         Live { connection, driver: tokio::spawn(driver), address: address.to_owned(), hello: Hello::default() };
-    live.hello = hello(&mut live.connection).await.map_err(|error| Trouble::of(address, &error))?;
+    live.hello = hello(&mut live.connection).await.map_err(trouble)?;
     Ok(live)
 }
 

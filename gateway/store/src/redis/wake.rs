@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 
 use super::Shared;
 use super::link::{identity, open};
+use super::tls::Refusal;
 use crate::wake::Topic;
 
 /// How often a silent subscription is looked at, and how long that may take.
@@ -53,7 +54,7 @@ async fn moved(shared: &Shared, address: &str) {
 }
 
 async fn subscribe(shared: &Shared, address: &str) -> Option<PubSub> {
-    let stream = open(&shared.config, address).await.ok()?;
+    let stream = open(&shared.config, address, &Refusal::default()).await.ok()?;
     let mut subscription = PubSub::new(&identity(&shared.config, true, 0), stream).await.ok()?;
     subscription.subscribe(shared.names.channel()).await.ok()?;
     Some(subscription)

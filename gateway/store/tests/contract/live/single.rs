@@ -1,9 +1,9 @@
-//! One server: away, back, emptied, full, with access lists and with TLS.
+//! One server: away, back, emptied, full, with and with access lists.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use isthmus_store::redis::{Credentials, Mode, Tls};
+use isthmus_store::redis::{Credentials, Mode};
 use isthmus_store::{
     Bound, Condition, Consumer, HealthState, Key, LeaseName, Lifetime, QueueName, RedisConfig, RedisStore, Store,
     StoreError, Topic,
@@ -11,7 +11,7 @@ use isthmus_store::{
 use parking_lot::Mutex;
 
 use super::connected;
-use super::servers::{Server, free_port};
+use super::servers::Server;
 use crate::harness::{DEADLINE, LONG, commit, pair, soon};
 
 const DURABLE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
@@ -277,54 +277,4 @@ async fn more_operations_than_may_be_in_flight_are_refused() {
     assert!(unavailable(other).contains("in flight"));
     server.signal("CONT");
     recovered(&*store, &key).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn with_tls_the_name_and_the_issuer_are_verified() {
-    let issuer = |name: &str| {
-        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        (certificate, rcgen::Issuer::new(params, key))
-    };
-    let (ours, signer) = issuer("ours");
-    let (foreign, _) = issuer("foreign");
-    let key = rcgen::KeyPair::generate().unwrap();
-    let params = rcgen::CertificateParams::new(vec!["redis.example".to_owned()]).unwrap();
-    let certificate = params.signed_by(&key, &signer).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let file = |name: &str, text: String| {
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let (certificate, key) = (file("cert", certificate.pem()), file("key", key.serialize_pem()));
-    let (authority, port) = (file("ca", ours.pem()), free_port().to_string());
-    let tls = ["--tls-port", &port, "--tls-cert-file", &certificate, "--tls-key-file", &key];
-    let _server =
-        Server::start(&[&PLAIN[..], &tls, &["--tls-ca-cert-file", &authority, "--tls-auth-clients", "no"]].concat());
-
-    let trusting = |root: &rcgen::Certificate, name: Option<&str>| {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(root.der().clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let client =
-            rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let client = Arc::new(client.with_root_certificates(roots).with_no_client_auth());
-        let tls = Tls { config: Arc::new(move || Arc::clone(&client)), server_name: name.map(str::to_owned) };
-        let config = RedisConfig::new(Mode::Standalone, vec![format!("127.0.0.1:{port}")], "tls:");
-        RedisConfig { tls: Some(tls), timeout: LIMIT, ..config }
-    };
-    let good = connected(trusting(&ours, Some("redis.example")));
-    put(&good, &Key::pair(&pair("ana")), LONG).await.unwrap();
-    for bad in
-        [trusting(&foreign, Some("redis.example")), trusting(&ours, Some("other.example")), trusting(&ours, None)]
-    {
-        let store = RedisStore::start(bad).unwrap();
-        let refused = unavailable(put(&store, &Key::pair(&pair("ana")), LONG).await);
-        assert!(refused.contains("TLS"), "{refused}");
-        assert_eq!(reason(&store, "Unreachable").await, HealthState::Down);
-    }
 }
