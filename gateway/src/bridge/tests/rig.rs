@@ -182,7 +182,7 @@ impl AtWork {
     }
 }
 
-async fn read_until(stream: &mut TcpStream, text: &mut String, end: &str) {
+pub(crate) async fn read_until(stream: &mut TcpStream, text: &mut String, end: &str) {
     let mut piece = vec![0; 4096];
     while !text.contains(end) {
         let Ok(n @ 1..) = stream.read(&mut piece).await else { return };

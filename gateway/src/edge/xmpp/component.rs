@@ -655,21 +655,4 @@ fn not_sent(error: &SendError) -> Delivery {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    //
-    #[test]
-    fn pauses_grow_from_a_tenth_of_a_second_and_end_at_three_seconds() {
-        for _ in 0..100 {
-            let mut failures = 0;
-            let first = growing(RECONNECT, &mut failures);
-            assert!((RECONNECT.min..=RECONNECT.max).contains(&first), "{first:?}");
-            let mut longest = Duration::ZERO;
-            for _ in 0..100 {
-                longest = longest.max(growing(RECONNECT, &mut failures));
-            }
-            assert!((Duration::from_secs(2)..=Duration::from_secs(3)).contains(&longest), "{longest:?}");
-        }
-    }
-}
+mod tests;

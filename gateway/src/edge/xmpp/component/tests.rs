@@ -1,0 +1,190 @@
+//! Several processes of a realm at one server that lets one connection have a component's name.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use isthmus_store::{Limits, MemoryStore, SystemClock};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+
+use super::*;
+use crate::bridge::tests::rig::{TestStore, read_until};
+
+const SOON: Duration = Duration::from_secs(10);
+const HEADER: &[u8] = b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
+    xmlns='jabber:component:accept' id='one' from='partner.example'>";
+const CONFLICT: &[u8] =
+    b"<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>";
+
+/// A server that gives the name to the newest connection, or refuses each.
+struct Server {
+    port: u16,
+    /// When each handshake came, and what it said.
+    handshakes: Arc<Mutex<Vec<(Instant, String)>>>,
+}
+
+impl Server {
+    async fn start(refuses: Arc<AtomicBool>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let handshakes: Arc<Mutex<Vec<(Instant, String)>>> = Arc::default();
+        let seen = Arc::clone(&handshakes);
+        tokio::spawn(async move {
+            let mut newest: Option<TcpStream> = None;
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut text = String::new();
+                read_until(&mut stream, &mut text, "<stream:stream").await;
+                read_until(&mut stream, &mut text, ">").await;
+                stream.write_all(HEADER).await.unwrap();
+                read_until(&mut stream, &mut text, "</handshake>").await;
+                seen.lock().push((Instant::now(), text.split("<handshake>").nth(1).unwrap_or("").to_owned()));
+                let loser = if refuses.load(Ordering::SeqCst) {
+                    Some(stream)
+                } else {
+                    stream.write_all(b"<handshake/>").await.unwrap();
+                    newest.replace(stream)
+                };
+                if let Some(mut loser) = loser {
+                    // It may have gone by itself.
+                    let _ = loser.write_all(CONFLICT).await;
+                }
+            }
+        });
+        Self { port, handshakes }
+    }
+
+    fn handshakes(&self) -> Vec<(Instant, String)> {
+        self.handshakes.lock().clone()
+    }
+
+    async fn until(&self, handshakes: usize) -> Instant {
+        let met = async {
+            while self.handshakes().len() < handshakes {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, met).await.unwrap_or_else(|_| panic!("no {handshakes} handshakes: {:?}", self.handshakes()));
+        self.handshakes()[handshakes - 1].0
+    }
+}
+
+struct Nobody;
+
+impl XmppHandler for Nobody {
+    fn stanza(&self, _: &LinkSpec, _: Stanza) {}
+    fn delivery(&self, _: BarrierToken, _: Delivery) {}
+    fn link_ready(&self, _: &LinkSpec, _: Option<EpochMillis>) {}
+}
+
+/// Starts processes that want the link. Each has a secret of its own, so that their handshakes can be told apart.
+fn processes(server: &Server, lives: &[&str]) -> Vec<Arc<Links>> {
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let start = |life: &&str| {
+        let links = Links::new(TestStore::shared_over(Arc::clone(&inner)), life, Arc::new(Metrics::new()));
+        let spec = LinkSpec {
+            host: "127.0.0.1".to_owned(),
+            port: server.port,
+            name: "partner.example".parse().unwrap(),
+            locals: vec!["corp.example".parse().unwrap()],
+            secret: Secret::new(*life),
+            tls: None,
+        };
+        links.set(vec![spec], &(Arc::new(Nobody) as Arc<dyn XmppHandler>));
+        links
+    };
+    lives.iter().map(start).collect()
+}
+
+fn state(links: &Links) -> LinkState {
+    links.states().remove(0).1
+}
+
+async fn until_ready(links: &[Arc<Links>]) -> &Links {
+    let met = async {
+        loop {
+            if let Some(ready) = links.iter().find(|links| state(links) == LinkState::Ready) {
+                return &**ready;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, met).await.expect("nobody has the link")
+}
+
+// A server that lets the newest win (kick_old): of three that want the name one connects, and one that is kicked by a
+// stranger does not kick back.
+// X-98
+#[tokio::test]
+async fn who_is_kicked_from_a_link_does_not_kick_back() {
+    let server = Server::start(Arc::default()).await;
+    let links = processes(&server, &["one", "two", "three"]);
+    let connected = server.until(1).await;
+    let holder = until_ready(&links).await;
+    // A handover is over, in which another connection may be the former holder's.
+    sleep(HANDOVER.saturating_sub(connected.elapsed()) + HANDOVER_RETRY).await;
+    assert_eq!((server.handshakes().len(), state(holder)), (1, LinkState::Ready));
+    let mut stranger = TcpStream::connect(("127.0.0.1", server.port)).await.unwrap();
+    stranger.write_all(b"<stream:stream><handshake>stranger</handshake>").await.unwrap();
+    let kicked = server.until(2).await;
+    let known = async {
+        while state(holder) == LinkState::Ready {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, known).await.expect("the holder does not hear that it was kicked");
+    // Somebody else's connection is let alone for 5 s at least (component protocol, conflict).
+    sleep(Duration::from_secs(4).saturating_sub(kicked.elapsed())).await;
+    let seen = server.handshakes();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert!(links.iter().all(|links| state(links) != LinkState::Ready));
+}
+
+// A server that refuses the newcomer (the default of several): while a former connection may still be there, one
+// process asks again four times a second, and then seldom.
+// X-98
+#[tokio::test]
+async fn of_several_one_asks_for_a_name_that_is_taken_and_soon_seldom() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let server = Server::start(Arc::clone(&refuses)).await;
+    let links = processes(&server, &["one", "two", "three"]);
+    let first = server.until(1).await;
+    // What began in the handover may end a little later.
+    let over = HANDOVER + HANDOVER_RETRY * 2;
+    sleep(over + Duration::from_secs(3)).await;
+    let seen = server.handshakes();
+    assert!(seen.iter().all(|(_, digest)| *digest == seen[0].1), "several fight for the name: {seen:?}");
+    assert!(seen.len() > 3 && seen.len() <= 25, "{} attempts", seen.len());
+    assert!(seen.iter().all(|(at, _)| *at < first + over), "{seen:?}");
+    assert!(links.iter().all(|links| state(links) != LinkState::Ready));
+}
+
+// X-98
+#[tokio::test]
+async fn a_link_that_is_given_over_changes_hands_once() {
+    let server = Server::start(Arc::default()).await;
+    let links = processes(&server, &["one", "two", "three"]);
+    server.until(1).await;
+    let former = until_ready(&links).await;
+    former.give_back();
+    let second = server.until(2).await;
+    sleep((FAREWELL * 2).saturating_sub(second.elapsed())).await;
+    let seen = server.handshakes();
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    assert_ne!(seen[0].1, seen[1].1);
+    let ready = links.iter().filter(|links| state(links) == LinkState::Ready);
+    assert_eq!(ready.count(), 1);
+}
+
+// X-100
+#[test]
+fn pauses_grow_from_a_tenth_of_a_second_and_end_at_three_seconds() {
+    for _ in 0..100 {
+        let mut failures = 0;
+        let first = growing(RECONNECT, &mut failures);
+        assert!((RECONNECT.min..=RECONNECT.max).contains(&first), "{first:?}");
+        let mut longest = Duration::ZERO;
+        for _ in 0..100 {
+            longest = longest.max(growing(RECONNECT, &mut failures));
+        }
+        assert!((Duration::from_secs(2)..=Duration::from_secs(3)).contains(&longest), "{longest:?}");
+    }
+}
