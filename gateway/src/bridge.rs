@@ -22,6 +22,7 @@ mod repeats;
 mod runtime;
 mod sender;
 mod session;
+mod sparing;
 mod spelling;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -67,6 +68,7 @@ use rates::Rates;
 use reconcile::Walks;
 use repeats::Repeats;
 use sender::Senders;
+use sparing::Sparing;
 
 pub use blind::BlindTimes;
 pub use runtime::Runtime;
@@ -100,6 +102,8 @@ pub struct Bridge {
     exchanges: Mutex<HashMap<PairId, usize>>,
     missed: Missed,
     outage: Outage,
+    /// Keeps the log readable while the store fails.
+    store_lines: Sparing,
     walks: Walks,
     wanted: Wanted,
     blind: Blind,
@@ -150,6 +154,7 @@ impl Bridge {
             exchanges: Mutex::default(),
             missed: Missed::default(),
             outage: Outage::default(),
+            store_lines: Sparing::default(),
             walks: Walks::default(),
             wanted: Wanted::default(),
             blind: Blind::default(),
@@ -245,7 +250,9 @@ impl Bridge {
             self.outage.note();
         }
         self.metrics.store_errors.get_or_create(&crate::metrics::Reason { reason: error.reason() }).inc();
-        tracing::warn!(%error, "state store");
+        if let Some(left_out) = self.store_lines.line(error.reason(), Instant::now()) {
+            tracing::warn!(%error, left_out, "state store");
+        }
     }
 }
 

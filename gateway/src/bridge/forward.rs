@@ -122,8 +122,11 @@ impl Forwards {
 /// Writes notes to other processes, in their order.
 pub(super) async fn send_notes(bridge: Arc<Bridge>, mut notes: Outgoing) {
     while let Some((life, note)) = notes.recv().await {
-        if let Err(error) = bridge.pods.send(&life, &note, NOTE_LIFETIME).await {
-            tracing::warn!(%error, to = life, kind = note.label(), "a note to another process was not sent");
+        if let Err(error) = bridge.pods.send(&life, &note, NOTE_LIFETIME).await
+            && let Some(left_out) = bridge.store_lines.line("note", Instant::now())
+        {
+            let kind = note.label();
+            tracing::warn!(%error, to = life, kind, left_out, "a note to another process was not sent");
         }
     }
 }
@@ -252,14 +255,16 @@ impl Bridge {
 
     /// Puts a note into the queue for the store. One that finds it full is counted and lost; what it was about is put
     /// right by the time limits of whoever waits for it.
-    fn write_note(&self, life: String, note: Note) {
+    pub(super) fn write_note(&self, life: String, note: Note) {
         self.put(&self.forwards.outbox, life, note);
     }
 
     fn put(&self, outbox: &Outbox, life: String, note: Note) {
         if let Err(error) = outbox.try_send((life, note)) {
             self.metrics.refused("outbox_full");
-            tracing::warn!(%error, "a note to another process was not sent");
+            if let Some(left_out) = self.store_lines.line("outbox", Instant::now()) {
+                tracing::warn!(%error, left_out, "a note to another process was not sent");
+            }
         }
     }
 

@@ -9,6 +9,6 @@ mod letters;
 mod reconcile;
 mod refusals;
 mod repeats;
-mod rig;
+pub(crate) mod rig;
 pub(crate) mod store;
 mod stored;

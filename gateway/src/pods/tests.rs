@@ -1,5 +1,6 @@
 //! Several processes on one store.
 
+use isthmus_store::clock::ManualClock;
 use isthmus_store::{Limits, MemoryStore, SystemClock};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -163,4 +164,23 @@ async fn nobody_is_taken_for_dead_because_the_store_was_away() {
         one.beat().await.unwrap();
     }
     assert!(back.elapsed() + BEAT > GONE, "{:?}", back.elapsed());
+}
+
+// S-45
+#[tokio::test]
+async fn the_list_of_processes_ends_an_hour_after_the_last_of_them_spoke() {
+    let clock = ManualClock::new(crate::bridge::now().epoch);
+    let inner = Arc::new(MemoryStore::new(Limits::default(), Arc::new(clock.clone())));
+    let key = Key::other("pods", Slot::named("realm"), "members");
+    let listed = async || inner.read(std::slice::from_ref(&key)).await.unwrap().remove(0).is_some();
+    // Its beats are made by hand.
+    let pods = Pods::start(TestStore::over(Arc::clone(&inner) as _), "one", "sip/0", Arc::new(Metrics::new()));
+    let almost = Duration::from_millis(3_599_900);
+    for _ in 0..2 {
+        pods.beat().await.unwrap();
+        clock.advance(almost);
+        assert!(listed().await, "the last beat counts");
+    }
+    clock.advance(Duration::from_millis(100));
+    assert!(!listed().await);
 }

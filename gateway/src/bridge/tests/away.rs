@@ -1,12 +1,15 @@
 //! What goes on while the store is away (design §6.11).
 
+use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isthmus_model::{BareAddress, PairId};
 use isthmus_store::{
-    Batch, Condition, Key, Kind, Lifetime, Limits, MemoryStore, SystemClock, Timer, TimerKind, record,
+    Batch, Condition, Key, Kind, LeaseName, Lifetime, Limits, MemoryStore, StoreError, SystemClock, Timer, TimerKind,
+    record,
 };
+use parking_lot::Mutex;
 
 use super::rig::Rig;
 use super::store::Commits;
@@ -74,4 +77,48 @@ async fn what_is_due_is_read_once_and_not_one_by_one_while_the_store_is_away() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     let reads = rig.store.reads() - before;
     assert!(reads < DUE / 2, "{reads} reads for {DUE} due times");
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_fails_with_every_message_fills_no_log() {
+    const EACH: usize = 5000;
+    let rig = shared().await;
+    let away = StoreError::Unavailable { reason: "no answer in time".to_owned(), retry_after: Duration::from_secs(1) };
+    let lost = StoreError::FenceLost { lease: LeaseName::link("127.0.0.1:5347", "partner.example") };
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+    let began = Instant::now();
+    tracing::subscriber::with_default(subscriber, || {
+        for _ in 0..EACH {
+            rig.bridge.store_failed(&away);
+            rig.bridge.store_failed(&lost);
+        }
+    });
+    let most = usize::try_from(began.elapsed().as_secs()).unwrap() + 1;
+    let text = String::from_utf8(log.0.lock().clone()).unwrap();
+    for kind in ["no answer in time", "is no longer held"] {
+        let lines = text.lines().filter(|line| line.contains(kind) && line.contains("left_out=")).count();
+        assert!((1..=most).contains(&lines), "{lines} lines of {kind:?}");
+    }
+    // They are counted all the same.
+    let page = rig.metrics.render();
+    for kind in ["unavailable", "fence_lost"] {
+        assert!(page.contains(&format!("isthmus_store_errors_total{{reason=\"{kind}\"}} {EACH}\n")), "{page}");
+    }
 }

@@ -1,15 +1,17 @@
 //! Who works on a request where several processes share a store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use isthmus_sip::{Limits as SipLimits, Message, Transport};
-use isthmus_store::{Limits, MemoryStore, SystemClock};
+use isthmus_store::clock::ManualClock;
+use isthmus_store::{Consumer, Limits, MemoryStore, QueueName, Store as _, SystemClock};
 
 use super::rig::Rig;
 use super::store::TestStore;
 use crate::metrics::Metrics;
-use crate::pods::Pods;
+use crate::pods::{Note, Pods};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_waits_for_a_link_that_was_just_taken() {
@@ -41,4 +43,24 @@ async fn responses_to_nothing_do_not_fill_another_process() {
     }
     let page = rig.metrics.render();
     assert!(page.contains("{reason=\"stray_response\"}"), "a flood of responses goes to the store:\n{page}");
+}
+
+// S-45
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_note_that_nobody_takes_ends_after_30_s() {
+    let clock = ManualClock::new(crate::bridge::now().epoch);
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(clock.clone())));
+    let rig = Rig::with_shared_store("Pager", Arc::clone(&store) as _).await;
+    let me = Consumer { name: "me".to_owned(), fence: None };
+    let found =
+        async |life: &str| store.take(&QueueName::pod(life), &me, 9, Duration::from_secs(1)).await.unwrap().len();
+    for (life, rest, expected) in [("early", 0, 1), ("late", 100, 0)] {
+        let before = store.health().await.queued;
+        rig.bridge.write_note(life.to_owned(), Note::Absorbed { id: 1 });
+        rig.until_queued(before + 1).await;
+        clock.advance(Duration::from_millis(29_900 + rest));
+        assert_eq!(found(life).await, expected, "{life}");
+    }
+    clock.advance(Duration::from_secs(30));
+    assert_eq!(store.health().await.queued, 0);
 }

@@ -7,7 +7,8 @@ use tokio::net::TcpListener;
 use tokio::time::sleep;
 
 use super::*;
-use crate::bridge::tests::rig::{TestStore, read_until};
+use crate::bridge::tests::rig::read_until;
+use crate::bridge::tests::store::TestStore;
 
 const SOON: Duration = Duration::from_secs(10);
 const HEADER: &[u8] = b"<stream:stream xmlns:stream='http://etherx.jabber.org/streams' \
