@@ -272,8 +272,16 @@ impl Bridge {
     async fn with_session<R>(
         &self,
         users: &PairUsers,
-        act: impl FnMut(&mut Session, &mut Context<'_>) -> R,
+        mut act: impl FnMut(&mut Session, &mut Context<'_>) -> R,
     ) -> Turned<Session, R> {
+        let gone = self.links.loser(&users.local.domain, &users.remote.domain).map(|(_, since)| since.elapsed());
+        let act = |session: &mut Session, ctx: &mut Context<'_>| {
+            if let Some(for_so_long) = gone {
+                let since = ctx.now.epoch.minus(for_so_long);
+                session.handle_sender_gone(ctx, since);
+            }
+            act(session, ctx)
+        };
         self.turn(&self.runtime(), users, act).await
     }
 

@@ -79,6 +79,23 @@ impl Session {
         }
     }
 
+    /// The process that held the pair's link is gone, since then: nobody hears the answers to what it had sent before. Its
+    /// messages are returned to their writer, who would otherwise learn of it when the transaction's time is over, with all
+    /// later messages behind it. The dialog goes on.
+    pub fn handle_sender_gone(&mut self, ctx: &Context<'_>, since: isthmus_model::EpochMillis) {
+        let life = std::time::Duration::from_millis(ctx.transaction_end().saturating_sub(ctx.now.epoch.0));
+        let mut returned = Vec::new();
+        for call in &mut self.record.calls {
+            if let Some(flight) = call.flight.take_if(|flight| flight.until < since.plus(life).0) {
+                call.active_at = ctx.now.epoch.0;
+                returned.extend(flight.message);
+            }
+        }
+        for waiting in returned {
+            self.fail(&waiting, Outcome::Failed(LocalFailure::Timeout).error());
+        }
+    }
+
     fn enqueue(&mut self, ctx: &Context<'_>, waiting: Waiting) {
         if let Err(refusal) = waiting.text().check_session_size() {
             return self.fail(&waiting, refusal.stanza_error());

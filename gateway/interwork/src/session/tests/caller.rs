@@ -222,6 +222,33 @@ fn silence_after_a_message_is_an_error_and_no_repetition() {
 }
 
 #[test]
+fn the_next_process_returns_what_its_predecessor_had_sent_and_goes_on_in_the_dialog() {
+    let mut lab = lab(Dialect::Standard);
+    lab.up();
+    lab.say("m1", "no answer is heard");
+    let first = lab.sent(Method::Message);
+    lab.say("m2", "waits");
+    lab.quiet();
+    lab.wait(1);
+    // What was sent afterwards is the successor's own.
+    lab.act(|session, ctx| {
+        let before = ctx.now.epoch.minus(Duration::from_secs(2));
+        session.handle_sender_gone(ctx, before);
+        session.handle_timeout(ctx);
+    });
+    lab.quiet();
+    lab.act(|session, ctx| {
+        session.handle_sender_gone(ctx, ctx.now.epoch);
+        session.handle_timeout(ctx);
+    });
+    lab.failed("m1", ErrorCondition::RemoteServerTimeout, "SIP server did not answer");
+    let second = lab.sent(Method::Message);
+    assert_eq!((second.call_id(), second.cseq().number), (first.call_id(), first.cseq().number + 1));
+    lab.answer(&second, 200, "", "");
+    lab.quiet();
+}
+
+#[test]
 fn a_message_whose_sender_died_with_the_process_is_an_error_too() {
     // I-12, S-41
     let mut lab = lab(Dialect::Microsoft);
