@@ -20,6 +20,8 @@ use crate::traffic::{Dice, Plan, Side, Traffic};
 
 /// The partner whose users take part.
 pub const PARTNER: &str = "partner.example";
+/// The partner with whom messages travel in sessions, where the plan has one.
+pub const TALKER: &str = "talker.example";
 /// What a server wrote so shortly before a process died may not have been read, or not have left on the other side.
 const IN_SOCKET: Duration = Duration::from_millis(250);
 
@@ -207,18 +209,27 @@ impl Field {
         plan: &Plan,
         traces: bool,
     ) -> Result<Self> {
-        let prosody = Pods::prosody(lab, &plan.user_names(), &[PARTNER]).await?;
+        let domains = if plan.sessions { &[PARTNER, TALKER][..] } else { &[PARTNER] };
+        let prosody = Pods::prosody(lab, &plan.user_names(), domains).await?;
         let link_way = SlowProxy::start((Ipv4Addr::LOCALHOST, prosody.component_port).into())?;
-        let port = ports::free()?;
-        let partner = Partner::standard(PARTNER, "UDP", port).switch("imMode", "Pager").switch("notifyInterval", "0s");
-        let mut realm = Realm::new(link_way.port)?.partner(partner);
+        let mut realm = Realm::new(link_way.port)?;
+        let mut ports_of = Vec::new();
+        for domain in domains {
+            let (port, mode) = (ports::free()?, if *domain == TALKER { "Session" } else { "Pager" });
+            let partner = Partner::standard(domain, "UDP", port).switch("imMode", mode).switch("notifyInterval", "0s");
+            realm = realm.partner(partner);
+            ports_of.push((*domain, port));
+        }
         realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
         realm.state_store = Some(store.declaration());
         let pods = Pods::start(lab, &realm, count, policy).await?;
-        prosody.wait_component(PARTNER).await?;
-        let (agent, events) = SipAgent::start(PARTNER, port, pods.balancer.address, traces).await?;
-        let side = Side { agent, events, domain: PARTNER.to_owned() };
-        let traffic = Traffic::start(plan, &prosody, vec![side]).await?;
+        let mut sides = Vec::new();
+        for (domain, port) in ports_of {
+            prosody.wait_component(domain).await?;
+            let (agent, events) = SipAgent::start(domain, port, pods.balancer.address, traces).await?;
+            sides.push(Side { agent, events, domain: domain.to_owned(), sessions: domain == TALKER });
+        }
+        let traffic = Traffic::start(plan, &prosody, sides).await?;
         Ok(Self { prosody, store, link_way, pods, traffic })
     }
 

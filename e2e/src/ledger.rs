@@ -126,6 +126,9 @@ struct Books {
     skipped: Vec<String>,
     /// What a peer must not do on the wire and did.
     misused: Vec<String>,
+    /// Chat sessions that were opened, and those that were gone though nobody had ended them.
+    sessions: usize,
+    lost_sessions: Vec<String>,
     /// Changes before this time are not timed.
     measured_from: Duration,
     /// How long each restarted server was without its component.
@@ -257,6 +260,17 @@ impl Ledger {
         self.note(name, from, Takes::Writes(left));
     }
 
+    /// A chat session was opened by either side.
+    pub fn session_opened(&self) {
+        self.books().sessions += 1;
+    }
+
+    /// A session was gone though neither side had ended it.
+    pub fn session_lost(&self, what: &str) {
+        let now = self.now().as_secs_f64();
+        self.books().lost_sessions.push(format!("{what} at {now:.1} s"));
+    }
+
     /// A peer did what it must not do on the wire.
     pub fn misused(&self, what: &str) {
         self.books().misused.push(what.to_owned());
@@ -318,6 +332,8 @@ impl Ledger {
         for fault in &books.faults {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;
         }
+        judgement.sessions = books.sessions;
+        judgement.lost_sessions.clone_from(&books.lost_sessions);
         judgement.link_back.clone_from(&books.link_back);
         judgement.link_back.sort_unstable();
         judgement.presence.calm.sort_unstable();

@@ -71,6 +71,13 @@ pub enum Event {
         /// Whether it opened a dialog.
         fresh: bool,
     },
+    /// An INVITE to a chat session was answered with 200.
+    Invited {
+        /// Who invited.
+        from: String,
+        /// Our user.
+        to: String,
+    },
     /// Something that a peer must not do, such as a CSeq that fails to grow.
     Wrong(String),
     /// A CSeq that grew by more than one.

@@ -1,5 +1,6 @@
 //! Users of both sides who write to, watch and answer each other, and keep books of it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -13,13 +14,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::lab::wait_until;
 use crate::ledger::{Answer, Judgement, Ledger, Way};
 use crate::prosody::Prosody;
-use crate::sip_agent::{Dialog, Event, SipAgent};
+use crate::sip_agent::{Dialog, Event, Session, SipAgent};
 use crate::xmpp_client::{Received, XmppClient, escape};
 
 /// How long subscriptions last when nobody refreshes them.
 const EXPIRES_SECS: u32 = 900;
 /// How many XMPP users log in, and how many watchers subscribe, at a time.
 const AT_ONCE: usize = 10;
+
+/// How many messages a SIP user writes in a session before they end it.
+const IN_SESSION: usize = 20;
 
 /// Who talks, and how much.
 #[derive(Debug, Clone)]
@@ -34,6 +38,8 @@ pub struct Plan {
     pub changes: u32,
     /// Where the choice of pairs starts.
     pub seed: u64,
+    /// Whether every second contact belongs to a partner with whom messages travel in sessions.
+    pub sessions: bool,
 }
 
 impl Plan {
@@ -85,6 +91,9 @@ pub struct Side {
     pub events: mpsc::UnboundedReceiver<Event>,
     /// Its domain.
     pub domain: String,
+    /// Whether its users open a session for what they write, as the gateway does for what is written to them; otherwise both
+    /// send single messages.
+    pub sessions: bool,
 }
 
 /// An XMPP user, logged in or not.
@@ -100,11 +109,16 @@ impl User {
     }
 }
 
+/// The session that a SIP user has open, and how many messages they will still write in it.
+type Talk = Arc<tokio::sync::Mutex<Option<(Session, usize)>>>;
+
 #[derive(Debug)]
 struct Users {
     plan: Plan,
     sides: Vec<(String, SipAgent)>,
     xmpp: Vec<User>,
+    /// One for each contact who talks in sessions.
+    talks: BTreeMap<String, Talk>,
 }
 
 impl Users {
@@ -145,15 +159,23 @@ impl Traffic {
     /// When somebody cannot log in, or a subscription does not come up within 60 s, more for very many.
     pub async fn start(plan: &Plan, prosody: &Prosody, sides: Vec<Side>) -> Result<Self> {
         let ledger = Arc::new(Ledger::default());
-        let (mut tasks, mut agents) = (Vec::new(), Vec::new());
+        let (mut tasks, mut agents, mut talking) = (Vec::new(), Vec::new(), Vec::new());
         for side in sides {
             let books = Arc::clone(&ledger);
             tasks.push(tokio::spawn(keep_sip_books(side.domain.clone(), side.events, books)));
+            talking.extend(side.sessions.then(|| side.domain.clone()));
             agents.push((side.domain, side.agent));
         }
         let user = |name: String| User { bare: format!("{name}@{}", prosody.domain), client: Mutex::default() };
         let xmpp = plan.user_names().into_iter().map(user).collect();
-        let shared = Arc::new(Users { plan: plan.clone(), sides: agents, xmpp });
+        let mut users = Users { plan: plan.clone(), sides: agents, xmpp, talks: BTreeMap::new() };
+        for (user, contact) in (0..plan.users).flat_map(|user| (0..plan.contacts).map(move |contact| (user, contact))) {
+            let contact = users.contact(user, contact);
+            if contact.split('@').nth(1).is_some_and(|domain| talking.iter().any(|own| own == domain)) {
+                users.talks.insert(contact, Talk::default());
+            }
+        }
+        let shared = Arc::new(users);
         let mut traffic = Self { ledger, shared, watches: Vec::new(), tasks, stop: Arc::default(), flow: None };
         traffic.log_in(prosody).await?;
         traffic.meet().await?;
@@ -358,6 +380,16 @@ impl Traffic {
         Ok(())
     }
 
+    /// The SIP side of a domain.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn agent_of(&self, domain: &str) -> Result<&SipAgent> {
+        let side = self.shared.sides.iter().find(|(own, _)| own == domain);
+        side.map(|(_, agent)| agent).with_context(|| format!("no SIP side {domain}"))
+    }
+
     /// The first SIP side, if there is any.
     ///
     /// # Errors
@@ -394,6 +426,9 @@ async fn look(ledger: &Ledger, watch: &str, dialog: &Dialog, end: Instant) {
 
 async fn write_sip(users: Arc<Users>, ledger: Arc<Ledger>, user: usize, contact: String, text: String) {
     let (Some(user), Some((name, agent))) = (users.xmpp.get(user), users.side(&contact)) else { return };
+    if let Some(talk) = users.talks.get(&contact) {
+        return talk_in_session(talk, &ledger, agent, (name, &user.bare), &text).await;
+    }
     ledger.sent(Way::ToXmpp, &text);
     let status = agent.message(name, &user.bare, &text).await;
     ledger.answered(&text, answer_of(status.unwrap_or_default()));
@@ -401,6 +436,43 @@ async fn write_sip(users: Arc<Users>, ledger: Arc<Ledger>, user: usize, contact:
 
 fn answer_of(status: u16) -> Answer {
     if (200..300).contains(&status) { Answer::Accepted } else { Answer::Refused }
+}
+
+/// Writes one message in the open session, after opening one if there is none, and ends it after some. Who still waits for the
+/// answer to their last message writes nothing.
+async fn talk_in_session(talk: &Talk, ledger: &Ledger, agent: &SipAgent, (name, user): (&str, &str), text: &str) {
+    let Ok(mut open) = talk.try_lock() else { return };
+    if open.as_ref().is_some_and(|(session, _)| session.ended()) {
+        *open = None;
+    }
+    ledger.sent(Way::ToXmpp, text);
+    let (session, left) = match open.take() {
+        Some(open) => open,
+        None => match agent.invite(name, user).await {
+            Ok(session) => {
+                ledger.session_opened();
+                (session, IN_SESSION)
+            }
+            Err(status) => return ledger.answered(text, answer_of(status.max(300))),
+        },
+    };
+    let status = session.message(text).await;
+    ledger.answered(text, answer_of(status));
+    let lost = |what: &str| ledger.session_lost(&format!("{name} with {user}: {what} got 481"));
+    if status == 481 && !session.ended() {
+        lost("MESSAGE");
+    }
+    if status == 481 || session.ended() {
+        return;
+    }
+    if left > 1 {
+        *open = Some((session, left - 1));
+        return;
+    }
+    let ended = session.ended();
+    if session.bye().await == 481 && !ended {
+        lost("BYE");
+    }
 }
 
 async fn write_xmpp(users: &Users, ledger: &Ledger, user: usize, contact: &str, text: &str) {
@@ -445,6 +517,7 @@ async fn keep_sip_books(domain: String, mut events: mpsc::UnboundedReceiver<Even
                 }
             }
             Event::Subscribed { .. } => {}
+            Event::Invited { .. } => ledger.session_opened(),
             Event::Skipped(text) => ledger.skipped(&text),
             Event::Wrong(text) => ledger.misused(&text),
         }

@@ -1,7 +1,8 @@
 //! Faults at random under load, for as long as one likes, with the ledger of both ends printed at the end.
 //!
-//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS]`; 900 s, a seed from the clock, all faults and three pods when not said: a third of
+//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS] [sessions]`; 900 s, a seed from the clock, all faults and three pods when not said: a third of
 //! the time then goes to a Redis group with Sentinels.
+//! With `sessions` every second contact belongs to a partner with whom messages travel in sessions.
 //! It ends with 1 when the ledger shows something that must not be. The same seed chooses the same faults.
 #![expect(clippy::print_stdout, reason = "a report prints")]
 
@@ -35,10 +36,11 @@ async fn main() -> Result<ExitCode> {
         // A third of the time goes to a group with Sentinels.
         None => vec![(Fault::ALONE.to_vec(), seconds - seconds / 3), (Fault::GROUP.to_vec(), seconds / 3)],
     };
+    let sessions = argument(4).is_some_and(|word| word == "sessions");
     let mut right = true;
     for (faults, seconds) in runs {
         let group = faults.iter().any(|fault| fault.needs_group());
-        let plan = Plan { users: 40, contacts: 5, messages: 40, changes: 10, seed };
+        let plan = Plan { users: 40, contacts: 5, messages: 40, changes: 10, seed, sessions };
         let redis = if group { "a Redis group with Sentinels" } else { "one Redis" };
         println!("chaos: {pods} pods on {redis}, {} pairs, {seconds} s, seed {seed}", plan.users * plan.contacts);
         let lab = Lab::new("chaos")?;

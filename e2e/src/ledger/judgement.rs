@@ -144,6 +144,10 @@ pub struct Judgement {
     pub skipped: Vec<String>,
     /// How many there were in a run in which one did.
     pub skipped_in_faults: usize,
+    /// Chat sessions that were opened.
+    pub sessions: usize,
+    /// Sessions that were gone though nobody had ended them.
+    pub lost_sessions: Vec<String>,
     /// What a peer did on the wire that it must not do.
     pub misused: Vec<String>,
     /// How often that happened in a run in which the store forgot what was written.
@@ -168,6 +172,7 @@ impl Judgement {
             ("subscription doubled", &self.presence.doubled),
             ("wrong at the end", &self.presence.wrong),
             ("never sent", &self.unknown),
+            ("session lost", &self.lost_sessions),
             ("CSeq with a gap", &self.skipped),
             ("against the rules of the wire", &self.misused),
         ];
@@ -234,6 +239,7 @@ impl fmt::Display for Judgement {
             let text = format!("until seen, {name} ({})", list.len());
             writeln!(f, "  {text:<38}  p50 {middle:.2} s, p99 {most:.2} s, max {all:.2} s")?;
         }
+        writeln!(f, "sessions: {} opened, {} lost", self.sessions, self.lost_sessions.len())?;
         if let Some(longest) = self.link_back.last() {
             let middle = percentile(&self.link_back, 0.5).as_secs_f64();
             writeln!(

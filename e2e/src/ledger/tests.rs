@@ -88,6 +88,15 @@ fn a_message_may_arrive_though_refused_only_when_something_broke() {
 }
 
 #[test]
+fn a_session_that_nobody_ended_may_not_be_gone() {
+    let ledger = one_of_each();
+    ledger.session_opened();
+    assert_eq!((verdicts(&ledger).len(), ledger.judge().sessions), (0, 1));
+    ledger.session_lost("ana with juliet");
+    assert!(verdicts(&ledger)[0].starts_with("session lost: ana with juliet"));
+}
+
+#[test]
 fn a_server_that_is_back_may_not_be_without_its_link_for_long() {
     let ledger = one_of_each();
     ledger.link_back(at(4));

@@ -139,6 +139,11 @@ impl Session {
         answer.and_then(|a| a.status()).unwrap_or_default()
     }
 
+    /// Whether either side has ended it.
+    pub fn ended(&self) -> bool {
+        self.shared.inside().ended
+    }
+
     /// Ends it; gives the status, 0 when no answer came.
     pub async fn bye(&self) -> u16 {
         let _turn = self.shared.turn.lock().await;
@@ -381,7 +386,8 @@ fn accept(inner: &Inner, request: &SipMessage, tag: &str, kind: Kind) -> Shared 
 fn invited(inner: &Arc<Inner>, request: &SipMessage) -> Served {
     let tag = format!("i{}", inner.serial());
     let shared = accept(inner, request, &tag, Kind::Session);
-    let user = shared.inside().user.clone();
+    let (user, other) = (shared.inside().user.clone(), shared.inside().other.clone());
+    inner.tell(Event::Invited { from: other, to: format!("{user}@{}", inner.domain) });
     let text = text::answer_head(request, "200 OK", &tag)
         + &format!("Contact: <sip:{user}@{}>\r\n{}", inner.own, text::sdp(inner.own));
     let (repeat, inner, to) = (text.clone(), Arc::clone(inner), inner.proxy);

@@ -4,21 +4,21 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use isthmus_e2e::balancer::Policy;
-use isthmus_e2e::chaos::{Fault, Field, PARTNER, Shared};
+use isthmus_e2e::chaos::{Fault, Field, PARTNER, Shared, TALKER};
 use isthmus_e2e::lab::{scenario, scenario_alone, wait_until};
-use isthmus_e2e::ledger::{Judgement, percentile};
+use isthmus_e2e::ledger::{Answer, Judgement, Way, percentile};
 use isthmus_e2e::sip_agent::AnswerTo;
 use isthmus_e2e::slow_proxy::Weather;
 use isthmus_e2e::traffic::{Dice, Plan};
 
 const SOON: Duration = Duration::from_secs(5);
 /// Two users with two contacts each: enough for dialogs by hand.
-const FEW: Plan = Plan { users: 2, contacts: 2, messages: 0, changes: 0, seed: 1 };
+const FEW: Plan = Plan { users: 2, contacts: 2, messages: 0, changes: 0, seed: 1, sessions: false };
 /// What happens to the pods and their links in the bounded run; `make chaos` adds what happens to Redis. A message that waits
 /// for a Redis that is silent dies with a pod that is killed at that moment, and no server of ours returns it.
 const FAULTS: [Fault; 5] = [Fault::KillHolder, Fault::KillAny, Fault::Pause, Fault::Drain, Fault::LinkCut];
 /// Enough to be under way whatever happens.
-const MANY: Plan = Plan { users: 20, contacts: 5, messages: 30, changes: 10, seed: 1 };
+const MANY: Plan = Plan { users: 20, contacts: 5, messages: 30, changes: 10, seed: 1, sessions: false };
 
 fn must_be_right(judgement: &Judgement) -> Result<()> {
     eprintln!("{judgement}");
@@ -80,7 +80,7 @@ async fn a_repeat_at_another_pod_gets_the_same_answer_and_arrives_once() {
                 own = agent.address(),
             )
         };
-        field.traffic.ledger.sent(isthmus_e2e::ledger::Way::ToXmpp, "once");
+        field.traffic.ledger.sent(Way::ToXmpp, "once");
         let first = agent.once(&request("one")).await.context("no answer")?;
         ensure!(first.status() == Some(200), "{first:?}");
         // The same datagram twice more, then as a proxy sends it that has given the first pod up: with a branch of its own.
@@ -150,7 +150,7 @@ async fn an_answer_that_reaches_another_pod_ends_the_transaction() {
         }
         // Messages to one user wait for each other: the last one leaves when all before it were answered.
         let ledger = &field.traffic.ledger;
-        let arrived = || (ledger.progress(isthmus_e2e::ledger::Way::ToSip) == (6, 6)).then_some(());
+        let arrived = || (ledger.progress(Way::ToSip) == (6, 6)).then_some(());
         wait_until("all messages", SOON, arrived).await?;
         // Longer than the first repetition would take.
         tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -171,7 +171,7 @@ async fn an_ack_that_reaches_another_pod_stops_the_repeats() {
         let agent = field.traffic.agent()?;
         let session =
             agent.invite("s0x0", user.bare()).await.map_err(|status| anyhow::anyhow!("INVITE got {status}"))?;
-        field.traffic.ledger.sent(isthmus_e2e::ledger::Way::ToXmpp, "in a session");
+        field.traffic.ledger.sent(Way::ToXmpp, "in a session");
         ensure!(session.message("in a session").await == 200, "MESSAGE");
         tokio::time::sleep(Duration::from_millis(2000)).await;
         let ok = |m: &isthmus_e2e::sip_trace::SipMessage| m.status() == Some(200) && m.cseq_method() == "INVITE";
@@ -179,6 +179,48 @@ async fn an_ack_that_reaches_another_pod_stops_the_repeats() {
         ensure!(seen == 1, "the 200 came {seen} times");
         ensure!(session.bye().await == 200, "BYE");
         must_be_right(&field.traffic.finish(SOON).await?)
+    })
+    .await;
+}
+
+// S-41
+#[tokio::test]
+async fn a_session_goes_on_whichever_pod_is_killed() {
+    scenario_alone("pods-session", async |lab| -> Result<()> {
+        let plan = Plan { sessions: true, ..FEW };
+        let mut field = Field::start(lab, 3, Policy::RoundRobin, &plan, false).await?;
+        let user = field.traffic.user(0).context("no user")?;
+        let ledger = std::sync::Arc::clone(&field.traffic.ledger);
+        let agent = field.traffic.agent_of(TALKER)?;
+        let opened = agent.invite("s0x1", user.bare()).await;
+        let session = opened.map_err(|status| anyhow::anyhow!("INVITE got {status}"))?;
+        // The session is confirmed when a message went each way.
+        ledger.sent(Way::ToXmpp, "in");
+        ensure!(session.message("in").await == 200, "the first MESSAGE");
+        field.traffic.write_xmpp(0, 1, "out").await;
+        let arrived = || (ledger.progress(Way::ToSip) == (1, 1)).then_some(());
+        wait_until("the first message to the SIP user", SOON, arrived).await?;
+        for pod in 0..field.pods.count() {
+            let from = ledger.now();
+            field.pods.kill(pod)?;
+            // At once: whoever gets it waits for the next holder of the link.
+            let text = format!("in-{pod}");
+            ledger.sent(Way::ToXmpp, &text);
+            let status = session.message(&text).await;
+            ensure!((200..300).contains(&status), "after the kill of pod {pod} MESSAGE got {status}");
+            ledger.answered(&text, Answer::Accepted);
+            ledger.fault("kill", from, true);
+            // The other way it is the same session.
+            field.traffic.write_xmpp(0, 1, &format!("out-{pod}")).await;
+            let arrived = || (ledger.progress(Way::ToSip) == (pod + 2, pod + 2)).then_some(());
+            wait_until("the message to the SIP user", SOON, arrived).await?;
+            field.pods.run(pod).await?;
+        }
+        ensure!(session.bye().await == 200, "BYE");
+        let judgement = field.traffic.finish(SOON).await?;
+        ensure!(judgement.sessions == 0, "another session was opened\n{judgement}");
+        ensure!(judgement.to_sip.arrived == 4 && judgement.to_xmpp.arrived == 4, "{judgement}");
+        must_be_right(&judgement)
     })
     .await;
 }
