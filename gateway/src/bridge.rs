@@ -228,21 +228,20 @@ impl Bridge {
         }
     }
 
-    /// Reads a local user's list. One that cannot be read blocks nothing and allows nothing: the error goes up.
-    async fn user_list(&self, user: &BareAddress) -> Result<UserList, StoreError> {
-        let records = self.store.read(&[Key::user(user)]).await?;
-        read_list(records.first().and_then(Option::as_ref))
-    }
-
     /// Reads what a request of a partner is judged by, the local user's list, and how its sender was spelled last.
     async fn known_of(&self, users: &PairUsers) -> Result<(UserList, Option<Record>), StoreError> {
         let mut records = self.store.read(&[Key::user(&users.local), Key::address(&users.remote)]).await?.into_iter();
         let list = records.next().flatten();
-        if self.store.is_shared() {
-            self.lists.note(&users.local, list.as_ref());
-        }
+        self.note_list(&users.local, list.as_ref());
         let list = read_list(list.as_ref())?;
         Ok((list, records.next().flatten()))
+    }
+
+    /// Remembers a list as it was read, for when the store is away.
+    fn note_list(&self, user: &BareAddress, list: Option<&Record>) {
+        if self.store.is_shared() {
+            self.lists.note(user, list);
+        }
     }
 
     fn store_failed(&self, error: &StoreError) {

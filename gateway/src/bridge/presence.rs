@@ -14,13 +14,13 @@ use isthmus_model::{
 };
 use isthmus_policy::{ListAction, Question, UserList};
 use isthmus_sip::{StatusCode, Transport};
-use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Retry, StoreError, TimerKind, record};
+use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, Retry, StoreError, TimerKind, record};
 use isthmus_xmpp::stanza::{Presence, PresenceType};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError, jid};
 
 use super::inbound::Incoming;
 use super::spelling::read_spelling;
-use super::turn::{Machine, Records, Reply, Turned};
+use super::turn::{Beside, Machine, Records, Reply, Turned};
 use super::{Bridge, CONFLICT_RETRIES, Runtime, timers};
 use crate::edge::sip::outbound::ClientEvent;
 
@@ -55,17 +55,17 @@ impl Bridge {
     /// Takes a SUBSCRIBE that passed the entry checks.
     pub(super) async fn sip_subscribe(self: Arc<Self>, incoming: Incoming) {
         let users = incoming.users();
-        let (user_list, spelling) = match self.known_of(&users).await {
-            Ok(known) => known,
-            Err(error) => return self.store_is_away(&incoming, &error),
-        };
-        let access = presence_access(&incoming.runtime, &users, &user_list);
         if !incoming.in_dialog() {
-            self.observe_spelling(&incoming, spelling.as_ref()).await;
+            let records = match self.store.read(&[Key::address(&users.remote)]).await {
+                Ok(records) => records,
+                Err(error) => return self.store_is_away(&incoming, &error),
+            };
+            self.observe_spelling(&incoming, records.first().and_then(Option::as_ref)).await;
         }
         let tls = incoming.transport == Transport::Tls;
+        let list = Beside::new(Key::user(&users.local), |list| self.access(&incoming.runtime, &users, list));
         let done = self
-            .turn_for(&incoming, |pair: &mut Pair, ctx| {
+            .turn_for_with(&incoming, list, |pair: &mut Pair, ctx, access| {
                 pair.handle_subscribe(ctx, access, &incoming.request, tls).finish(b"")
             })
             .await;
@@ -148,12 +148,17 @@ impl Bridge {
 
     async fn take_presence(self: &Arc<Self>, users: &PairUsers, event: &FromLocal) -> Result<(), StoreError> {
         let runtime = self.runtime();
-        let access = presence_access(&runtime, users, &self.user_list(&users.local).await?);
-        let done =
-            self.turn(&runtime, users, |pair: &mut Pair, ctx| pair.handle_local(ctx, access, event.clone())).await;
-        let (_, outputs) = done?;
+        let list = Beside::new(Key::user(&users.local), |list| self.access(&runtime, users, list));
+        let act = |pair: &mut Pair, ctx: &mut Context<'_>, access| pair.handle_local(ctx, access, event.clone());
+        let (_, outputs) = self.turn_with(&runtime, users, list, act).await?;
         self.perform(users, outputs);
         Ok(())
+    }
+
+    /// Asks policy about the remote user as watcher, with the local user's stored list.
+    fn access(&self, runtime: &Runtime, users: &PairUsers, list: Option<&Record>) -> Result<Access, StoreError> {
+        self.note_list(&users.local, list);
+        Ok(presence_access(runtime, users, &super::read_list(list)?))
     }
 
     /// Tells a user whose `subscribe` led to nothing. Other presence is no wish that could be refused.
@@ -475,7 +480,7 @@ fn event_of(stanza: &Presence) -> Option<FromLocal> {
 pub(super) fn read_record<T, E: std::fmt::Display>(
     kind: Kind,
     format: u16,
-    stored: Option<&isthmus_store::Record>,
+    stored: Option<&Record>,
     read: impl Fn(&[u8]) -> Result<T, E>,
 ) -> Result<Option<T>, StoreError> {
     let Some(stored) = stored else { return Ok(None) };

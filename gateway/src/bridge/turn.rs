@@ -88,6 +88,35 @@ pub(super) trait Machine: Sized {
     fn stored(&self, _bridge: &Bridge, _users: &PairUsers) {}
 }
 
+/// A record that a turn reads beside those of its machine, in the same round trip, and what it means. The turn does not
+/// depend on it: another process may change it before the commit.
+pub(super) struct Beside<F> {
+    key: Option<Key>,
+    read: F,
+}
+
+impl<F> Beside<F> {
+    pub(super) fn new<X>(key: Key, read: F) -> Self
+    where
+        F: Fn(Option<&Record>) -> Result<X, StoreError>,
+    {
+        Self { key: Some(key), read }
+    }
+}
+
+impl Beside<fn(Option<&Record>) -> Result<(), StoreError>> {
+    fn nothing() -> Self {
+        Self { key: None, read: |_| Ok(()) }
+    }
+}
+
+/// Makes an action of a turn that reads nothing beside.
+fn ignoring<M: Machine, R>(
+    mut act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> R,
+) -> impl FnMut(&mut M, &mut Context<'_, M::Config>, ()) -> R {
+    move |machine, context, ()| act(machine, context)
+}
+
 impl Bridge {
     /// Gives a machine a turn under a configuration. `act` may run again when another process changed the record meanwhile.
     pub(super) async fn turn<M: Machine, R>(
@@ -96,7 +125,18 @@ impl Bridge {
         users: &PairUsers,
         act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> R,
     ) -> Turned<M, R> {
-        Ok(match self.turn_of(runtime, users, None, |_| None, act).await? {
+        self.turn_with(runtime, users, Beside::nothing(), ignoring(act)).await
+    }
+
+    /// As [`Self::turn`], with something that is read beside the machine's records.
+    pub(super) async fn turn_with<M: Machine, X, R>(
+        &self,
+        runtime: &Runtime,
+        users: &PairUsers,
+        beside: Beside<impl Fn(Option<&Record>) -> Result<X, StoreError>>,
+        act: impl FnMut(&mut M, &mut Context<'_, M::Config>, X) -> R,
+    ) -> Turned<M, R> {
+        Ok(match self.turn_of(runtime, users, None, |_| None, beside, act).await? {
             End::Acted(result, outputs) => (Some(result), outputs),
             End::Known(_) | End::Gone => (None, Vec::new()),
         })
@@ -109,28 +149,45 @@ impl Bridge {
         incoming: &Incoming,
         act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> Answer,
     ) -> Turned<M, Reply> {
+        self.turn_for_with(incoming, Beside::nothing(), ignoring(act)).await
+    }
+
+    /// As [`Self::turn_for`], with something that is read beside the machine's records.
+    pub(super) async fn turn_for_with<M: Machine, X>(
+        &self,
+        incoming: &Incoming,
+        beside: Beside<impl Fn(Option<&Record>) -> Result<X, StoreError>>,
+        act: impl FnMut(&mut M, &mut Context<'_, M::Config>, X) -> Answer,
+    ) -> Turned<M, Reply> {
         let identity = self.store.is_shared().then(|| Identity::of(&incoming.pair, &incoming.request));
         let request = identity.as_ref().map(|identity| (incoming, identity));
-        Ok(match self.turn_of(&incoming.runtime, &incoming.users(), request, |answer| Some(answer), act).await? {
-            End::Acted(answer, outputs) => (Some(Reply::First(answer)), outputs),
-            End::Known(known) => (Some(Reply::Known(known)), Vec::new()),
-            End::Gone => (None, Vec::new()),
-        })
+        Ok(
+            match self
+                .turn_of(&incoming.runtime, &incoming.users(), request, |answer| Some(answer), beside, act)
+                .await?
+            {
+                End::Acted(answer, outputs) => (Some(Reply::First(answer)), outputs),
+                End::Known(known) => (Some(Reply::Known(known)), Vec::new()),
+                End::Gone => (None, Vec::new()),
+            },
+        )
     }
 
     /// The turn itself. A `request` that others may get too is looked up with the machine's records, and its answer is
     /// written with them.
-    async fn turn_of<M: Machine, R>(
+    async fn turn_of<M: Machine, X, R>(
         &self,
         runtime: &Runtime,
         users: &PairUsers,
         request: Option<(&Incoming, &Identity)>,
         answer_of: fn(&R) -> Option<&Answer>,
-        mut act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> R,
+        beside: Beside<impl Fn(Option<&Record>) -> Result<X, StoreError>>,
+        mut act: impl FnMut(&mut M, &mut Context<'_, M::Config>, X) -> R,
     ) -> Result<End<M, R>, StoreError> {
         let keys = M::keys(users);
-        let names: SmallVec<[Key; 4]> =
-            keys.iter().chain(request.map(|(_, identity)| identity.key())).cloned().collect();
+        let Beside { key: beside, read: read_beside } = beside;
+        let names: SmallVec<[Key; 5]> =
+            keys.iter().chain(&beside).chain(request.map(|(_, identity)| identity.key())).cloned().collect();
         let mut retries = 0;
         loop {
             let mut records = self.store.read(&names).await?;
@@ -140,12 +197,14 @@ impl Bridge {
             {
                 return Ok(End::Known(known));
             }
+            let known = beside.as_ref().and_then(|_| records.pop()).flatten();
             let Ok(records) = Records::try_from(records) else { return Ok(End::Gone) };
             let Some((mut machine, config)) = M::load(runtime, users, &records)? else { return Ok(End::Gone) };
+            let known = read_beside(known.as_ref())?;
             let now = super::now();
             let result = {
                 let mut entropy = rand::random::<u64>;
-                act(&mut machine, &mut Context { now, config: &config, entropy: &mut entropy })
+                act(&mut machine, &mut Context { now, config: &config, entropy: &mut entropy }, known)
             };
             let mut batch = batch_of(&machine, &config, now.epoch, &keys, &records);
             if let (Some((_, identity)), Some(answer)) = (request, answer_of(&result)) {
