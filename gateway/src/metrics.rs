@@ -79,7 +79,7 @@ pub struct Metrics {
     /// From the loss of a link until presence of a pair that it carries was whole again.
     pub blind_seconds: Histogram,
     /// Own subscriptions looked at after the store lost its data: `sent` again, `not_missing`, or the pair is now served
-    /// `elsewhere`.
+    /// `elsewhere`, to where it was `handed_over` if it was served here shortly before.
     pub resubscriptions: Family<Reason, Counter>,
     /// Store operations that failed, by reason.
     pub store_errors: Family<Reason, Counter>,

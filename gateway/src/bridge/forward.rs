@@ -20,7 +20,7 @@ use isthmus_sip::{Limits, Message, Method, StatusCode, Transport, WriteError};
 use isthmus_store::Key;
 use isthmus_xmpp::Stanza;
 use isthmus_xmpp::codec::{Limits as StanzaLimits, StreamEncoder, StreamKind, read_element};
-use isthmus_xmpp::stanza::PresenceType;
+use isthmus_xmpp::stanza::{Presence, PresenceType};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
@@ -359,6 +359,21 @@ impl Bridge {
             return true;
         }
         let Some(stanza) = stanza_to_bytes(stanza) else { return false };
+        let note = Note::FromLocal {
+            local: users.local.domain.as_str().to_owned(),
+            remote: users.remote.domain.as_str().to_owned(),
+            stanza,
+        };
+        self.write_note(life, note);
+        true
+    }
+
+    /// Asks for a contact's presence at the process that took the link from this one less than `time` ago, as the local
+    /// user's server would; tells whether there is such a process.
+    pub(super) fn ask_next_holder(&self, users: &PairUsers, time: Duration) -> bool {
+        let Some(life) = self.links.lost_to(&users.local.domain, &users.remote.domain, time) else { return false };
+        let probe = Presence::new(PresenceType::Probe, &users.local.to_jid(), &users.remote.to_jid());
+        let Some(stanza) = stanza_to_bytes(&Stanza::Presence(probe)) else { return false };
         let note = Note::FromLocal {
             local: users.local.domain.as_str().to_owned(),
             remote: users.remote.domain.as_str().to_owned(),

@@ -2,11 +2,12 @@
 //!
 //! Watchers of the partners come back by themselves: their refresh gets 481, and they subscribe anew. Nobody but this
 //! process knows which contacts its users watch, so it remembers them, and asks for them again; slowly, since a partner
-//! bounds what it takes in a second, and the processes of a realm all do it at the same time.
+//! bounds what it takes in a second, and the processes of a realm all do it at the same time. A link may be another's by
+//! then, since the lease was lost with the rest: that process is asked by probes, which subscribe where nothing is known.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isthmus_interwork::authorization::Pair;
 use isthmus_model::{Domain, PairId};
@@ -26,6 +27,9 @@ const MOST: usize = 200_000;
 pub(super) const GAP: Duration = Duration::from_millis(1000 / 15);
 /// The processes of a realm do not begin at the same moment.
 const BEGIN: Duration = Duration::from_secs(2);
+/// A link that another process took so shortly before the loss was noticed went with the data, and nobody there knows what
+/// was wanted here. One that was lost earlier says nothing: users may have changed their minds at its new holder.
+const LATELY: Duration = Duration::from_secs(10);
 /// The pause after the store failed or a pair had too much to do.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -69,11 +73,16 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
 
 impl Bridge {
     async fn subscribe_again(self: Arc<Self>, pairs: Vec<PairUsers>) {
+        let noticed = Instant::now();
         tokio::time::sleep(BEGIN.mul_f64(rand::random_range(0.0..1.0))).await;
         for users in pairs {
-            let outcome = self.subscribe_pair_again(&users).await;
+            let mut outcome = self.subscribe_pair_again(&users).await;
+            if outcome == "elsewhere" && self.ask_next_holder(&users, LATELY + noticed.elapsed()) {
+                outcome = "handed_over";
+            }
             self.metrics.resubscriptions.get_or_create(&Reason { reason: outcome }).inc();
-            if outcome == "sent" {
+            // The other process sends as it is asked, at this pace.
+            if matches!(outcome, "sent" | "handed_over") {
                 tokio::time::sleep(GAP.mul_f64(rand::random_range(1.0..1.5))).await;
             }
         }

@@ -435,3 +435,33 @@ async fn a_question_that_went_with_a_link_is_asked_again() {
     rig.lose_link().await;
     assert_eq!(attribute(&rig.server.stanza().await, "type"), "subscribe");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn subscriptions_are_made_again_where_the_link_went_when_the_store_lost_its_data() {
+    let store = shared();
+    let mut former = Rig::with_shared_store("Session", Arc::clone(&store)).await;
+    former.leased().await;
+    watch_ana(&mut former).await;
+    let mut rig = former.beside("overrides: {imMode: Session}").await;
+    // The lease is lost with the data, and the other process asks for it first.
+    former.store.set(Commits::Away);
+    let bare = |jid| BareAddress::from_jid(jid).unwrap();
+    let id = PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example"));
+    let mut batch = Batch::new();
+    batch.delete(Key::pair(&id), Condition::Any).delete(Key::auth(&id), Condition::Any);
+    batch.cancel_timer(TimerKind(1), Key::pair(&id));
+    store.commit(batch).await.unwrap();
+    rig.leased().await;
+    let mut batch = Batch::new();
+    batch.delete(Key::other("pods", Slot::named("realm"), "members"), Condition::Any);
+    store.commit(batch).await.unwrap();
+    former.store.set(Commits::Pass);
+    rig.link_ready().await;
+    let again = rig.partner.request("SUBSCRIBE").await;
+    assert!(again.starts_with("SUBSCRIBE sip:ana@"), "{again}");
+    let more = "Expires: 600\r\nContact: <sip:ana@127.0.0.1>\r\n";
+    rig.partner.answer(&again, "200 OK", "new", more, "").await;
+    rig.until("the outcome is taken", || !rig.bridge.awaits_outcomes()).await;
+    rig.partner.nothing_came().await;
+    former.partner.nothing_came().await;
+}

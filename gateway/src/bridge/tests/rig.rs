@@ -428,12 +428,26 @@ impl Rig {
 
     /// Starts a bridge with one more field in the spec of its partner.
     async fn declared(field: &str, store: Arc<TestStore>) -> Self {
-        crate::tls::install_provider();
         let server = Server::start().await;
+        let port = server.port;
+        let rig = Self::at(server, port, field, store).await;
+        rig.link_ready().await;
+        rig
+    }
+
+    /// Starts another bridge on the same store and at the same local server. What that server gets and says is told by
+    /// this rig; the partner of the other one is its own.
+    pub(super) async fn beside(&self, field: &str) -> Self {
+        let store = TestStore::shared_over(Arc::clone(&self.store.inner));
+        Self::at(Server::start().await, self.server.port, field, store).await
+    }
+
+    async fn at(server: Server, port: u16, field: &str, store: Arc<TestStore>) -> Self {
+        crate::tls::install_provider();
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let folder = tempfile::tempdir().unwrap();
         let plain = free_port();
-        write_realm(folder.path(), server.port, plain, socket.local_addr().unwrap().port(), field);
+        write_realm(folder.path(), port, plain, socket.local_addr().unwrap().port(), field);
         let loaded = source::load(&SourceOptions::new(folder.path(), "sip"), None)
             .unwrap_or_else(|refusals| panic!("{refusals:?}"));
         let prepared = prepare(&loaded, "sip").unwrap();
@@ -456,10 +470,7 @@ impl Rig {
         links.set(prepared.links, &handler);
         edge.listen(&binding).unwrap();
         let gateway = SocketAddr::from(([127, 0, 0, 1], plain));
-        let rig =
-            Self { store, server, partner: Partner { socket, gateway, sent: 0, last: String::new() }, metrics, bridge };
-        rig.link_ready().await;
-        rig
+        Self { store, server, partner: Partner { socket, gateway, sent: 0, last: String::new() }, metrics, bridge }
     }
 
     /// Waits until this process holds the link of partner.example by a lease that the store knows.

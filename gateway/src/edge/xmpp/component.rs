@@ -263,6 +263,11 @@ impl Links {
         self.by_pair.load().get(&(local.clone(), remote.clone()))?.tenure.loser()
     }
 
+    /// Names the process that has the link of these domains since this one lost it, less than `time` ago.
+    pub fn lost_to(&self, local: &Domain, remote: &Domain, time: Duration) -> Option<String> {
+        self.by_pair.load().get(&(local.clone(), remote.clone()))?.tenure.lost_to(time)
+    }
+
     /// Waits until a link has room for many stanzas, if it is up. Work that comes by itself in great numbers gives way
     /// to what people do.
     pub async fn has_room(&self, local: &Domain, remote: &Domain) {

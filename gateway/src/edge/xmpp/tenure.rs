@@ -65,7 +65,12 @@ pub(super) enum Holding {
         former: Option<String>,
     },
     /// Another process holds it.
-    Other { life: String, until: EpochMillis },
+    Other {
+        life: String,
+        until: EpochMillis,
+        /// When this process learned that it does not hold it any more, if it did.
+        lost: Option<Instant>,
+    },
     /// This process gave it back; who has it since then.
     Released { next: Option<String> },
 }
@@ -148,6 +153,14 @@ impl Tenure {
     pub(super) fn loser(&self) -> Option<(String, Instant)> {
         match &*self.holding.borrow() {
             Holding::Mine { former: Some(former), since, .. } => Some((former.clone(), *since)),
+            _ => None,
+        }
+    }
+
+    /// Names the process that has the link since it was lost here, less than `time` ago.
+    pub(super) fn lost_to(&self, time: Duration) -> Option<String> {
+        match &*self.holding.borrow() {
+            Holding::Other { life, lost: Some(lost), .. } if lost.elapsed() < time => Some(life.clone()),
             _ => None,
         }
     }
@@ -371,7 +384,7 @@ impl Tenure {
             let (since, lost_at, before) = match &former {
                 Holding::Mine { since, lost_at, former, .. } => (*since, *lost_at, former.clone()),
                 // A lease that ran out was not given back: its holder is dead, or stands still.
-                Holding::Other { life, until } if renewed_before(lease.expires_at) >= *until => {
+                Holding::Other { life, until, .. } if renewed_before(lease.expires_at) >= *until => {
                     (asked, Some(renewed_before(*until)), Some(life.clone()))
                 }
                 Holding::Other { .. } => (asked, Some(renewed_before(lease.expires_at)), None),
@@ -396,7 +409,12 @@ impl Tenure {
                 self.metrics.link_leases.get_or_create(&Reason { reason: "lost" }).inc();
                 tracing::warn!(lease = %self.name, holder = life, "the link went to another process");
             }
-            *holding = Holding::Other { life, until };
+            let lost = match holding {
+                Holding::Mine { .. } => Some(Instant::now()),
+                Holding::Other { lost, .. } => *lost,
+                _ => None,
+            };
+            *holding = Holding::Other { life, until, lost };
             !same
         });
         if changed {
