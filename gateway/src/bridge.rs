@@ -296,8 +296,8 @@ impl SipHandler for BridgeHandle {
         self.0.handle_request(tx, flow, remote, request);
     }
 
-    fn ack(&self, _flow: &Arc<Flow>, ack: Message) {
-        self.0.sip_ack(ack);
+    fn ack(&self, ack: Message, given_here: bool) {
+        self.0.sip_ack(ack, given_here);
     }
 
     fn cancelled(&self, _tx: ServerTxId) {}

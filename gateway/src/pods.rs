@@ -448,4 +448,4 @@ impl Pods {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

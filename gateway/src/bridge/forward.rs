@@ -44,7 +44,9 @@ const OUTBOX: usize = 8192;
 /// How many responses to other processes' requests are given to them in a second. Anybody can send some: the name of the
 /// process stands in the Via of its requests.
 const STRAYS_PER_SECOND: u32 = 2000;
-/// How many of them may wait for the store.
+/// How many ACKs of which nobody knows who awaits them are told to all processes in a second.
+const STRAY_ACKS_PER_SECOND: u32 = 100;
+/// How many of both may wait for the store.
 const STRAYS: usize = 1024;
 /// Sessions whose 2xx another process repeats: how many are remembered, and how long (timer L).
 const MAX_REPEATED: usize = 4096;
@@ -70,9 +72,10 @@ pub(super) struct Forwards {
     next: AtomicU64,
     open: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
     outbox: Outbox,
-    /// Responses to requests of other processes, which must not keep anything else from them.
+    /// Responses and ACKs for other processes that anybody can send; they must not keep anything else from them.
     strays: Outbox,
     stray_rate: Mutex<Option<Instant>>,
+    stray_ack_rate: Mutex<Option<Instant>>,
     /// Which process repeats the 2xx of a session, by our tag in it.
     repeaters: Mutex<VecDeque<(Instant, String, String)>>,
 }
@@ -87,6 +90,7 @@ impl Forwards {
             outbox,
             strays,
             stray_rate: Mutex::default(),
+            stray_ack_rate: Mutex::default(),
             repeaters: Mutex::default(),
         };
         (forwards, [notes, responses])
@@ -312,11 +316,24 @@ impl Bridge {
         true
     }
 
-    /// Tells the process that repeats a 2xx that its ACK came.
-    pub(super) fn stop_repeating(&self, ack: &Message) {
-        let Some(life) = ack.to().tag().and_then(|tag| self.forwards.repeater(tag)) else { return };
-        if life != self.pods.life() {
+    /// Tells the process that repeats a 2xx that its ACK came. Who worked on the INVITE knows which one that is; when it
+    /// died, all are asked, since a session whose 2xx is never acknowledged ends after 32 s.
+    pub(super) fn stop_repeating(&self, ack: &Message, given_here: bool) {
+        let Some(tag) = ack.to().tag().filter(|tag| !given_here && PairId::from_tag(tag).is_some()) else { return };
+        if let Some(life) = self.forwards.repeater(tag) {
             self.write_note(life, Note::Acknowledged { message: ack.as_bytes().to_vec() });
+            return;
+        }
+        if !self.pods.is_shared() {
+            return;
+        }
+        if take_one(&mut self.forwards.stray_ack_rate.lock(), STRAY_ACKS_PER_SECOND, Instant::now()).is_err() {
+            // It comes again with the next copy of the 2xx.
+            self.metrics.refused("stray_ack");
+            return;
+        }
+        for member in self.pods.members().into_iter().filter(|member| member.life != self.pods.life()) {
+            self.put(&self.forwards.strays, member.life, Note::Acknowledged { message: ack.as_bytes().to_vec() });
         }
     }
 
@@ -456,12 +473,12 @@ impl Bridge {
                 self.edge.take_response(way.into(), source, parse(message)?);
             }
             Note::Acknowledged { message } => {
-                self.edge.take_ack(&parse(message)?);
+                let _ = self.edge.take_ack(&parse(message)?);
             }
             Note::Ack { message } => {
                 let ack = parse(message)?;
-                self.edge.take_ack(&ack);
-                self.stop_repeating(&ack);
+                let given_here = self.edge.take_ack(&ack);
+                self.stop_repeating(&ack, given_here);
                 self.work_on_ack(ack);
             }
             Note::NeverAcknowledged { call_id, local_tag } => {

@@ -100,9 +100,9 @@ impl Bridge {
     }
 
     /// Takes the ACK of a 2xx. There is nobody to answer, so one that fits no session is dropped.
-    pub(super) fn sip_ack(self: &Arc<Self>, ack: Message) {
+    pub(super) fn sip_ack(self: &Arc<Self>, ack: Message, given_here: bool) {
         if !self.hand_over_ack(&ack) {
-            self.stop_repeating(&ack);
+            self.stop_repeating(&ack, given_here);
             self.work_on_ack(ack);
         }
     }

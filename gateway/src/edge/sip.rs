@@ -98,8 +98,8 @@ pub struct EdgeTls {
 pub trait SipHandler: Send + Sync + 'static {
     /// A request that opened a server transaction; it must be answered with [`SipEdge::respond`].
     fn request(&self, tx: ServerTxId, flow: &Arc<Flow>, remote: SocketAddr, request: Message);
-    /// An ACK for a 2xx.
-    fn ack(&self, flow: &Arc<Flow>, ack: Message);
+    /// An ACK for a 2xx; `given_here` tells whether this process sent that, and has stopped repeating it.
+    fn ack(&self, ack: Message, given_here: bool);
     /// An INVITE was cancelled before it was answered; its 487 is on its way already.
     fn cancelled(&self, tx: ServerTxId);
     /// A 2xx to an INVITE was never acknowledged: the session with this Call-ID and tag of ours must be ended.
@@ -248,9 +248,9 @@ impl SipEdge {
         self.drive(|endpoint, now| endpoint.handle_message(now, source, response));
     }
 
-    /// Takes the ACK of a 2xx of ours that reached another process.
-    pub(crate) fn take_ack(&self, ack: &Message) {
-        self.drive(|endpoint, now| endpoint.take_ack(now, ack));
+    /// Takes the ACK of a 2xx of ours that reached another process; tells whether that was given here.
+    pub(crate) fn take_ack(&self, ack: &Message) -> bool {
+        self.drive(|endpoint, now| endpoint.take_ack(now, ack))
     }
 
     /// Takes what could not be parsed; whatever can be answered is.
@@ -362,9 +362,9 @@ impl SipEdge {
                     handler.request(tx, &flow, source.remote, message);
                 }
             }
-            Event::Ack { source, message, .. } => {
-                if let Some(flow) = self.flows.find(source.flow) {
-                    handler.ack(&flow, message);
+            Event::Ack { tx, source, message } => {
+                if self.flows.find(source.flow).is_some() {
+                    handler.ack(message, tx.is_some());
                 }
             }
             Event::Cancelled { tx } => handler.cancelled(tx),

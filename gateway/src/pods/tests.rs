@@ -22,7 +22,8 @@ fn store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)))
 }
 
-fn pods(inner: &Arc<MemoryStore>, life: &str) -> (Arc<Pods>, mpsc::UnboundedReceiver<Note>) {
+/// Starts the part of a process that takes notes, and gives what comes.
+pub(crate) fn pods(inner: &Arc<MemoryStore>, life: &str) -> (Arc<Pods>, mpsc::UnboundedReceiver<Note>) {
     let store = TestStore::shared_over(Arc::clone(inner) as Arc<dyn Store>);
     let pods = Pods::start(store, life, "sip/0", Arc::new(Metrics::new()));
     let (sender, notes) = mpsc::unbounded_channel();

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use isthmus_model::{BareAddress, PairId};
 use isthmus_sip::{Limits as SipLimits, Message, Transport};
 use isthmus_store::clock::ManualClock;
 use isthmus_store::{Consumer, Limits, MemoryStore, QueueName, Store as _, SystemClock};
+use tokio::time::timeout;
 
 use super::rig::Rig;
 use super::store::TestStore;
 use crate::metrics::Metrics;
+use crate::pods::tests::pods;
 use crate::pods::{Note, Pods};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -43,6 +46,38 @@ async fn responses_to_nothing_do_not_fill_another_process() {
     }
     let page = rig.metrics.render();
     assert!(page.contains("{reason=\"stray_response\"}"), "a flood of responses goes to the store:\n{page}");
+}
+
+// S-10
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_stops_the_repeats_though_the_process_that_worked_on_the_invite_is_gone() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let rig = Rig::with_shared_store("Session", Arc::clone(&store) as _).await;
+    let other = "0123456789abcdef";
+    let (_other, mut notes) = pods(&store, other);
+    rig.until("the other process is known", || rig.bridge.pods.is_alive(other)).await;
+    let bare = |jid| BareAddress::from_jid(jid).unwrap();
+    let pair = PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example"));
+    let ack = |tag: &str| {
+        let ack = format!(
+            "ACK sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKa\r\nMax-Forwards: 70\r\n\
+             From: <sip:ana@partner.example>;tag=1\r\nTo: <sip:juliet@corp.example>;tag={tag}\r\nCall-ID: c\r\n\
+             CSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n"
+        );
+        Message::parse(Bytes::from(ack), &SipLimits::default()).unwrap()
+    };
+    let ours = ack(&pair.new_tag(&mut || 7));
+    rig.bridge.sip_ack(ours.clone(), true);
+    rig.bridge.sip_ack(ack("made-up"), false);
+    rig.bridge.sip_ack(ours.clone(), false);
+    let told = timeout(Duration::from_secs(10), notes.recv()).await.unwrap();
+    assert_eq!(told, Some(Note::Acknowledged { message: ours.as_bytes().to_vec() }));
+    // A flood of them fills nobody's queue.
+    for _ in 0..20_000 {
+        rig.bridge.sip_ack(ours.clone(), false);
+    }
+    let page = rig.metrics.render();
+    assert!(page.contains("{reason=\"stray_ack\"}"), "a flood of ACKs goes to the store:\n{page}");
 }
 
 // S-45

@@ -14,7 +14,7 @@ struct Unheard;
 
 impl SipHandler for Unheard {
     fn request(&self, _: ServerTxId, _: &Arc<Flow>, _: SocketAddr, _: Message) {}
-    fn ack(&self, _: &Arc<Flow>, _: Message) {}
+    fn ack(&self, _: Message, _: bool) {}
     fn cancelled(&self, _: ServerTxId) {}
     fn foreign_response(&self, _: &Arc<Flow>, _: SocketAddr, _: &Message) -> bool {
         false
