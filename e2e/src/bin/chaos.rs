@@ -1,7 +1,7 @@
 //! Faults at random under load, for as long as one likes, with the ledger of both ends printed at the end.
 //!
-//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS] [sessions]`; 900 s, a seed from the clock, all faults and three pods when not said: a third of
-//! the time then goes to a Redis group with Sentinels.
+//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS] [sessions]`; 900 s, a seed from the clock, all faults and three pods
+//! when not said: a third of the time then goes to a Redis group with Sentinels.
 //! With `sessions` every second contact belongs to a partner with whom messages travel in sessions.
 //! It ends with 1 when the ledger shows something that must not be. The same seed chooses the same faults.
 #![expect(clippy::print_stdout, reason = "a report prints")]

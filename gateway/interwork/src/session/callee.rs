@@ -300,7 +300,7 @@ impl Session {
 
     /// Finds the dialog of a request and takes its number, or says what is to be answered. The last number is good
     /// `again` for a request that takes it a second time.
-    fn enter(&mut self, ctx: &Context<'_>, request: &Message, again: bool) -> Result<usize, Answer> {
+    fn enter(&mut self, ctx: &mut Context<'_>, request: &Message, again: bool) -> Result<usize, Answer> {
         let place = self.find(request).ok_or_else(|| no_such_dialog(request))?;
         let Some(call) = self.record.calls.get_mut(place) else { return Err(no_such_dialog(request)) };
         let leaves = request.method() == Method::Bye;
@@ -323,6 +323,12 @@ impl Session {
             Err(refusal) => return Err(call.dialog.answer(request, refusal.status()).finish(b"")),
         }
         call.active_at = ctx.now.epoch.0;
+        // Whoever goes on in the dialog has our 200; its ACK may have been lost with a process. One that carries the
+        // peer's description is awaited.
+        if matches!(call.phase, Phase::Unacknowledged { .. }) && !call.offered && !leaves {
+            call.phase = Phase::Up;
+            self.pump(ctx);
+        }
         Ok(place)
     }
 

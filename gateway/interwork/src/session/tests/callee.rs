@@ -323,3 +323,21 @@ fn a_session_that_nobody_acknowledges_is_ended() {
     assert_eq!(lab.sent(Method::Bye).call_id(), "call-in");
     lab.quiet();
 }
+
+#[test]
+fn a_request_in_a_session_stands_for_its_lost_ack() {
+    let mut lab = lab(Dialect::Microsoft);
+    let ok = lab.invited("", OFFER);
+    lab.say("m1", "waits");
+    lab.quiet();
+    lab.receive(&ok, 2, "Content-Type: text/plain\r\n", "hello?").unwrap();
+    assert_eq!(body(&lab.sent(Method::Message)), "waits");
+    // One that carries the peer's description is not dispensable.
+    let mut lab = self::lab(Dialect::Microsoft);
+    let ok = lab.invited("", "");
+    lab.say("m1", "waits");
+    lab.receive(&ok, 2, "Content-Type: text/plain\r\n", "hello?").unwrap();
+    lab.quiet();
+    lab.ack(&ok, OFFER);
+    assert_eq!(body(&lab.sent(Method::Message)), "waits");
+}
