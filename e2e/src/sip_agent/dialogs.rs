@@ -71,6 +71,12 @@ impl Shared {
         lock(&self.inside)
     }
 
+    /// Our user, and the other's address.
+    fn names(&self) -> (String, String) {
+        let inside = self.inside();
+        (inside.user.clone(), inside.other.clone())
+    }
+
     /// Sends a request in the dialog with the next CSeq.
     async fn request(&self, inner: &Inner, method: &str, fields: &str, rest: &str) -> Option<SipMessage> {
         let (uri, head, cseq) = {
@@ -386,7 +392,7 @@ fn accept(inner: &Inner, request: &SipMessage, tag: &str, kind: Kind) -> Shared 
 fn invited(inner: &Arc<Inner>, request: &SipMessage) -> Served {
     let tag = format!("i{}", inner.serial());
     let shared = accept(inner, request, &tag, Kind::Session);
-    let (user, other) = (shared.inside().user.clone(), shared.inside().other.clone());
+    let (user, other) = shared.names();
     inner.tell(Event::Invited { from: other, to: format!("{user}@{}", inner.domain) });
     let text = text::answer_head(request, "200 OK", &tag)
         + &format!("Contact: <sip:{user}@{}>\r\n{}", inner.own, text::sdp(inner.own));
@@ -411,8 +417,8 @@ pub(super) async fn notify(inner: Arc<Inner>, dialog: Shared) {
     let _turn = dialog.turn.lock().await;
     for _ in 0..NOTIFY_ATTEMPTS {
         let (fields, rest, state, ended) = {
+            let state = lock(&inner.state).shown.get(&dialog.names().0).cloned().unwrap_or_default();
             let inside = dialog.inside();
-            let state = lock(&inner.state).shown.get(&inside.user).cloned().unwrap_or_default();
             if inside.confirmed == state && !state.is_empty() && !inside.ended {
                 return;
             }
