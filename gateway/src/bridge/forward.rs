@@ -375,14 +375,7 @@ impl Bridge {
         {
             return true;
         }
-        let Some(stanza) = stanza_to_bytes(stanza) else { return false };
-        let note = Note::FromLocal {
-            local: users.local.domain.as_str().to_owned(),
-            remote: users.remote.domain.as_str().to_owned(),
-            stanza,
-        };
-        self.write_note(life, note);
-        true
+        self.write_from_local(life, users, stanza)
     }
 
     /// Asks for a contact's presence at the process that took the link from this one less than `time` ago, as the local
@@ -390,7 +383,11 @@ impl Bridge {
     pub(super) fn ask_next_holder(&self, users: &PairUsers, time: Duration) -> bool {
         let Some(life) = self.links.lost_to(&users.local.domain, &users.remote.domain, time) else { return false };
         let probe = Presence::new(PresenceType::Probe, &users.local.to_jid(), &users.remote.to_jid());
-        let Some(stanza) = stanza_to_bytes(&Stanza::Presence(probe)) else { return false };
+        self.write_from_local(life, users, &Stanza::Presence(probe))
+    }
+
+    fn write_from_local(&self, life: String, users: &PairUsers, stanza: &Stanza) -> bool {
+        let Some(stanza) = stanza_to_bytes(stanza) else { return false };
         let note = Note::FromLocal {
             local: users.local.domain.as_str().to_owned(),
             remote: users.remote.domain.as_str().to_owned(),
