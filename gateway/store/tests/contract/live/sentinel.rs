@@ -41,8 +41,8 @@ async fn settled(sentinel: &Server, replicas: usize) {
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_primary_is_found_whether_the_old_one_steps_down_or_dies() {
+/// Starts a primary with one copy and three sentinels that know both.
+async fn group() -> (Server, Server, Vec<Server>) {
     let (first, second, sentinels) = tokio::task::block_in_place(|| {
         let first = Server::start(&PLAIN);
         let second = Server::start(&[&PLAIN[..], &["--replicaof", "127.0.0.1", &first.port.to_string()]].concat());
@@ -50,6 +50,12 @@ async fn a_new_primary_is_found_whether_the_old_one_steps_down_or_dies() {
         (first, second, sentinels)
     });
     settled(&sentinels[0], 1).await;
+    (first, second, sentinels)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_primary_is_found_whether_the_old_one_steps_down_or_dies() {
+    let (first, second, sentinels) = group().await;
     let mode = Mode::Sentinel { master: "isthmus".to_owned() };
     let addresses: Vec<_> = sentinels.iter().map(Server::address).collect();
     let config = RedisConfig { timeout: LIMIT, ..RedisConfig::new(mode.clone(), addresses.clone(), "sentinel:") };
@@ -105,13 +111,7 @@ async fn a_new_primary_is_found_whether_the_old_one_steps_down_or_dies() {
 // Sentinel makes the old primary a replica only 8 s after the fail-over; what is written there meanwhile is lost.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_that_was_replaced_gets_no_writes_while_it_still_takes_them() {
-    let (first, second, sentinels) = tokio::task::block_in_place(|| {
-        let first = Server::start(&PLAIN);
-        let second = Server::start(&[&PLAIN[..], &["--replicaof", "127.0.0.1", &first.port.to_string()]].concat());
-        let sentinels: Vec<_> = (0..3).map(|_| sentinel(&first)).collect();
-        (first, second, sentinels)
-    });
-    settled(&sentinels[0], 1).await;
+    let (first, second, sentinels) = group().await;
     let addresses = sentinels.iter().map(Server::address).collect();
     let mode = Mode::Sentinel { master: "isthmus".to_owned() };
     let store = connected(RedisConfig { timeout: LIMIT, ..RedisConfig::new(mode, addresses, "sentinel:") });

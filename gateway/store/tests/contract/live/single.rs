@@ -1,4 +1,4 @@
-//! One server: away, back, emptied, full, with and with access lists.
+//! One server: away, back, emptied, full, and with access lists.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
