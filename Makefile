@@ -9,6 +9,8 @@ CARGO ?= cargo
 # Seconds for each target of `make fuzz`, and of `make chaos`.
 SECS ?= 60
 CHAOS_SECS ?= 900
+# Pairs of the last part of `make bench`.
+PAIRS ?= 20000
 # Where the faults of `make chaos` start; by the clock when empty.
 SEED ?=
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/isthmus
@@ -51,7 +53,7 @@ check: tools ## The fast part: format, lints, tests without servers, generated f
 	@echo "check: bans, licenses, sources";         $(CARGO) fetch --quiet
 	@$(DENY) --offline --log-level error check --hide-inclusion-graph bans licenses sources
 
-bench: ## Measures codec, policy, store, messages and presence with and without Redis, and prints ratios. 15 min cold, 5 min warm.
+bench: ## Measures codec, policy, store, messages and presence with and without Redis, very many pairs, and prints ratios. 20 min cold, 10 min warm.
 	@./e2e/install
 	@echo "bench: codec";   $(CARGO) bench --quiet -p isthmus-sip --bench codec
 	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy --bench snapshot
@@ -63,6 +65,8 @@ bench: ## Measures codec, policy, store, messages and presence with and without 
 	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/debug/bench_message
 	@echo "bench: presence to 100 watchers, with and without Redis"
 	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/debug/bench_presence
+	@echo "bench: $(PAIRS) pairs in Redis: memory, basic rate, loss of the only gateway"
+	@PAIRS=$(PAIRS) ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/debug/bench_pairs
 
 crds: build ## Writes crds/*.yaml from the types. 2 s when built.
 	@$(TARGET)/debug/crdgen

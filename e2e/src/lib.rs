@@ -39,4 +39,5 @@ pub mod sipp;
 pub mod slow_proxy;
 pub mod tls_client;
 pub mod traffic;
+pub mod watchers;
 pub mod xmpp_client;

@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::broadcast;
 
+use crate::watchers::state_text;
+
 /// A server that lets every component in, counts messages, answers pings, and accepts who wants to watch its users.
 ///
 /// It takes what a well-formed component link sends and checks nothing: it stands where Prosody would be
@@ -32,6 +34,26 @@ struct Seen {
     silent: AtomicBool,
     /// The ids of messages, where they are kept.
     ids: Option<Mutex<Vec<String>>>,
+    /// The number of the state that users show, where they show any.
+    states: Option<Mutex<States>>,
+    probes: AtomicU64,
+}
+
+/// What users show, by the number of the state.
+#[derive(Debug, Default)]
+struct States {
+    of_all: u64,
+    /// Those who have changed since.
+    of: HashMap<String, u64>,
+}
+
+impl Seen {
+    /// The inside of a presence stanza of this user.
+    fn presence_of(&self, user: &str) -> Option<String> {
+        let states = self.states.as_ref()?.lock().ok()?;
+        let state = states.of.get(user).copied().unwrap_or(states.of_all);
+        Some(format!("<status>{}</status>", state_text(state)))
+    }
 }
 
 impl ComponentSink {
@@ -51,6 +73,15 @@ impl ComponentSink {
     /// When no port can be bound.
     pub async fn start_silent() -> Result<Self> {
         Self::with(Seen { silent: AtomicBool::new(true), ids: Some(Mutex::default()), ..Seen::default() }).await
+    }
+
+    /// As [`Self::start`], but users show the state with number 0 and answer probes with what they show.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound.
+    pub async fn start_showing() -> Result<Self> {
+        Self::with(Seen { states: Some(Mutex::default()), ..Seen::default() }).await
     }
 
     async fn with(seen: Seen) -> Result<Self> {
@@ -79,6 +110,28 @@ impl ComponentSink {
     /// The ids of the messages, in order, if they are kept.
     pub fn ids(&self) -> Vec<String> {
         self.seen.ids.as_ref().and_then(|ids| Some(ids.lock().ok()?.clone())).unwrap_or_default()
+    }
+
+    /// How many probes have come.
+    pub fn probes(&self) -> u64 {
+        self.seen.probes.load(Ordering::Relaxed)
+    }
+
+    /// Every user shows another state; nobody is told.
+    pub fn change_all(&self, state: u64) {
+        if let Some(mut states) = self.seen.states.as_ref().and_then(|states| states.lock().ok()) {
+            *states = States { of_all: state, of: HashMap::new() };
+        }
+    }
+
+    /// A user shows another state, and these watchers at a component are told together.
+    pub fn change(&self, user: &str, state: u64, component: &str, watchers: impl Iterator<Item = String>) {
+        if let Some(mut states) = self.seen.states.as_ref().and_then(|states| states.lock().ok()) {
+            states.of.insert(user.to_owned(), state);
+        }
+        let Some(inside) = self.seen.presence_of(user) else { return };
+        let stanza = |watcher| format!("<presence from='{user}/home' to='{watcher}'>{inside}</presence>");
+        self.send(component, watchers.map(stanza).collect());
     }
 
     /// Sends stanzas to a component, in one piece.
@@ -154,10 +207,21 @@ fn answer_tags(text: &mut String, seen: &Seen, component: &mut String) -> String
                 ));
             }
             "presence" if of("type") == "subscribe" => answer.push_str(&format!(
-                "<presence type='subscribed' from='{to}' to='{from}'/><presence from='{to}/home' to='{from}'/>",
+                "<presence type='subscribed' from='{to}' to='{from}'/><presence from='{to}/home' to='{from}'>{}</presence>",
+                seen.presence_of(of("to")).unwrap_or_default(),
                 to = of("to"),
                 from = of("from")
             )),
+            "presence" if of("type") == "probe" => {
+                seen.probes.fetch_add(1, Ordering::Relaxed);
+                if let Some(inside) = seen.presence_of(of("to")) {
+                    answer.push_str(&format!(
+                        "<presence from='{to}/home' to='{from}'>{inside}</presence>",
+                        to = of("to"),
+                        from = of("from")
+                    ));
+                }
+            }
             "/handshake" => answer.push_str("<handshake/>"),
             "message" => {
                 seen.messages.fetch_add(1, Ordering::Relaxed);
@@ -253,5 +317,21 @@ mod tests {
         text.push_str("pe=\"get\" id='7' from='c' to=\"s\"><ping xmlns='urn:xmpp:ping'/></iq>");
         assert_eq!(answer_tags(&mut text, &seen, &mut name), "<iq type='result' id='7' from='s' to='c'/>");
         assert_eq!(seen.messages.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_probe_is_answered_with_what_the_user_shows() {
+        let sink = ComponentSink::start_showing().await.unwrap();
+        let probe = |user: &str| {
+            let mut text = format!("<presence type='probe' from='w@p' to='{user}'/>");
+            answer_tags(&mut text, &sink.seen, &mut String::new())
+        };
+        let shows =
+            |user, state| format!("<presence from='{user}/home' to='w@p'><status>state {state}</status></presence>");
+        assert_eq!(probe("a@c"), shows("a@c", 0));
+        sink.change("a@c", 3, "p", std::iter::empty());
+        assert_eq!((probe("a@c"), probe("b@c")), (shows("a@c", 3), shows("b@c", 0)));
+        sink.change_all(9);
+        assert_eq!((probe("a@c"), sink.probes()), (shows("a@c", 9), 4));
     }
 }
