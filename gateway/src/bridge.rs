@@ -19,6 +19,7 @@ mod presence;
 mod rates;
 mod reconcile;
 mod repeats;
+mod returned;
 mod runtime;
 mod sender;
 mod session;
@@ -67,6 +68,7 @@ use presence::PairUsers;
 use rates::Rates;
 use reconcile::Walks;
 use repeats::Repeats;
+use returned::Returns;
 use sender::Senders;
 use sparing::Sparing;
 
@@ -94,6 +96,7 @@ pub struct Bridge {
     rates: Rates,
     deliveries: Deliveries,
     letters: Letters,
+    returns: Returns,
     lists: Lists,
     repeats: Repeats,
     pods: Arc<Pods>,
@@ -145,6 +148,7 @@ impl Bridge {
             rates: Rates::default(),
             deliveries: Deliveries::default(),
             letters: Letters::default(),
+            returns: Returns::default(),
             lists: Lists::default(),
             repeats: Repeats::default(),
             senders: Senders::default(),
@@ -170,6 +174,7 @@ impl Bridge {
         if bridge.store.is_shared() {
             tokio::spawn(repeats::run(Arc::clone(&bridge)));
             tokio::spawn(outage::run(Arc::clone(&bridge)));
+            tokio::spawn(letters::run(Arc::clone(&bridge)));
             tokio::spawn(lost::run(Arc::clone(&bridge)));
             for notes in notes {
                 tokio::spawn(forward::send_notes(Arc::clone(&bridge), notes));
@@ -182,7 +187,7 @@ impl Bridge {
     /// Tells whether everything that was begun is done.
     pub fn is_idle(&self) -> bool {
         let lanes = self.lanes.is_idle() && self.sender_lanes.is_idle();
-        lanes && self.deliveries.is_empty() && self.has_nothing_forwarded()
+        lanes && self.deliveries.is_empty() && self.returns.is_empty() && self.has_nothing_forwarded()
     }
 
     /// Takes a new configuration, for what arrives from now on.

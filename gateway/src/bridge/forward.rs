@@ -27,7 +27,7 @@ use tokio::time::timeout_at;
 
 use super::inbound::{Asker, Incoming, local_of};
 use super::rates::take_one;
-use super::{Bridge, presence::PairUsers};
+use super::{Bridge, DomainPair, presence::PairUsers};
 use crate::edge::xmpp::Owner;
 use crate::pods::{Note, NoteHandler, SendNoteError, Way};
 
@@ -356,14 +356,23 @@ impl Bridge {
     /// Gives a stanza to the process that holds its link; tells whether that is another one.
     pub(super) fn hand_over_stanza(&self, users: &PairUsers, stanza: &Stanza) -> bool {
         let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
-        let Some(stanza) = stanza_to_bytes(stanza) else { return false };
-        let note = Note::Stanza {
-            local: users.local.domain.as_str().to_owned(),
-            remote: users.remote.domain.as_str().to_owned(),
-            stanza,
-        };
+        let domains = (users.local.domain.clone(), users.remote.domain.clone());
+        let Some(note) = stanza_note(&domains, stanza) else { return false };
         self.write_note(life, note);
         true
+    }
+
+    /// Gives a stanza for a local user to the process that holds its link; tells whether the store has it.
+    pub(super) async fn send_stanza_note(&self, life: &str, domains: &DomainPair, stanza: &Stanza) -> bool {
+        let Some(note) = stanza_note(domains, stanza) else { return false };
+        match self.pods.send(life, &note, NOTE_LIFETIME).await {
+            Ok(()) => true,
+            Err(SendNoteError::Full { .. }) => false,
+            Err(SendNoteError::Store(error)) => {
+                self.store_failed(&error);
+                false
+            }
+        }
     }
 
     /// Gives a stanza that came over a link to the process that holds the link by now; tells whether that is another one.
@@ -447,9 +456,15 @@ impl Bridge {
         Some(())
     }
 
-    fn take_stanza(&self, local: &str, remote: &str, stanza: &[u8]) -> Option<()> {
+    fn take_stanza(self: &Arc<Self>, local: &str, remote: &str, stanza: &[u8]) -> Option<()> {
         let (local, remote) = (Domain::parse(local).ok()?, Domain::parse(remote).ok()?);
         let stanza = stanza_from_bytes(stanza)?;
+        if let Stanza::Message(message) = &stanza
+            && message.error.is_some()
+        {
+            self.return_to_sender((local, remote), message.clone());
+            return Some(());
+        }
         if let Err(error) = self.links.send(&local, &remote, stanza) {
             self.metrics.presence("sip_to_xmpp", "no_link");
             tracing::debug!(%error, "stanza of another process not sent");
@@ -500,6 +515,11 @@ impl Bridge {
             let _ = waiting.send(reply);
         }
     }
+}
+
+fn stanza_note((local, remote): &DomainPair, stanza: &Stanza) -> Option<Note> {
+    let stanza = stanza_to_bytes(stanza)?;
+    Some(Note::Stanza { local: local.as_str().to_owned(), remote: remote.as_str().to_owned(), stanza })
 }
 
 fn stanza_to_bytes(stanza: &Stanza) -> Option<Vec<u8>> {

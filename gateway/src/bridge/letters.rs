@@ -11,6 +11,7 @@ use std::time::Duration;
 use isthmus_interwork::letter::Letter;
 use isthmus_model::Domain;
 use isthmus_store::{Batch, Consumer, Fence, Item, ItemId, QueueName, StoreError, record};
+use isthmus_xmpp::Message;
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use parking_lot::Mutex;
 
@@ -33,6 +34,8 @@ const STORED_AT_ONCE: usize = 32;
 const RESEND: Duration = Duration::from_secs(60);
 /// The pause before letters are sent that the link did not take.
 const BUSY_RETRY: Duration = Duration::from_secs(5);
+/// The pause between two rounds over all letters: another process may have stored one just when it lost the link.
+const ROUND_PAUSE: Duration = Duration::from_secs(60);
 /// The pause before the store is asked again when it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 
@@ -57,11 +60,15 @@ pub(super) struct Posted {
 impl Posted {
     pub(super) fn of(pending: &Pending) -> Self {
         let Pending { stanza, local, remote, in_session, .. } = pending;
-        let letter = Letter::new(stanza, super::now().epoch, *in_session);
+        Self::new((local.clone(), remote.clone()), stanza, *in_session)
+    }
+
+    fn new(domains: DomainPair, stanza: &Message, in_session: bool) -> Self {
+        let letter = Letter::new(stanza, super::now().epoch, in_session);
         Self {
-            queue: QueueName::letters(local, remote),
-            domains: (local.clone(), remote.clone()),
-            session: PairUsers::of_inbound(stanza).filter(|_| *in_session),
+            queue: QueueName::letters(&domains.0, &domains.1),
+            domains,
+            session: PairUsers::of_inbound(stanza).filter(|_| in_session),
             bytes: letter
                 .map(|letter| record::encode(isthmus_store::Kind::Other, LETTER_FORMAT, &letter.to_bytes()))
                 .map_err(|_| StoreError::Misuse { rule: "a letter can be written" }),
@@ -125,6 +132,18 @@ impl Bridge {
             }
         }
         results
+    }
+
+    /// Stores an error for a local user whom no link of this process reaches now.
+    pub(super) async fn keep_as_letter(
+        self: &Arc<Self>,
+        domains: &DomainPair,
+        error: &Message,
+    ) -> Result<(), StoreError> {
+        self.commit_letters(&[(0, Posted::new(domains.clone(), error, false))]).await?;
+        // The link may be up again by now.
+        self.send_letters_after(domains.clone(), BUSY_RETRY);
+        Ok(())
     }
 
     async fn commit_letters(&self, letters: &[(u64, Posted)]) -> Result<Vec<ItemId>, StoreError> {
@@ -278,5 +297,15 @@ impl Bridge {
             self.metrics.message("sip_to_xmpp", "sent_again");
         }
         Ok(())
+    }
+}
+
+/// Sends what waits for the links of this process now and then, beside the rounds that have a reason.
+pub(super) async fn run(bridge: Arc<Bridge>) {
+    loop {
+        tokio::time::sleep(ROUND_PAUSE).await;
+        for link in bridge.links.ready_ones() {
+            bridge.send_letters(link);
+        }
     }
 }

@@ -194,7 +194,7 @@ impl Bridge {
         }
     }
 
-    fn refuse_iq(&self, users: &PairUsers, iq: &Iq) {
+    fn refuse_iq(self: &Arc<Self>, users: &PairUsers, iq: &Iq) {
         if !matches!(iq.kind, IqKind::Get(_) | IqKind::Set(_)) {
             return;
         }
@@ -392,7 +392,7 @@ impl Bridge {
     }
 
     /// Confirms a message whose sender asked for a receipt (XEP-0184).
-    fn confirm(&self, users: &PairUsers, message: &OutgoingMessage) {
+    fn confirm(self: &Arc<Self>, users: &PairUsers, message: &OutgoingMessage) {
         let runtime = self.runtime();
         let wanted = runtime.snapshot.federated(&users.remote.domain).is_some_and(|d| d.settings.receipt_on_200);
         let (true, Some(id), true) = (message.wants_receipt, &message.id, wanted) else { return };

@@ -162,7 +162,7 @@ impl Bridge {
     }
 
     /// Tells a user whose `subscribe` led to nothing. Other presence is no wish that could be refused.
-    fn refuse_wish(&self, users: &PairUsers, stanza: Presence, error: StanzaError) {
+    fn refuse_wish(self: &Arc<Self>, users: &PairUsers, stanza: Presence, error: StanzaError) {
         if stanza.kind != PresenceType::Subscribe {
             return;
         }
@@ -305,7 +305,13 @@ impl Bridge {
     }
 
     /// Sends a stanza to the pair's local server; one that cannot be sent is counted.
-    pub(super) fn send_to_local(&self, users: &PairUsers, stanza: Stanza) {
+    pub(super) fn send_to_local(self: &Arc<Self>, users: &PairUsers, stanza: Stanza) {
+        let stanza = match stanza {
+            Stanza::Message(error) if error.error.is_some() => {
+                return self.return_to_sender((users.local.domain.clone(), users.remote.domain.clone()), error);
+            }
+            other => other,
+        };
         // Another process may hold the link.
         if self.hand_over_stanza(users, &stanza) {
             return;

@@ -225,7 +225,7 @@ impl Bridge {
 
     /// Tells the sender of a message that it did not go through; one without text was none.
     pub(super) fn refuse_outgoing(
-        &self,
+        self: &Arc<Self>,
         users: &PairUsers,
         message: &OutgoingMessage,
         error: StanzaError,

@@ -9,6 +9,7 @@ mod letters;
 mod reconcile;
 mod refusals;
 mod repeats;
+mod returned;
 pub(crate) mod rig;
 pub(crate) mod store;
 mod stored;

@@ -158,6 +158,9 @@ impl Store for TestStore {
     }
 
     fn holder<'a>(&'a self, lease: &'a LeaseName) -> StoreFuture<'a, Option<Holder>> {
+        if self.is_away() {
+            return Box::pin(async { Err(away()) });
+        }
         self.inner.holder(lease)
     }
 

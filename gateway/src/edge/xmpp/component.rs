@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::tenure::{Owner, Standing, Tenure};
@@ -46,8 +46,10 @@ const STEADY: Duration = Duration::from_secs(10);
 /// While the former holder's connection may still be there, a refusal for conflict is no reason to wait long.
 const HANDOVER: Duration = Duration::from_secs(5);
 const HANDOVER_RETRY: Duration = Duration::from_millis(250);
-/// How long the connection of a lost link may be silent until everything in it was read.
-const LEFTOVERS: Duration = Duration::from_millis(50);
+/// How long the server may take to close the connection of a lost link; what it wrote before is read until then.
+const LEFTOVERS: Duration = Duration::from_secs(1);
+/// What ends a stream (RFC 6120 §4.4).
+const STREAM_END: &[u8] = b"</stream:stream>";
 /// How long a link that was given back is served, unless its next holder connects before.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -482,8 +484,9 @@ impl Task {
         let mut alarm = Alarm::new();
         let mut changes = self.tenure.watch();
         let mut farewell = None;
-        // The link is another's: what came before that is still read, and nothing is written.
-        let mut lost = false;
+        // The link is another's: until this time the server may close its end. What it wrote before is still read, and no
+        // stanza is written.
+        let mut lost = None;
         loop {
             bytes.clear();
             let mut disconnect = false;
@@ -499,7 +502,7 @@ impl Task {
                     }
                 }
             }
-            if !bytes.is_empty() && !lost {
+            if !bytes.is_empty() && lost.is_none() {
                 let write = async {
                     writer.write_all(&bytes).await?;
                     writer.flush().await
@@ -525,8 +528,8 @@ impl Task {
             alarm.set(due.into_iter().chain(farewell).min());
             let accepting = link.is_ready();
             was_ready |= accepting;
-            if lost {
-                let read = timeout(LEFTOVERS, reader.read(&mut buffer)).await;
+            if let Some(until) = lost {
+                let read = timeout_at(until, reader.read(&mut buffer)).await;
                 match read {
                     Ok(Ok(length)) if length > 0 => {
                         link.handle_bytes(Instant::now(), buffer.get(..length).unwrap_or_default());
@@ -544,7 +547,14 @@ impl Task {
             };
             // The process may have been stopped here for any time, and the link may be another's by now.
             if !self.tenure.acts().await {
-                lost = true;
+                // Just closing the connection would lose what the server is about to write to it.
+                let end = async {
+                    let _ = writer.write_all(STREAM_END).await;
+                    writer.flush().await
+                };
+                let until = tokio::time::Instant::now() + LEFTOVERS;
+                let _ = timeout_at(until, end).await;
+                lost = Some(until);
                 match happened {
                     Happened::Command(Some(command)) => self.refuse(&command),
                     Happened::Read(length) if length > 0 => {

@@ -9,6 +9,7 @@
 //! embedded store serves one process, which holds every link always.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use isthmus_model::EpochMillis;
@@ -21,15 +22,18 @@ use tokio::time::timeout;
 use crate::metrics::{Metrics, Reason};
 
 /// How long a lease lasts. Another process has the link so long after its holder died, at the latest.
-const TTL: Duration = Duration::from_secs(3);
-/// How often it is renewed; an operation of the store may take 2 s.
-const RENEW: Duration = Duration::from_secs(1);
+const TTL: Duration = Duration::from_secs(2);
+/// How often it is renewed; a process that misses two renewals still has it.
+const RENEW: Duration = Duration::from_millis(500);
 /// How long until a holder is asked for again. Its lease's end is told by the clock of the store, which may differ.
 const LOOK: Duration = Duration::from_secs(1);
 /// The shortest wait between two questions.
 const SHORTEST: Duration = Duration::from_millis(50);
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_millis(300);
+/// How long the holder of a lease that ran out while the store was away may take it anew before another process does: what
+/// the server has just written to the holder is at risk when the link moves, and the holder has lost nothing.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Who works for the pairs of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,6 +110,8 @@ pub(super) struct Tenure {
     release: watch::Sender<bool>,
     /// The store said that the lease is lost, or another reason to ask it.
     doubted: Notify,
+    /// The store failed when it was asked last.
+    was_away: AtomicBool,
     /// Until when other processes are given the link.
     resting: Mutex<Option<Instant>>,
     /// Grows when the owner of some link changes.
@@ -122,8 +128,18 @@ impl Tenure {
     ) -> Arc<Self> {
         let first = if store.is_shared() { Holding::Nobody } else { Holding::Always };
         let (holding, release) = (watch::Sender::new(first), watch::Sender::new(false));
-        let (life, doubted, resting) = (life.to_owned(), Notify::new(), Mutex::default());
-        Arc::new(Self { name, life, store, metrics, holding, release, doubted, resting, owners })
+        Arc::new(Self {
+            name,
+            life: life.to_owned(),
+            store,
+            metrics,
+            holding,
+            release,
+            doubted: Notify::new(),
+            was_away: AtomicBool::new(false),
+            resting: Mutex::default(),
+            owners,
+        })
     }
 
     /// Tells who works for the link's pairs; `ready` says whether it is connected.
@@ -319,6 +335,7 @@ impl Tenure {
         if let Some(lease) = held {
             match self.store.renew(&lease, TTL).await {
                 Ok(renewed) => {
+                    self.was_away.store(false, Ordering::Relaxed);
                     self.renewed(&lease, renewed, asked);
                     return RENEW;
                 }
@@ -326,9 +343,18 @@ impl Tenure {
                 Err(StoreError::FenceLost { .. }) => {}
                 Err(error) => return self.store_is_away(&error),
             }
+        } else if self.was_away.load(Ordering::Relaxed) {
+            return match self.store.holder(&self.name).await {
+                Ok(_) => {
+                    self.was_away.store(false, Ordering::Relaxed);
+                    GRACE
+                }
+                Err(error) => self.store_is_away(&error),
+            };
         }
         match self.store.acquire(&self.name, &self.life, TTL).await {
             Ok(Acquisition::Granted(lease)) => {
+                self.was_away.store(false, Ordering::Relaxed);
                 self.granted(lease, asked);
                 RENEW
             }
@@ -424,6 +450,7 @@ impl Tenure {
 
     fn store_is_away(&self, error: &StoreError) -> Duration {
         self.metrics.store_errors.get_or_create(&Reason { reason: error.reason() }).inc();
+        self.was_away.store(true, Ordering::Relaxed);
         self.holding.send_if_modified(|holding| match holding {
             Holding::Mine { away, .. } if !*away => {
                 *away = true;

@@ -76,23 +76,38 @@ impl XmppHandler for Nobody {
     fn link_ready(&self, _: &LinkSpec, _: Option<EpochMillis>) {}
 }
 
+/// Keeps the ids of stanzas.
+#[derive(Default)]
+struct Ids(Mutex<Vec<String>>);
+
+impl XmppHandler for Ids {
+    fn stanza(&self, _: &LinkSpec, stanza: Stanza) {
+        if let Stanza::Message(message) = stanza {
+            self.0.lock().extend(message.id.as_deref().map(str::to_owned));
+        }
+    }
+    fn delivery(&self, _: BarrierToken, _: Delivery) {}
+    fn link_ready(&self, _: &LinkSpec, _: Option<EpochMillis>) {}
+}
+
 /// Starts processes that want the link. Each has a secret of its own, so that their handshakes can be told apart.
 fn processes(server: &Server, lives: &[&str]) -> Vec<Arc<Links>> {
     let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
-    let start = |life: &&str| {
-        let links = Links::new(TestStore::shared_over(Arc::clone(&inner)), life, Arc::new(Metrics::new()));
-        let spec = LinkSpec {
-            host: "127.0.0.1".to_owned(),
-            port: server.port,
-            name: "partner.example".parse().unwrap(),
-            locals: vec!["corp.example".parse().unwrap()],
-            secret: Secret::new(*life),
-            tls: None,
-        };
-        links.set(vec![spec], &(Arc::new(Nobody) as Arc<dyn XmppHandler>));
-        links
+    lives.iter().map(|life| process(server.port, life, &inner, &(Arc::new(Nobody) as Arc<dyn XmppHandler>))).collect()
+}
+
+fn process(port: u16, life: &str, store: &Arc<dyn Store>, handler: &Arc<dyn XmppHandler>) -> Arc<Links> {
+    let links = Links::new(TestStore::shared_over(Arc::clone(store)), life, Arc::new(Metrics::new()));
+    let spec = LinkSpec {
+        host: "127.0.0.1".to_owned(),
+        port,
+        name: "partner.example".parse().unwrap(),
+        locals: vec!["corp.example".parse().unwrap()],
+        secret: Secret::new(life),
+        tls: None,
     };
-    lives.iter().map(start).collect()
+    links.set(vec![spec], handler);
+    links
 }
 
 fn state(links: &Links) -> LinkState {
@@ -173,6 +188,46 @@ async fn a_link_that_is_given_over_changes_hands_once() {
     assert_ne!(seen[0].1, seen[1].1);
     let ready = links.iter().filter(|links| state(links) == LinkState::Ready);
     assert_eq!(ready.count(), 1);
+}
+
+#[tokio::test]
+async fn what_the_server_wrote_before_it_heard_of_the_end_is_not_lost() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut text = String::new();
+        read_until(&mut stream, &mut text, ">").await;
+        stream.write_all(HEADER).await.unwrap();
+        read_until(&mut stream, &mut text, "</handshake>").await;
+        stream.write_all(b"<handshake/>").await.unwrap();
+        read_until(&mut stream, &mut text, "</stream:stream>").await;
+        let late = b"<message id='late' from='lee@corp.example' to='ana@partner.example'><body>x</body></message>\
+            </stream:stream>";
+        stream.write_all(late).await.unwrap();
+    });
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let ids = Arc::new(Ids::default());
+    let links = process(port, "one", &inner, &(Arc::clone(&ids) as Arc<dyn XmppHandler>));
+    until_ready(std::slice::from_ref(&links)).await;
+    // Its lease runs out and another process takes it, before it knows.
+    let name = LeaseName::link(&format!("127.0.0.1:{port}"), "partner.example");
+    let Owner::Mine(Some(fence)) = links.owner(&"corp.example".parse().unwrap(), &"partner.example".parse().unwrap())
+    else {
+        panic!("the link is not its own");
+    };
+    let lost = isthmus_store::Lease { fence, holder: "one".to_owned(), expires_at: EpochMillis(0) };
+    assert!(inner.release(&lost).await.unwrap());
+    let taken = inner.acquire(&name, "two", Duration::from_secs(60)).await.unwrap();
+    assert!(matches!(taken, isthmus_store::Acquisition::Granted(_)));
+    timeout(SOON, server).await.expect("the server never hears of the end").unwrap();
+    let read = async {
+        while ids.0.lock().is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, read).await.expect("the last message is lost");
+    assert_eq!(*ids.0.lock(), ["late"]);
 }
 
 // X-100

@@ -129,6 +129,32 @@ async fn a_link_goes_on_while_the_store_is_away() {
     assert!(one.may_write(one.fence()).await.is_ok());
 }
 
+// K-80
+#[tokio::test]
+async fn a_lease_that_ran_out_while_the_store_was_away_stays_with_its_holder() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    let two = Process::start(&inner, "two");
+    two.until_owner(Owner::Other("one".to_owned())).await;
+    for process in [&one, &two] {
+        process.store.set(Commits::Away);
+    }
+    sleep(TTL + RENEW).await;
+    // The other one sees first that the store is back.
+    two.store.set(Commits::Pass);
+    sleep(GRACE / 2).await;
+    one.store.set(Commits::Pass);
+    sleep(GRACE * 2).await;
+    assert_eq!((one.tenure.standing(), two.tenure.standing()), (Standing::Holder, Standing::Standby));
+    // Of a holder that does not come back the link is taken all the same.
+    one.work.abort();
+    two.store.set(Commits::Away);
+    sleep(TTL).await;
+    two.store.set(Commits::Pass);
+    timeout(GRACE + RENEW, two.until(Standing::Holder)).await.expect("nobody has the link");
+}
+
 #[tokio::test]
 async fn a_lease_that_is_taken_anew_keeps_the_link() {
     let inner = store();
