@@ -1,12 +1,13 @@
 //! A chat client of a local user: tokio-xmpp against Prosody, with everything it received kept in order.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use futures::StreamExt as _;
-use tokio::sync::{Notify, mpsc};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_xmpp::connect::DnsConfig;
 use tokio_xmpp::jid::Jid;
 use tokio_xmpp::minidom::Element;
@@ -136,35 +137,30 @@ impl XmppClient {
     /// When the login does not succeed within 10 s.
     pub async fn login(address: &str, password: &str, port: u16) -> Result<Self> {
         let jid: Jid = address.parse().context("a test address is wrong")?;
-        let mut client =
-            Client::new_plaintext(jid, password, DnsConfig::addr(&format!("127.0.0.1:{port}")), Timeouts::default());
-        let online = async {
-            loop {
-                match client.next().await {
-                    Some(Event::Online { bound_jid, .. }) => return Ok(bound_jid.to_string()),
-                    Some(Event::Disconnected(error)) => return Err(anyhow!("{error}")),
-                    Some(Event::Stanza(_)) => {}
-                    None => return Err(anyhow!("the client ended")),
-                }
-            }
-        };
-        let address = tokio::time::timeout(SOON, online).await.context("no answer to the login")??;
+        let password = password.to_owned();
         let inbox = Arc::new(Inbox::default());
         let (send, commands) = mpsc::channel(64);
-        let task = tokio::spawn(drive(client, commands, Arc::clone(&inbox)));
-        let user = Self { address, inbox, start: Mutex::new(0), send, task, next_id: AtomicU64::new(1) };
-        // The client loses what is sent in the moment of its login now and then, so the question may be asked again.
-        let mut asked = 0;
-        loop {
-            user.send_xml("<iq xmlns='jabber:client' type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
-                .await?;
-            let roster = |r: &Received| r.name() == "iq" && r.attribute("id") == "roster";
-            match user.wait_within("the roster", SOON / 20, roster).await {
-                Ok(_) => break,
-                Err(error) if asked == 19 => return Err(error),
-                Err(_) => asked += 1,
+        let (tell, online) = oneshot::channel();
+        let into = Arc::clone(&inbox);
+        let task = clients()?.spawn(async move {
+            let mut client = Client::new_plaintext(
+                jid,
+                password,
+                DnsConfig::addr(&format!("127.0.0.1:{port}")),
+                Timeouts::default(),
+            );
+            let bound = come_up(&mut client).await;
+            let is_up = bound.is_ok();
+            if tell.send(bound).is_ok() && is_up {
+                drive(client, commands, into).await;
             }
-        }
+        });
+        let mut user =
+            Self { address: String::new(), inbox, start: Mutex::new(0), send, task, next_id: AtomicU64::new(1) };
+        user.address = tokio::time::timeout(SOON, online).await.context("no answer to the login")???;
+        user.send_xml("<iq xmlns='jabber:client' type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq>")
+            .await?;
+        user.wait("the roster", |r| r.name() == "iq" && r.attribute("id") == "roster").await?;
         Ok(user)
     }
 
@@ -358,6 +354,33 @@ impl XmppClient {
 impl Drop for XmppClient {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Where all clients run: one thread. tokio-xmpp 6.0.0 polls what came with a lock that whoever sends may have, and is not
+/// woken when the lock is free again; on one thread the two never meet.
+fn clients() -> Result<&'static Handle> {
+    static CLIENTS: OnceLock<Handle> = OnceLock::new();
+    if let Some(handle) = CLIENTS.get() {
+        return Ok(handle);
+    }
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    // Of two that come here at the same time one has a thread for nothing.
+    std::thread::Builder::new()
+        .name("xmpp-clients".to_owned())
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+    Ok(CLIENTS.get_or_init(|| handle))
+}
+
+async fn come_up(client: &mut Client) -> Result<String> {
+    loop {
+        match client.next().await {
+            Some(Event::Online { bound_jid, .. }) => return Ok(bound_jid.to_string()),
+            Some(Event::Disconnected(error)) => return Err(anyhow!("{error}")),
+            Some(Event::Stanza(_)) => {}
+            None => return Err(anyhow!("the client ended")),
+        }
     }
 }
 
