@@ -384,6 +384,10 @@ impl Pair {
                     self.send_subscribe(secs);
                 }
                 SubscriberDeadline::NoNotify { during } => {
+                    if during == SubscribePhase::Refresh {
+                        // The notifier accepted the refresh: it keeps the dialog beside the next one until it is told.
+                        self.send_subscribe(0);
+                    }
                     self.record.subscription = None;
                     match during {
                         SubscribePhase::Initial => self.back_off(ctx, None),

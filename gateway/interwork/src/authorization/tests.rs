@@ -233,6 +233,32 @@ fn a_subscription_is_refreshed_in_its_dialog_and_ended_on_removal() {
 
 // P-13, P-14, P-15
 #[test]
+fn a_dialog_is_ended_that_is_given_up_for_want_of_a_notify() {
+    let mut lab = lab(Dialect::Standard);
+    lab.local(FromLocal::Subscribe);
+    let (sent, ..) = lab.drain();
+    let subscribe = &sent[0];
+    lab.outcome(subscribe, 200, "Expires: 3600\r\n");
+    lab.notify(subscribe, 1, "active;expires=3600", &pidf("open"));
+    lab.drain();
+    lab.wait(3600 - 60);
+    let (sent, ..) = lab.drain();
+    lab.outcome(&sent[0], 200, "Expires: 3600\r\n");
+    // No NOTIFY follows: the notifier has a subscription of which this side knows nothing any more.
+    lab.wait(33);
+    let (sent, ..) = lab.drain();
+    let ended = sent.iter().find(|request| request.expires().ok().flatten() == Some(0)).expect("it is not ended");
+    assert_eq!(ended.call_id(), subscribe.call_id());
+    assert_eq!(ended.to().tag(), Some("far"));
+    let mut next = Vec::new();
+    for _ in 0..20 {
+        lab.wait(60);
+        next.extend(lab.drain().0);
+    }
+    assert!(!next.is_empty() && next.iter().all(|request| request.call_id() != subscribe.call_id()), "{next:?}");
+}
+
+#[test]
 fn refusals_deny_retry_or_start_anew() {
     let mut denied = lab(Dialect::Standard);
     denied.local(FromLocal::Subscribe);
