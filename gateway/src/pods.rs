@@ -41,8 +41,8 @@ const RETRIES: usize = 20;
 const MOST_BEGUN: usize = 16_384;
 /// How many notes are taken at once.
 const ROUND: usize = 128;
-/// How long notes that were taken are nobody else's; nobody else takes them anyway.
-const HOLD: Duration = Duration::from_secs(30);
+/// When notes come again whose taking was not answered: only this process takes them, and it knows those that it has begun.
+const HOLD: Duration = Duration::from_secs(1);
 /// A wake-up may be lost when the store fails over.
 const LOOK: Duration = Duration::from_secs(2);
 /// The pause after the store failed.

@@ -99,6 +99,22 @@ async fn notes_arrive_in_order_and_once() {
     assert!(timeout(SOON, notes.recv()).await.is_err());
 }
 
+#[tokio::test]
+async fn notes_whose_taking_was_not_answered_come_again() {
+    let inner = store();
+    let (one, _) = pods(&inner, "one");
+    let store = TestStore::shared_over(Arc::clone(&inner) as Arc<dyn Store>);
+    store.set(Commits::Mute);
+    let two = Pods::start(Arc::clone(&store) as _, "two", "sip/0", Arc::new(Metrics::new()));
+    let (sender, mut notes) = mpsc::unbounded_channel();
+    two.set_handler(Arc::new(Inbox(sender)));
+    one.send("two", &Note::Absorbed { id: 7 }, SOON * 2).await.unwrap();
+    tokio::time::sleep(PAUSE * 3).await;
+    store.set(Commits::Pass);
+    assert_eq!(timeout(SOON, notes.recv()).await.expect("it is lost"), Some(Note::Absorbed { id: 7 }));
+    assert!(timeout(HOLD * 2, notes.recv()).await.is_err(), "it is handed in twice");
+}
+
 #[test]
 fn a_note_is_handed_in_once_whatever_its_number() {
     let mut begun = Begun::default();

@@ -32,6 +32,8 @@ pub(crate) enum Commits {
     NoLetters,
     /// They happen, but nobody is told so, nor of renewed leases: as if the process stood still.
     Still,
+    /// They happen, and so does the taking of items, of which nobody is told.
+    Mute,
 }
 
 /// A store whose commits can be held up and refused.
@@ -192,7 +194,10 @@ impl Store for TestStore {
         max: usize,
         hold: Duration,
     ) -> StoreFuture<'a, Vec<Item>> {
-        self.inner.take(queue, consumer, max, hold)
+        Box::pin(async move {
+            let taken = self.inner.take(queue, consumer, max, hold).await;
+            if *self.mode.borrow() == Commits::Mute { Err(away()) } else { taken }
+        })
     }
 
     fn is_shared(&self) -> bool {

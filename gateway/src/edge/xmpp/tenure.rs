@@ -343,14 +343,18 @@ impl Tenure {
                 Err(StoreError::FenceLost { .. }) => {}
                 Err(error) => return self.store_is_away(&error),
             }
-        } else if self.was_away.load(Ordering::Relaxed) {
-            return match self.store.holder(&self.name).await {
-                Ok(_) => {
+        } else {
+            // Only a lease that is free is asked for: a store that was away may do what it was asked long before.
+            match self.store.holder(&self.name).await {
+                // It may be this process, which was not told.
+                Ok(Some(holder)) if holder.name != self.life => {
                     self.was_away.store(false, Ordering::Relaxed);
-                    GRACE
+                    return self.held_by_other(holder.name, holder.expires_at);
                 }
-                Err(error) => self.store_is_away(&error),
-            };
+                Ok(None) if self.was_away.swap(false, Ordering::Relaxed) => return GRACE,
+                Ok(_) => {}
+                Err(error) => return self.store_is_away(&error),
+            }
         }
         match self.store.acquire(&self.name, &self.life, TTL).await {
             Ok(Acquisition::Granted(lease)) => {
@@ -358,11 +362,7 @@ impl Tenure {
                 self.granted(lease, asked);
                 RENEW
             }
-            Ok(Acquisition::Held(holder)) => {
-                let until = holder.expires_at;
-                self.held_by(holder.name, until);
-                until.since(crate::bridge::now().epoch).clamp(SHORTEST, LOOK)
-            }
+            Ok(Acquisition::Held(holder)) => self.held_by_other(holder.name, holder.expires_at),
             Err(error) => self.store_is_away(&error),
         }
     }
@@ -426,6 +426,12 @@ impl Tenure {
         self.metrics.link_leases.get_or_create(&Reason { reason: how }).inc();
         tracing::info!(lease = %self.name, how, "this process holds the link");
         self.owners.send_modify(|changes| *changes += 1);
+    }
+
+    /// Notes the holder; returns when to ask again.
+    fn held_by_other(&self, life: String, until: EpochMillis) -> Duration {
+        self.held_by(life, until);
+        until.since(crate::bridge::now().epoch).clamp(SHORTEST, LOOK)
     }
 
     fn held_by(&self, life: String, until: EpochMillis) {
