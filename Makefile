@@ -83,7 +83,7 @@ fuzz: ## Fuzzes each parser for SECS seconds (60). What it finds stays in gatewa
 		target=$$(basename $$file .rs); \
 		echo "fuzz: $$target for $(SECS) s"; gateway/fuzz/run $$target $(SECS); done
 
-chaos: ## Kills, pauses, cuts and slows parts of a realm under load for CHAOS_SECS (900) from SEED; prints the books.
+chaos: ## Kills, pauses, cuts, slows and fills parts of a realm under load for CHAOS_SECS (900) from SEED; prints the books.
 	@./e2e/install
 	@$(MAKE) build
 	@$(TARGET)/debug/chaos "$(CHAOS_SECS)" "$(SEED)"

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::balancer::Policy;
+use crate::cluster::Cluster;
 use crate::lab::{Lab, wait_until};
 use crate::ledger::{Judgement, Ledger};
 use crate::manifests::{Partner, Realm};
@@ -55,13 +56,17 @@ pub enum Fault {
     RedisFailover,
     /// The primary of Redis is killed; once there is another one it comes back as its copy.
     RedisKillPrimary,
+    /// A primary of the Redis Cluster is killed; once its copy serves in its place it comes back as a copy.
+    RedisKillNode,
+    /// Redis has no memory left for writes for some seconds.
+    RedisFull,
     /// The organisation's server is stopped by its administrator and started again; its users log in again.
     ServerRestart,
 }
 
 impl Fault {
     /// Those of a realm with one Redis.
-    pub const ALONE: [Self; 10] = [
+    pub const ALONE: [Self; 11] = [
         Self::KillHolder,
         Self::KillAny,
         Self::Pause,
@@ -70,6 +75,7 @@ impl Fault {
         Self::RedisCut,
         Self::RedisSilent,
         Self::RedisSlow,
+        Self::RedisFull,
         Self::LinkCut,
         Self::ServerRestart,
     ];
@@ -84,6 +90,9 @@ impl Fault {
         Self::LinkCut,
         Self::ServerRestart,
     ];
+
+    /// Those of a realm with a Cluster.
+    pub const CLUSTER: [Self; 3] = [Self::RedisKillNode, Self::KillHolder, Self::Drain];
 
     /// Whether it needs a group of Redis servers with Sentinels.
     pub fn needs_group(self) -> bool {
@@ -104,13 +113,15 @@ impl Fault {
             Self::LinkCut => "link-cut",
             Self::RedisFailover => "redis-failover",
             Self::RedisKillPrimary => "redis-kill-primary",
+            Self::RedisKillNode => "redis-kill-node",
+            Self::RedisFull => "redis-full",
             Self::ServerRestart => "server-restart",
         }
     }
 
     /// Finds a fault by its name.
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALONE.into_iter().chain(Self::GROUP).find(|fault| fault.name() == name)
+        Self::ALONE.into_iter().chain(Self::GROUP).chain(Self::CLUSTER).find(|fault| fault.name() == name)
     }
 }
 
@@ -126,6 +137,8 @@ pub enum Shared {
     },
     /// A primary, its copies, and three Sentinels.
     Group(Group),
+    /// A Cluster.
+    Cluster(Cluster),
 }
 
 impl Shared {
@@ -135,7 +148,7 @@ impl Shared {
     ///
     /// When it does not start.
     pub async fn alone(lab: &Lab) -> Result<Self> {
-        let redis = Redis::start(lab).await?;
+        let redis = Redis::start_strict(lab).await?;
         let way = SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into())?;
         Ok(Self::Alone { redis, way })
     }
@@ -149,15 +162,24 @@ impl Shared {
         Ok(Self::Group(Group::start(lab).await?))
     }
 
+    /// Starts a Cluster.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start.
+    pub async fn cluster(lab: &Lab) -> Result<Self> {
+        Ok(Self::Cluster(Cluster::start(lab).await?))
+    }
+
     /// What stands between the pods and the one server.
     ///
     /// # Errors
     ///
-    /// When it is a group.
+    /// When there are several.
     pub fn way(&self) -> Result<&SlowProxy> {
         match self {
             Self::Alone { way, .. } => Ok(way),
-            Self::Group(_) => bail!("nothing stands before a group"),
+            Self::Group(_) | Self::Cluster(_) => bail!("nothing stands before several servers"),
         }
     }
 
@@ -167,6 +189,7 @@ impl Shared {
                 format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", way.port)
             }
             Self::Group(group) => group.declaration(),
+            Self::Cluster(cluster) => cluster.declaration(),
         }
     }
 }
@@ -285,6 +308,18 @@ impl Field {
                 way.set(Weather::Delay(Duration::ZERO));
                 books.fault(fault.name(), from, false);
             }
+            Fault::RedisFull => {
+                let Shared::Alone { redis, .. } = &self.store else { bail!("only one server is filled") };
+                redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
+                tokio::time::sleep(some(dice, 1000, 4000)).await;
+                redis.ask(&["CONFIG", "SET", "maxmemory", "0"])?;
+                books.fault(fault.name(), from, false);
+            }
+            Fault::RedisKillNode => {
+                let Shared::Cluster(cluster) = &mut self.store else { bail!("there is no Cluster") };
+                cluster.kill_primary(dice.below(3)).await?;
+                books.fault(fault.name(), from, false);
+            }
             Fault::RedisFailover | Fault::RedisKillPrimary => {
                 let Shared::Group(group) = &mut self.store else { bail!("there are no Sentinels") };
                 if fault == Fault::RedisFailover {
@@ -358,7 +393,7 @@ mod tests {
 
     #[test]
     fn every_fault_has_a_name_of_its_own() {
-        for fault in Fault::ALONE.into_iter().chain(Fault::GROUP) {
+        for fault in Fault::ALONE.into_iter().chain(Fault::GROUP).chain(Fault::CLUSTER) {
             assert_eq!(Fault::named(fault.name()), Some(fault));
         }
     }

@@ -13,6 +13,7 @@
 pub mod balancer;
 pub mod baresip;
 pub mod chaos;
+pub mod cluster;
 pub mod corp;
 pub mod ejabberd;
 pub mod gateway;

@@ -12,6 +12,10 @@ use crate::pki::Certificate;
 use crate::ports;
 use crate::process::{self, Process};
 
+/// What Redis does by default: while it syncs its file, which it does once a second, it also answers before it writes. A
+/// server that is killed then forgets what it has answered.
+const EVERY_SECOND: &str = "everysec";
+
 /// A running Redis.
 #[derive(Debug)]
 pub struct Redis {
@@ -24,6 +28,10 @@ pub struct Redis {
     copies: Option<u16>,
     /// As a primary it takes writes only while it has a copy.
     needs_copy: bool,
+    /// Its `appendfsync`.
+    fsync: &'static str,
+    /// The port by which the nodes of a Cluster speak to each other, if it is one of them.
+    bus: Option<u16>,
     process: Option<Process>,
 }
 
@@ -35,8 +43,29 @@ impl Redis {
     /// When Redis is not installed or does not listen within 5 s.
     pub async fn start(lab: &Lab) -> Result<Self> {
         let (port, folder) = (ports::free()?, lab.folder("redis")?);
-        let mut redis = Self { port, folder, tls: false, copies: None, needs_copy: false, process: None };
+        let mut redis = Self {
+            port,
+            folder,
+            tls: false,
+            copies: None,
+            needs_copy: false,
+            fsync: EVERY_SECOND,
+            bus: None,
+            process: None,
+        };
         redis.resume().await?;
+        Ok(redis)
+    }
+
+    /// Starts a server that answers nothing before it is on disk, so that a kill takes nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn start_strict(lab: &Lab) -> Result<Self> {
+        let mut redis = Self::start(lab).await?;
+        redis.fsync = "always";
+        redis.restart().await?;
         Ok(redis)
     }
 
@@ -48,7 +77,21 @@ impl Redis {
     /// As [`Self::start`].
     pub async fn start_in_group(lab: &Lab, folder: &str, copies: Option<u16>) -> Result<Self> {
         let (port, folder) = (ports::free()?, lab.folder(folder)?);
-        let mut redis = Self { port, folder, tls: false, copies, needs_copy: true, process: None };
+        let mut redis =
+            Self { port, folder, tls: false, copies, needs_copy: true, fsync: EVERY_SECOND, bus: None, process: None };
+        redis.resume().await?;
+        Ok(redis)
+    }
+
+    /// Starts a node of a Cluster that is to be made, with its files in `folder` of the lab.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn start_node(lab: &Lab, folder: &str) -> Result<Self> {
+        let (port, bus, folder) = (ports::free()?, Some(ports::free()?), lab.folder(folder)?);
+        let mut redis =
+            Self { port, folder, tls: false, copies: None, needs_copy: false, fsync: EVERY_SECOND, bus, process: None };
         redis.resume().await?;
         Ok(redis)
     }
@@ -70,7 +113,16 @@ impl Redis {
     /// As [`Self::start`].
     pub async fn start_tls(lab: &Lab, certificate: &Certificate) -> Result<Self> {
         let (port, folder) = (ports::free()?, lab.folder("redis")?);
-        let mut redis = Self { port, folder, tls: true, copies: None, needs_copy: false, process: None };
+        let mut redis = Self {
+            port,
+            folder,
+            tls: true,
+            copies: None,
+            needs_copy: false,
+            fsync: EVERY_SECOND,
+            bus: None,
+            process: None,
+        };
         redis.write_certificate(certificate)?;
         redis.resume().await?;
         Ok(redis)
@@ -150,10 +202,14 @@ impl Redis {
         if self.needs_copy {
             command.args(["--min-replicas-to-write", "1"]);
         }
+        if let Some(bus) = self.bus {
+            command.args(["--cluster-enabled", "yes", "--cluster-port", &bus.to_string()]);
+            command.args(["--cluster-node-timeout", "1000"]);
+        }
         // A copy is there at once, not after the 5 s in which others might ask for one, too.
         command.args(["--repl-diskless-sync-delay", "0"]);
         command.args(["--save", "", "--appendonly", "yes"]);
-        command.args(["--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]);
+        command.args(["--appendfsync", self.fsync, "--maxmemory-policy", "noeviction"]);
         let mut process = Process::spawn("redis", &command, &self.folder)?;
         wait_for("redis listens", Duration::from_secs(5), || {
             let state = process.must_run();

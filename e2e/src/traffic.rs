@@ -239,7 +239,15 @@ impl Traffic {
         for some in pairs.chunks(AT_ONCE) {
             let opened = join_all(some.iter().map(|(contact, user)| async {
                 let (name, agent) = users.side(contact).ok_or(0_u16)?;
-                agent.watch(name, user, EXPIRES_SECS).await
+                let mut attempt = 1;
+                loop {
+                    match agent.watch(name, user, EXPIRES_SECS).await {
+                        // The other side asks for patience.
+                        Err(503) if attempt < 5 => attempt += 1,
+                        outcome => return outcome,
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
             }));
             for ((contact, user), dialog) in some.iter().zip(opened.await) {
                 let watch = watch_name(contact, user);

@@ -43,6 +43,7 @@ use isthmus_model::{BareAddress, Domain, EpochMillis, Now, PairId};
 use isthmus_policy::UserList;
 use isthmus_sip::endpoint::ServerTxId;
 use isthmus_sip::{Message, StatusCode, WriteError};
+use isthmus_store::error::Bound;
 use isthmus_store::{Key, Kind, Record, Store, StoreError, record};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
@@ -209,7 +210,7 @@ impl Bridge {
     }
 
     /// Gives a request its final answer.
-    fn respond(&self, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
+    fn respond(self: &Arc<Self>, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
         match asker {
             Asker::Here(tx) => self.edge.respond(*tx, request, answer),
             Asker::Pod { life, id } => self.respond_to_pod(life, *id, request, answer),
@@ -218,7 +219,7 @@ impl Bridge {
 
     /// Gives a copy of a request the answer that its record names. The next copy asks the record again, and the 2xx of
     /// an INVITE is repeated by the process that gave it.
-    fn repeat(&self, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
+    fn repeat(self: &Arc<Self>, asker: &Asker, request: &Message, answer: Result<Bytes, WriteError>) {
         match asker {
             Asker::Here(tx) => self.edge.respond_once(*tx, request, answer),
             Asker::Pod { life, id } => self.respond_to_pod(life, *id, request, answer),
@@ -226,7 +227,7 @@ impl Bridge {
     }
 
     /// Leaves a copy of a request without an answer: another process works on it and gives one.
-    fn absorb(&self, asker: &Asker) {
+    fn absorb(self: &Arc<Self>, asker: &Asker) {
         match asker {
             Asker::Here(tx) => self.edge.absorb(*tx),
             Asker::Pod { life, id } => self.absorb_for_pod(life, *id),
@@ -250,7 +251,8 @@ impl Bridge {
     }
 
     fn store_failed(&self, error: &StoreError) {
-        if matches!(error, StoreError::Unavailable { .. }) {
+        // What could not be stored was told to nobody.
+        if matches!(error, StoreError::Unavailable { .. } | StoreError::Full { bound: Bound::Bytes, .. }) {
             self.outage.note();
         }
         self.metrics.store_errors.get_or_create(&crate::metrics::Reason { reason: error.reason() }).inc();

@@ -128,6 +128,8 @@ pub struct Pods {
     heard: Mutex<Heard>,
     handler: OnceLock<Arc<dyn NoteHandler>>,
     state_lost: watch::Sender<u64>,
+    /// When that was noticed last.
+    lost_at: Mutex<Option<Instant>>,
     /// Which list this process was written into, 0 before that.
     begun: AtomicU64,
     /// This process is no member any more.
@@ -160,6 +162,7 @@ impl Pods {
             heard: Mutex::default(),
             handler: OnceLock::new(),
             state_lost: watch::Sender::new(0),
+            lost_at: Mutex::default(),
             begun: AtomicU64::new(0),
             left: AtomicBool::new(false),
         });
@@ -214,6 +217,19 @@ impl Pods {
     /// Notifies when the store has lost its data: the list was there, and is gone.
     pub fn watch_state_lost(&self) -> watch::Receiver<u64> {
         self.state_lost.subscribe()
+    }
+
+    /// Tells whether the store takes writes: this process says that it lives.
+    pub async fn can_write(&self) -> bool {
+        self.beat().await.is_ok()
+    }
+
+    /// Looks whether the store has lost its data lately; also when that was noticed before, or the store is away.
+    pub async fn has_lost_state(&self) -> bool {
+        if self.lost_at.lock().is_none_or(|at| at.elapsed() > GONE) && self.beat().await.is_err() {
+            return true;
+        }
+        self.lost_at.lock().is_some_and(|at| at.elapsed() <= GONE)
     }
 
     /// Sends a note; it is of no use any more after `lifetime`.
@@ -336,6 +352,7 @@ impl Pods {
             if before != 0 && before != begun {
                 self.begun.store(0, Ordering::Relaxed);
                 tracing::error!("the state store has lost its data; subscriptions are made anew");
+                *self.lost_at.lock() = Some(Instant::now());
                 self.state_lost.send_modify(|times| *times += 1);
             }
             let begun = if begun == 0 { rand::random_range(1..=u64::MAX) } else { begun };

@@ -33,18 +33,31 @@ async fn main() -> Result<ExitCode> {
     });
     let runs = match named.transpose()? {
         Some(faults) => vec![(faults, seconds)],
-        // A third of the time goes to a group with Sentinels.
-        None => vec![(Fault::ALONE.to_vec(), seconds - seconds / 3), (Fault::GROUP.to_vec(), seconds / 3)],
+        // A quarter of the time goes to a group with Sentinels, and as much to a Cluster.
+        None => vec![
+            (Fault::ALONE.to_vec(), seconds / 2),
+            (Fault::GROUP.to_vec(), seconds / 4),
+            (Fault::CLUSTER.to_vec(), seconds / 4),
+        ],
     };
     let sessions = argument(4).is_some_and(|word| word == "sessions");
     let mut right = true;
     for (faults, seconds) in runs {
         let group = faults.iter().any(|fault| fault.needs_group());
+        let cluster = faults.contains(&Fault::RedisKillNode);
         let plan = Plan { users: 40, contacts: 5, messages: 40, changes: 10, seed, sessions };
-        let redis = if group { "a Redis group with Sentinels" } else { "one Redis" };
+        let redis = match (group, cluster) {
+            (true, _) => "a Redis group with Sentinels",
+            (_, true) => "a Redis Cluster",
+            _ => "one Redis",
+        };
         println!("chaos: {pods} pods on {redis}, {} pairs, {seconds} s, seed {seed}", plan.users * plan.contacts);
         let lab = Lab::new("chaos")?;
-        let store = if group { Shared::group(&lab).await? } else { Shared::alone(&lab).await? };
+        let store = match (group, cluster) {
+            (true, _) => Shared::group(&lab).await?,
+            (_, true) => Shared::cluster(&lab).await?,
+            _ => Shared::alone(&lab).await?,
+        };
         let field = Field::start_on(store, &lab, pods, Policy::RoundRobin, &plan, false).await?;
         let judgement = field.run(&faults, Duration::from_secs(seconds), &mut Dice::new(seed)).await?;
         println!("{judgement}");

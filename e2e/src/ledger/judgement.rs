@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::{Answer, Fault, LINK_BACK, Message, NAMED, WINDOW, Watch, Way};
 
+/// What took longer to be seen is named.
+const SLOW: Duration = Duration::from_secs(1);
+
 /// The messages of one way.
 #[derive(Debug, Default, Clone)]
 pub struct Messages {
@@ -97,6 +100,8 @@ pub struct Presence {
     pub calm: Vec<Duration>,
     /// The same, of changes made during a fault or within 5 s of its end.
     pub blind: Vec<Duration>,
+    /// The changes that took longest to be seen: how long, whose watch, and when they were made.
+    pub slowest: Vec<(Duration, String, Duration)>,
 }
 
 impl Presence {
@@ -125,6 +130,17 @@ impl Presence {
             let during = |f: &Fault| f.touches(*at, *at);
             let list = if faults.iter().any(during) { &mut self.blind } else { &mut self.calm };
             list.push(seen.saturating_sub(*at));
+            self.note_slow(seen.saturating_sub(*at), name, *at);
+        }
+    }
+}
+
+impl Presence {
+    fn note_slow(&mut self, took: Duration, name: &str, at: Duration) {
+        let place = self.slowest.partition_point(|(longer, ..)| *longer >= took);
+        if place < NAMED {
+            self.slowest.insert(place, (took, name.to_owned(), at));
+            self.slowest.truncate(NAMED);
         }
     }
 }
@@ -238,6 +254,9 @@ impl fmt::Display for Judgement {
             let [middle, most, all] = [0.5, 0.99, 1.0].map(|part| percentile(list, part).as_secs_f64());
             let text = format!("until seen, {name} ({})", list.len());
             writeln!(f, "  {text:<38}  p50 {middle:.2} s, p99 {most:.2} s, max {all:.2} s")?;
+        }
+        for (took, name, at) in presence.slowest.iter().filter(|(took, ..)| *took > SLOW) {
+            writeln!(f, "    {:.2} s: {name}, changed at {:.1} s", took.as_secs_f64(), at.as_secs_f64())?;
         }
         writeln!(f, "sessions: {} opened, {} lost", self.sessions, self.lost_sessions.len())?;
         if let Some(longest) = self.link_back.last() {

@@ -331,7 +331,9 @@ async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let from = field.traffic.ledger.now();
         field.store.way()?.set(Weather::Cut);
-        tokio::time::sleep(Duration::from_secs(8)).await;
+        // Longer by hand: ISTHMUS_E2E_AWAY_SECS=600.
+        let away = std::env::var("ISTHMUS_E2E_AWAY_SECS").ok().and_then(|secs| secs.parse().ok()).unwrap_or(8);
+        tokio::time::sleep(Duration::from_secs(away)).await;
         field.store.way()?.set(Weather::Delay(Duration::ZERO));
         field.traffic.ledger.fault("redis away", from, false);
         tokio::time::sleep(Duration::from_secs(2)).await;
@@ -364,6 +366,20 @@ async fn nothing_is_lost_or_wrong_after_fail_overs_of_redis() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             field.make(fault, &mut dice).await?;
         }
+        must_flow(&field.traffic.finish(Duration::from_secs(30)).await?)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_wrong_when_a_primary_of_a_cluster_is_lost() {
+    scenario_alone("pods-cluster", async |lab| -> Result<()> {
+        let store = Shared::cluster(lab).await?;
+        let mut field = Field::start_on(store, lab, 2, Policy::RoundRobin, &MANY, false).await?;
+        field.traffic.flow();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        field.make(Fault::RedisKillNode, &mut Dice::new(5)).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         must_flow(&field.traffic.finish(Duration::from_secs(30)).await?)
     })
     .await;

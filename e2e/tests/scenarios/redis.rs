@@ -152,6 +152,132 @@ async fn a_wrong_password_of_redis_is_named_and_a_new_one_needs_no_restart() {
     .await;
 }
 
+/// How the store of a realm fails.
+#[derive(Debug, Clone, Copy)]
+enum Failure {
+    /// It is killed, and started again on what it has written.
+    Killed,
+    /// It takes no writes, for want of memory.
+    Full,
+}
+
+/// Messages pass, what needs the store is refused for a while, nobody is told anything wrong, and all goes on afterwards
+/// without a restart.
+async fn outlive(lab: &Lab, failure: Failure) -> Result<()> {
+    let mut redis = Redis::start(lab).await?;
+    let port = ports::free()?;
+    let (prosody, mut realm) = realm(lab, port).await?;
+    realm.state_store = Some(redis.declaration(""));
+    let proxy = ([127, 0, 0, 1], realm.plain_port).into();
+    let (agent, mut events) = SipAgent::start("partner.example", port, proxy, false).await?;
+    let corp = Corp::start(lab, prosody, realm).await?;
+    let juliet = corp.online("juliet").await?;
+    agent.show("ana", "open first");
+    juliet.presence("subscribe", ANA).await?;
+    juliet.wait("ana's first state", |r| r.text("status").as_deref() == Some("open first")).await?;
+    let dialog = agent.watch("ana", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
+    juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
+    juliet.presence("subscribed", ANA).await?;
+    event("juliet online", &mut events, |e| shows(e, "open")).await?;
+    let status = agent.message("ana", JULIET, "before").await;
+    ensure!(status.is_some_and(|status| status / 100 == 2), "MESSAGE answered {status:?}");
+
+    let reason = match failure {
+        Failure::Killed => {
+            redis.kill();
+            Some("Unreachable")
+        }
+        Failure::Full => {
+            redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
+            None
+        }
+    };
+    if let Some(reason) = reason {
+        wait_store(&corp.gateway, "Down", Some(reason)).await?;
+    }
+    juliet.forget();
+    for number in 0..3 {
+        let (there, back) = (format!("there {number}"), format!("back {number}"));
+        let status = agent.message("ana", JULIET, &there).await;
+        ensure!(status.is_some_and(|status| status / 100 == 2), "{failure:?}: MESSAGE answered {status:?}");
+        juliet.wait("the message", |r| r.is_message(ANA, &there)).await?;
+        juliet.chat(ANA, &back).await?;
+        event("the message back", &mut events, |e| matches!(e, Event::Message { text, .. } if *text == back)).await?;
+    }
+    let refused = agent.watch("bob", JULIET, 3600).await;
+    ensure!(matches!(refused, Err(503)), "{failure:?}: SUBSCRIBE answered {refused:?}");
+    ensure!(corp.gateway.page("/readyz").await?.status == 200, "a fault of the store made the gateway unready");
+    agent.show("ana", "open meanwhile");
+    juliet.unavailable().await?;
+    juliet.must_not_have("a wrong state", |r| {
+        r.name() == "presence" && r.kind() == "unavailable" && r.from_bare() == ANA
+    })?;
+
+    match failure {
+        Failure::Killed => redis.resume().await?,
+        Failure::Full => drop(redis.ask(&["CONFIG", "SET", "maxmemory", "0"])?),
+    }
+    wait_store(&corp.gateway, "Ready", None).await?;
+    event("juliet offline", &mut events, |e| shows(e, "closed")).await?;
+    ensure!(!dialog.ended() && dialog.refresh(3600).await / 100 == 2, "the dialog did not go on");
+    juliet.come_online().await?;
+    juliet.wait("ana's state of that time", |r| r.text("status").as_deref() == Some("open meanwhile")).await?;
+    ensure!(agent.watched_by(JULIET, "ana") == 1, "juliet's own subscription was lost or doubled");
+    agent.watch("bob", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
+    Ok(())
+}
+
+// K-80
+#[tokio::test]
+async fn a_gateway_goes_on_while_its_redis_is_killed() {
+    scenario("redis-killed", async |lab| outlive(lab, Failure::Killed).await).await;
+}
+
+// K-80
+#[tokio::test]
+async fn a_gateway_goes_on_while_its_redis_is_full() {
+    scenario("redis-full", async |lab| outlive(lab, Failure::Full).await).await;
+}
+
+#[tokio::test]
+async fn after_a_flush_of_redis_users_see_their_contacts_and_watchers_can_come_back() {
+    scenario("redis-flush", async |lab| -> Result<()> {
+        let redis = Redis::start(lab).await?;
+        let port = ports::free()?;
+        let (prosody, mut realm) = realm(lab, port).await?;
+        realm.state_store = Some(redis.declaration(""));
+        let proxy = ([127, 0, 0, 1], realm.plain_port).into();
+        let (agent, mut events) = SipAgent::start("partner.example", port, proxy, false).await?;
+        let corp = Corp::start(lab, prosody, realm).await?;
+        let juliet = corp.online("juliet").await?;
+        agent.show("ana", "open first");
+        juliet.presence("subscribe", ANA).await?;
+        juliet.wait("ana's first state", |r| r.text("status").as_deref() == Some("open first")).await?;
+        let dialog = agent.watch("ana", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
+        juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
+        juliet.presence("subscribed", ANA).await?;
+        event("juliet online", &mut events, |e| shows(e, "open")).await?;
+
+        juliet.forget();
+        redis.ask(&["FLUSHALL"])?;
+        // By a subscription that the gateway makes anew: nothing is left of the former one.
+        wait_for("a new subscription of juliet", LONG, || async {
+            agent.show("ana", "open second");
+            Ok((agent.watched_by(JULIET, "ana") == 1 && !juliet.received().is_empty()).then_some(()))
+        })
+        .await?;
+        juliet.wait("ana's second state", |r| r.text("status").as_deref() == Some("open second")).await?;
+        juliet.must_not_have("a wrong state", |r| r.from_bare() == ANA && r.kind() == "unsubscribed")?;
+        // The watcher's dialog is gone, which the refresh tells (RFC 6665 §4.1.2.2); a new one is served.
+        let status = dialog.refresh(3600).await;
+        ensure!(status == 481, "the refresh of a forgotten dialog was answered {status}");
+        agent.watch("ana", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
+        event("juliet online again", &mut events, |e| shows(e, "open")).await?;
+        Ok(())
+    })
+    .await;
+}
+
 fn write_secrets(folder: &std::path::Path, client: &Certificate) -> Result<()> {
     for (secret, key, text) in [
         ("redis-ca", "ca.crt", &client.authority_pem),

@@ -7,6 +7,7 @@
 //! next; the records of requests that were served ([`super::repeats`]) keep it from running twice.
 
 use std::collections::{HashMap, VecDeque};
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,10 +19,11 @@ use isthmus_interwork::error_map::SipAnswer;
 use isthmus_model::{Domain, PairId};
 use isthmus_sip::{Limits, Message, Method, StatusCode, Transport, WriteError};
 use isthmus_store::Key;
-use isthmus_xmpp::Stanza;
 use isthmus_xmpp::codec::{Limits as StanzaLimits, StreamEncoder, StreamKind, read_element};
 use isthmus_xmpp::stanza::{Presence, PresenceType};
+use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
 use parking_lot::Mutex;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout_at;
 
@@ -126,11 +128,8 @@ impl Forwards {
 /// Writes notes to other processes, in their order.
 pub(super) async fn send_notes(bridge: Arc<Bridge>, mut notes: Outgoing) {
     while let Some((life, note)) = notes.recv().await {
-        if let Err(error) = bridge.pods.send(&life, &note, NOTE_LIFETIME).await
-            && let Some(left_out) = bridge.store_lines.line("note", Instant::now())
-        {
-            let kind = note.label();
-            tracing::warn!(%error, to = life, kind, left_out, "a note to another process was not sent");
+        if let Err(error) = bridge.pods.send(&life, &note, NOTE_LIFETIME).await {
+            bridge.note_not_sent(&life, note, &error);
         }
     }
 }
@@ -259,21 +258,48 @@ impl Bridge {
 
     /// Puts a note into the queue for the store. One that finds it full is counted and lost; what it was about is put
     /// right by the time limits of whoever waits for it.
-    pub(super) fn write_note(&self, life: String, note: Note) {
+    pub(super) fn write_note(self: &Arc<Self>, life: String, note: Note) {
         self.put(&self.forwards.outbox, life, note);
     }
 
-    fn put(&self, outbox: &Outbox, life: String, note: Note) {
+    fn put(self: &Arc<Self>, outbox: &Outbox, life: String, note: Note) {
         if let Err(error) = outbox.try_send((life, note)) {
             self.metrics.refused("outbox_full");
-            if let Some(left_out) = self.store_lines.line("outbox", Instant::now()) {
-                tracing::warn!(%error, left_out, "a note to another process was not sent");
+            let why = error.to_string();
+            let (TrySendError::Full((life, note)) | TrySendError::Closed((life, note))) = error;
+            self.note_not_sent(&life, note, &why);
+        }
+    }
+
+    /// What a note was about is put right by the time limits of whoever waits for it; only the sender of a message waits for
+    /// nothing, and is told.
+    fn note_not_sent(self: &Arc<Self>, life: &str, note: Note, error: &dyn Display) {
+        if let Some(left_out) = self.store_lines.line("note", Instant::now()) {
+            let kind = note.label();
+            tracing::warn!(%error, to = life, kind, left_out, "a note to another process was not sent");
+        }
+        if let Note::FromLocal { local, remote, stanza } = note
+            && let (Ok(local), Ok(remote)) = (Domain::parse(&local), Domain::parse(&remote))
+            && let Some(Stanza::Message(message)) = stanza_from_bytes(&stanza)
+            && message.body().is_some()
+        {
+            let error =
+                StanzaError::new(ErrorCondition::ResourceConstraint).with_text("the gateway is busy; try again");
+            if let Some(Stanza::Message(reply)) = Stanza::Message(message).error_reply(error) {
+                self.metrics.message("xmpp_to_sip", "not_handed_over");
+                self.return_to_sender((local, remote), reply);
             }
         }
     }
 
     /// Sends the answer of a request back to the process that took it.
-    pub(super) fn respond_to_pod(&self, life: &str, id: u64, request: &Message, answer: Result<Bytes, WriteError>) {
+    pub(super) fn respond_to_pod(
+        self: &Arc<Self>,
+        life: &str,
+        id: u64,
+        request: &Message,
+        answer: Result<Bytes, WriteError>,
+    ) {
         let answer = answer.or_else(|error| {
             tracing::error!(%error, "answer could not be written");
             SipAnswer::new(StatusCode::SERVER_INTERNAL_ERROR).respond(request, None, "isthmus")
@@ -290,7 +316,7 @@ impl Bridge {
     }
 
     /// Tells the process that took a request that it gets no answer.
-    pub(super) fn absorb_for_pod(&self, life: &str, id: u64) {
+    pub(super) fn absorb_for_pod(self: &Arc<Self>, life: &str, id: u64) {
         self.write_note(life.to_owned(), Note::Absorbed { id });
     }
 
@@ -306,7 +332,7 @@ impl Bridge {
     }
 
     /// Gives an ACK of a session to the process that works for its pair; tells whether that is another one.
-    pub(super) fn hand_over_ack(&self, ack: &Message) -> bool {
+    pub(super) fn hand_over_ack(self: &Arc<Self>, ack: &Message) -> bool {
         let (Ok(remote), Ok(local)) = (address::from_name_addr(&ack.from_()), address::from_name_addr(&ack.to()))
         else {
             return false;
@@ -318,7 +344,7 @@ impl Bridge {
 
     /// Tells the process that repeats a 2xx that its ACK came. Who worked on the INVITE knows which one that is; when it
     /// died, all are asked, since a session whose 2xx is never acknowledged ends after 32 s.
-    pub(super) fn stop_repeating(&self, ack: &Message, given_here: bool) {
+    pub(super) fn stop_repeating(self: &Arc<Self>, ack: &Message, given_here: bool) {
         let Some(tag) = ack.to().tag().filter(|tag| !given_here && PairId::from_tag(tag).is_some()) else { return };
         if let Some(life) = self.forwards.repeater(tag) {
             self.write_note(life, Note::Acknowledged { message: ack.as_bytes().to_vec() });
@@ -339,7 +365,12 @@ impl Bridge {
 
     /// Gives the end of a session that was never acknowledged to the process that works for its pair; tells whether that
     /// is another one.
-    pub(super) fn hand_over_unacknowledged(&self, users: &PairUsers, call_id: &str, local_tag: &str) -> bool {
+    pub(super) fn hand_over_unacknowledged(
+        self: &Arc<Self>,
+        users: &PairUsers,
+        call_id: &str,
+        local_tag: &str,
+    ) -> bool {
         let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
         let note = Note::NeverAcknowledged { call_id: call_id.to_owned(), local_tag: local_tag.to_owned() };
         self.write_note(life, note);
@@ -347,14 +378,14 @@ impl Bridge {
     }
 
     /// Gives a due time to the process that works for its pair; tells whether that is another one.
-    pub(super) fn hand_over_due(&self, users: &PairUsers, key: &Key) -> bool {
+    pub(super) fn hand_over_due(self: &Arc<Self>, users: &PairUsers, key: &Key) -> bool {
         let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
         self.write_note(life, Note::Due { key: key.to_string() });
         true
     }
 
     /// Gives a stanza to the process that holds its link; tells whether that is another one.
-    pub(super) fn hand_over_stanza(&self, users: &PairUsers, stanza: &Stanza) -> bool {
+    pub(super) fn hand_over_stanza(self: &Arc<Self>, users: &PairUsers, stanza: &Stanza) -> bool {
         let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
         let domains = (users.local.domain.clone(), users.remote.domain.clone());
         let Some(note) = stanza_note(&domains, stanza) else { return false };
@@ -377,7 +408,7 @@ impl Bridge {
 
     /// Gives a stanza that came over a link to the process that holds the link by now; tells whether that is another one.
     /// It asked everybody for their presence when it took the link, so that older states are of no use.
-    pub(super) fn hand_over_from_local(&self, users: &PairUsers, stanza: &Stanza) -> bool {
+    pub(super) fn hand_over_from_local(self: &Arc<Self>, users: &PairUsers, stanza: &Stanza) -> bool {
         let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
         if let Stanza::Presence(presence) = stanza
             && matches!(presence.kind, PresenceType::Available | PresenceType::Unavailable | PresenceType::Probe)
@@ -389,13 +420,13 @@ impl Bridge {
 
     /// Asks for a contact's presence at the process that took the link from this one less than `time` ago, as the local
     /// user's server would; tells whether there is such a process.
-    pub(super) fn ask_next_holder(&self, users: &PairUsers, time: Duration) -> bool {
+    pub(super) fn ask_next_holder(self: &Arc<Self>, users: &PairUsers, time: Duration) -> bool {
         let Some(life) = self.links.lost_to(&users.local.domain, &users.remote.domain, time) else { return false };
         let probe = Presence::new(PresenceType::Probe, &users.local.to_jid(), &users.remote.to_jid());
         self.write_from_local(life, users, &Stanza::Presence(probe))
     }
 
-    fn write_from_local(&self, life: String, users: &PairUsers, stanza: &Stanza) -> bool {
+    fn write_from_local(self: &Arc<Self>, life: String, users: &PairUsers, stanza: &Stanza) -> bool {
         let Some(stanza) = stanza_to_bytes(stanza) else { return false };
         let note = Note::FromLocal {
             local: users.local.domain.as_str().to_owned(),
@@ -412,7 +443,12 @@ impl Bridge {
     }
 
     /// Gives a response to the process whose request it answers; tells whether that is another one which lives.
-    pub(super) fn hand_over_response(&self, transport: Transport, source: SocketAddr, response: &Message) -> bool {
+    pub(super) fn hand_over_response(
+        self: &Arc<Self>,
+        transport: Transport,
+        source: SocketAddr,
+        response: &Message,
+    ) -> bool {
         let Some(life) = isthmus_sip::endpoint::Endpoint::process_of(response) else { return false };
         if life == self.pods.life() || !self.pods.is_shared() || !self.pods.is_alive(life) {
             return false;

@@ -36,6 +36,8 @@ const RESEND: Duration = Duration::from_secs(60);
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 /// The pause between two rounds over all letters: another process may have stored one just when it lost the link.
 const ROUND_PAUSE: Duration = Duration::from_secs(60);
+/// The pause after an error for a local user was stored: the link may have come up just before.
+const LINK_LOOK: Duration = Duration::from_millis(500);
 /// The pause before the store is asked again when it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 
@@ -142,7 +144,7 @@ impl Bridge {
     ) -> Result<(), StoreError> {
         self.commit_letters(&[(0, Posted::new(domains.clone(), error, false))]).await?;
         // The link may be up again by now.
-        self.send_letters_after(domains.clone(), BUSY_RETRY);
+        self.send_letters_after(domains.clone(), LINK_LOOK);
         Ok(())
     }
 

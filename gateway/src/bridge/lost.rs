@@ -48,6 +48,11 @@ impl Wanted {
         }
     }
 
+    /// Tells whether a pair is remembered.
+    pub(super) fn has(&self, users: &PairUsers) -> bool {
+        self.0.lock().contains_key(&users.id())
+    }
+
     fn by_partner(&self) -> HashMap<Domain, Vec<PairUsers>> {
         let mut partners: HashMap<Domain, Vec<PairUsers>> = HashMap::new();
         for users in self.0.lock().values() {
@@ -72,6 +77,17 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
 }
 
 impl Bridge {
+    /// Nothing is stored of a pair that was wanted here. It is forgotten, unless the store has lost its data, which is found
+    /// out at once.
+    pub(super) fn forget_unless_lost(self: &Arc<Self>, users: PairUsers) {
+        let bridge = Arc::clone(self);
+        tokio::spawn(async move {
+            if !bridge.pods.has_lost_state().await {
+                bridge.wanted.note(&users, false);
+            }
+        });
+    }
+
     async fn subscribe_again(self: Arc<Self>, pairs: Vec<PairUsers>) {
         let noticed = Instant::now();
         tokio::time::sleep(BEGIN.mul_f64(rand::random_range(0.0..1.0))).await;

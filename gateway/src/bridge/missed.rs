@@ -47,14 +47,14 @@ impl Missed {
 
 impl Bridge {
     /// Refuses a request that cannot be served at the moment (503 with Retry-After).
-    pub(super) fn refuse_for_now(&self, incoming: &Incoming) {
+    pub(super) fn refuse_for_now(self: &Arc<Self>, incoming: &Incoming) {
         if incoming.request.method() == Method::Notify && incoming.in_dialog() {
             self.missed.note(incoming.users());
         }
         self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
     }
 
-    async fn refresh_soon(&self, users: &PairUsers, wait: Duration) -> bool {
+    async fn refresh_soon(self: &Arc<Self>, users: &PairUsers, wait: Duration) -> bool {
         loop {
             let at = super::now().epoch.plus(wait);
             match self.with_pair(users, |pair, _| pair.handle_notify_missed(at)).await {

@@ -1,4 +1,4 @@
-//! What is done when the store is back after it was away.
+//! What is done when the store is back after it was away, or had no room.
 //!
 //! Presence that came meanwhile could not be stored and was told to nobody. So the pairs of every link that this process
 //! holds are gone through as if the link had been lost for that time ([`super::reconcile`]).
@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_model::EpochMillis;
-use isthmus_store::{Key, Slot};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -26,7 +25,7 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// An operation failed because the store is away.
+    /// An operation failed because the store is away or full.
     pub(super) fn note(&self) {
         let mut since = self.since.lock();
         if since.is_none() {
@@ -38,11 +37,11 @@ impl Outage {
 
 /// Waits for the end of each outage.
 pub(super) async fn run(bridge: Arc<Bridge>) {
-    let anything = [Key::other("pods", Slot::named("realm"), "members")];
     loop {
         bridge.outage.began.notified().await;
         tokio::time::sleep(STEADY).await;
-        while bridge.store.read(&anything).await.is_err() {
+        // It may give what it has and take nothing.
+        while !bridge.pods.can_write().await {
             tokio::time::sleep(LOOK).await;
         }
         let since = bridge.outage.since.lock().take();

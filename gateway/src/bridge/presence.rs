@@ -92,13 +92,13 @@ impl Bridge {
         }
     }
 
-    pub(super) fn store_is_away(&self, incoming: &Incoming, error: &StoreError) {
+    pub(super) fn store_is_away(self: &Arc<Self>, incoming: &Incoming, error: &StoreError) {
         self.store_failed(error);
         self.refuse_for_now(incoming);
     }
 
     /// Answers a request with what its turn gave.
-    pub(super) fn answer_turn(&self, incoming: &Incoming, reply: Option<Reply>) {
+    pub(super) fn answer_turn(self: &Arc<Self>, incoming: &Incoming, reply: Option<Reply>) {
         let answer = match reply {
             Some(Reply::First(answer)) => answer,
             Some(Reply::Known(known)) => return self.answer_known(incoming, known),
@@ -184,9 +184,14 @@ impl Bridge {
         !self.exchanges.lock().is_empty()
     }
 
+    /// Tells whether this process awaits the outcome of a request of a pair.
+    pub(super) fn awaits(&self, pair: PairId) -> bool {
+        self.exchanges.lock().contains_key(&pair)
+    }
+
     /// Does what is due for a pair.
     pub(super) async fn pair_timeout(self: &Arc<Self>, users: &PairUsers) {
-        let awaiting = self.exchanges.lock().contains_key(&users.id());
+        let awaiting = self.awaits(users.id());
         let done = self
             .with_pair(users, |pair, ctx| {
                 if awaiting {
@@ -200,7 +205,7 @@ impl Bridge {
 
     /// Gives the pair machine a turn under the configuration of this moment.
     pub(super) async fn with_pair<R>(
-        &self,
+        self: &Arc<Self>,
         users: &PairUsers,
         act: impl FnMut(&mut Pair, &mut Context<'_>) -> R,
     ) -> Turned<Pair, R> {
@@ -446,10 +451,15 @@ impl Machine for Pair {
         }
     }
 
-    fn stored(&self, bridge: &Bridge, users: &PairUsers) {
-        if bridge.store.is_shared() {
-            bridge.wanted.note(users, self.is_wanted());
+    fn stored(&self, bridge: &Arc<Bridge>, users: &PairUsers, [_, auth, _]: &Records) {
+        if !bridge.store.is_shared() {
+            return;
         }
+        if auth.is_none() && !self.is_wanted() && bridge.wanted.has(users) {
+            // Taken back at another process, or lost with everything else.
+            return bridge.forget_unless_lost(users.clone());
+        }
+        bridge.wanted.note(users, self.is_wanted());
     }
 }
 

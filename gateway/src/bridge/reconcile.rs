@@ -13,11 +13,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use isthmus_interwork::authorization::{Context, Output, Pair, ToLocal};
 use isthmus_model::{Domain, EpochMillis};
 use isthmus_store::{Key, Kind, Record, Retry, Shard, StoreError, StoreFuture};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::blind::Waiting;
@@ -27,8 +28,12 @@ use crate::edge::xmpp::{LinkSpec, Owner};
 
 /// How many due times are named, and records read, at once.
 const PAGE: usize = 128;
+/// How many shards are walked at once. Most have few pairs, and each takes two round trips at least.
+const SHARDS: usize = 16;
 /// How many turns are under way at once.
 const TURNS: usize = 64;
+/// Whoever gave a link back awaits the outcomes of what it sent for so long at most.
+const GIVEN_BACK: Duration = Duration::from_secs(15);
 /// The pause after the store failed or a pair had too much to do.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -68,48 +73,62 @@ impl Bridge {
     }
 
     async fn reconcile(self: Arc<Self>, link: LinkSpec, lost_at: Option<EpochMillis>) {
-        let mut turns = JoinSet::new();
-        let mut pairs = 0_u64;
-        for shard in Shard::all() {
-            let mut cursor = None;
-            loop {
-                let page = match self.insist(&link, || self.store.timers(shard, cursor.as_ref(), PAGE)).await {
-                    Ok(Some(page)) => page,
-                    Ok(None) => return,
-                    Err(error) => {
-                        tracing::error!(shard = shard.number(), %error, "pairs of a shard cannot be found");
-                        break;
-                    }
-                };
-                let keys =
-                    page.timers.into_iter().filter(|(kind, key)| *kind == timers::PAIR && key.kind() == Kind::Pair);
-                let keys: Vec<Key> = keys.map(|(_, key)| key).collect();
-                for keys in keys.chunks(PAGE) {
-                    let Some(records) = self.records_of(&link, keys).await else { return };
-                    for users in records
-                        .iter()
-                        .flatten()
-                        .filter_map(|stored| timers::users_of(Kind::Pair, stored))
-                        .filter(|users| carries(&link, users))
-                    {
-                        self.links.has_room(&users.local.domain, &users.remote.domain).await;
-                        while turns.len() >= TURNS {
-                            turns.join_next().await;
-                        }
-                        pairs += 1;
-                        turns.spawn(Arc::clone(&self).reconcile_pair(link.clone(), users, lost_at));
-                    }
-                }
-                cursor = page.next;
-                if cursor.is_none() {
-                    break;
-                }
-            }
-        }
-        while turns.join_next().await.is_some() {}
+        let room = Arc::new(Semaphore::new(TURNS));
+        let walks = Shard::all().map(|shard| self.reconcile_shard(&link, shard, lost_at, &room));
+        let pairs: u64 = stream::iter(walks).buffer_unordered(SHARDS).collect::<Vec<_>>().await.into_iter().sum();
         if pairs > 0 {
             tracing::info!(component = %link.name, pairs, "presence is asked for and told again");
         }
+    }
+
+    /// Gives the pairs of a shard their turns, each when there is `room`; counts them.
+    async fn reconcile_shard(
+        self: &Arc<Self>,
+        link: &LinkSpec,
+        shard: Shard,
+        lost_at: Option<EpochMillis>,
+        room: &Arc<Semaphore>,
+    ) -> u64 {
+        let mut turns = JoinSet::new();
+        let (mut pairs, mut cursor) = (0, None);
+        loop {
+            let page = match self.insist(link, || self.store.timers(shard, cursor.as_ref(), PAGE)).await {
+                Ok(Some(page)) => page,
+                Ok(None) => return pairs,
+                Err(error) => {
+                    tracing::error!(shard = shard.number(), %error, "pairs of a shard cannot be found");
+                    break;
+                }
+            };
+            let keys = page.timers.into_iter().filter(|(kind, key)| *kind == timers::PAIR && key.kind() == Kind::Pair);
+            let keys: Vec<Key> = keys.map(|(_, key)| key).collect();
+            for keys in keys.chunks(PAGE) {
+                let Some(records) = self.records_of(link, keys).await else { return pairs };
+                for users in records
+                    .iter()
+                    .flatten()
+                    .filter_map(|stored| timers::users_of(Kind::Pair, stored))
+                    .filter(|users| carries(link, users))
+                {
+                    self.links.has_room(&users.local.domain, &users.remote.domain).await;
+                    // It is never closed.
+                    let Ok(place) = Arc::clone(room).acquire_owned().await else { return pairs };
+                    pairs += 1;
+                    let turn = Arc::clone(self).reconcile_pair(link.clone(), users, lost_at);
+                    turns.spawn(async move {
+                        turn.await;
+                        drop(place);
+                    });
+                    while turns.try_join_next().is_some() {}
+                }
+            }
+            cursor = page.next;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        while turns.join_next().await.is_some() {}
+        pairs
     }
 
     /// Reads records; one that cannot be read takes no other with it. `None` when the link is no longer this process's.
@@ -160,7 +179,13 @@ impl Bridge {
                 if tell.is_closed() {
                     return;
                 }
-                let gone = bridge.links.loser(&of.local.domain, &of.remote.domain).map(|(_, since)| since.elapsed());
+                let (local, remote) = (&of.local.domain, &of.remote.domain);
+                // What this process awaits no more while it had the link, nobody does: its outcome could not be stored.
+                let gone = if !bridge.awaits(of.id()) && bridge.links.held_for(local, remote, GIVEN_BACK) {
+                    Some(Duration::ZERO)
+                } else {
+                    bridge.links.loser(local, remote).map(|(_, since)| since.elapsed())
+                };
                 let ready = |pair: &mut Pair, ctx: &mut Context<'_>| {
                     if let Some(for_so_long) = gone {
                         let since = ctx.now.epoch.minus(for_so_long);

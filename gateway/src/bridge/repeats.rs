@@ -337,7 +337,7 @@ impl Bridge {
     }
 
     /// Answers a request that another process knows already.
-    pub(super) fn answer_known(&self, incoming: &Incoming, known: Known) {
+    pub(super) fn answer_known(self: &Arc<Self>, incoming: &Incoming, known: Known) {
         match known {
             Known::Answered(answer) => self.repeat(&incoming.asker, &incoming.request, answer),
             Known::Running => self.absorb(&incoming.asker),

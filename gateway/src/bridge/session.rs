@@ -270,7 +270,7 @@ impl Bridge {
 
     /// Gives the session machine a turn under the configuration of this moment.
     async fn with_session<R>(
-        &self,
+        self: &Arc<Self>,
         users: &PairUsers,
         mut act: impl FnMut(&mut Session, &mut Context<'_>) -> R,
     ) -> Turned<Session, R> {

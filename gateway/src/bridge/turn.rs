@@ -5,6 +5,7 @@
 //! that it wants is done before the commit has happened, so the store always knows what left (interworking
 //! specification §6.5).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_interwork::context::Context;
@@ -84,8 +85,8 @@ pub(super) trait Machine: Sized {
     fn is_done_by_next_holder(_output: &Self::Output) -> bool {
         false
     }
-    /// Takes notice that everything is stored.
-    fn stored(&self, _bridge: &Bridge, _users: &PairUsers) {}
+    /// Takes notice that everything is stored; `before` is what was there.
+    fn stored(&self, _bridge: &Arc<Bridge>, _users: &PairUsers, _before: &Records) {}
 }
 
 /// A record that a turn reads beside those of its machine, in the same round trip, and what it means. The turn does not
@@ -120,7 +121,7 @@ fn ignoring<M: Machine, R>(
 impl Bridge {
     /// Gives a machine a turn under a configuration. `act` may run again when another process changed the record meanwhile.
     pub(super) async fn turn<M: Machine, R>(
-        &self,
+        self: &Arc<Self>,
         runtime: &Runtime,
         users: &PairUsers,
         act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> R,
@@ -130,7 +131,7 @@ impl Bridge {
 
     /// As [`Self::turn`], with something that is read beside the machine's records.
     pub(super) async fn turn_with<M: Machine, X, R>(
-        &self,
+        self: &Arc<Self>,
         runtime: &Runtime,
         users: &PairUsers,
         beside: Beside<impl Fn(Option<&Record>) -> Result<X, StoreError>>,
@@ -145,7 +146,7 @@ impl Bridge {
     /// Gives a machine a turn for a request, which changes nothing when another process has served it already
     /// ([`super::repeats`]).
     pub(super) async fn turn_for<M: Machine>(
-        &self,
+        self: &Arc<Self>,
         incoming: &Incoming,
         act: impl FnMut(&mut M, &mut Context<'_, M::Config>) -> Answer,
     ) -> Turned<M, Reply> {
@@ -154,7 +155,7 @@ impl Bridge {
 
     /// As [`Self::turn_for`], with something that is read beside the machine's records.
     pub(super) async fn turn_for_with<M: Machine, X>(
-        &self,
+        self: &Arc<Self>,
         incoming: &Incoming,
         beside: Beside<impl Fn(Option<&Record>) -> Result<X, StoreError>>,
         act: impl FnMut(&mut M, &mut Context<'_, M::Config>, X) -> Answer,
@@ -176,7 +177,7 @@ impl Bridge {
     /// The turn itself. A `request` that others may get too is looked up with the machine's records, and its answer is
     /// written with them.
     async fn turn_of<M: Machine, X, R>(
-        &self,
+        self: &Arc<Self>,
         runtime: &Runtime,
         users: &PairUsers,
         request: Option<(&Incoming, &Identity)>,
@@ -231,7 +232,7 @@ impl Bridge {
                     Err(error) => return Err(error),
                 }
             }
-            machine.stored(self, users);
+            machine.stored(self, users, &records);
             let mut outputs: Vec<_> = std::iter::from_fn(|| machine.next_output()).collect();
             // This process may have stood still since the commit, until the link was another's.
             if fence.is_some() && !self.links.acts(&users.local.domain, &users.remote.domain).await {

@@ -208,6 +208,21 @@ async fn a_link_that_was_lost_asks_again_once_the_store_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notify_whose_answer_could_not_be_stored_is_followed_by_another_one() {
+    let mut rig = Rig::start("Session").await;
+    be_watched(&mut rig).await;
+    rig.server.send(&presence("dnd"));
+    let notify = rig.partner.request("NOTIFY").await;
+    rig.store.set(Commits::Refuse);
+    rig.partner.answer(&notify, "200 OK", "", "", "").await;
+    rig.until("the outcome is lost", || !rig.bridge.awaits_outcomes()).await;
+    rig.store.set(Commits::Pass);
+    rig.lose_link().await;
+    let next = rig.partner.request("NOTIFY").await;
+    assert_eq!(cseq(&next), cseq(&notify) + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_that_comes_and_goes_is_walked_for_its_last_connection_only() {
     let mut rig = Rig::start("Session").await;
     be_watched(&mut rig).await;
@@ -366,6 +381,27 @@ async fn subscriptions_are_made_again_when_the_store_has_lost_its_data() {
     let line = "isthmus_resubscriptions_total{reason=\"sent\"} 1\n";
     rig.until(line, || rig.metrics.render().contains(line)).await;
     rig.partner.nothing_came().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_between_the_loss_of_data_and_its_notice_makes_nobody_forgotten() {
+    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    rig.leased().await;
+    let dialog = watch_ana(&mut rig).await;
+    let bare = |jid| BareAddress::from_jid(jid).unwrap();
+    let id = PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example"));
+    let mut batch = Batch::new();
+    batch.delete(Key::other("pods", Slot::named("realm"), "members"), Condition::Any);
+    rig.store.commit(batch).await.unwrap();
+    let mut batch = Batch::new();
+    batch.delete(Key::pair(&id), Condition::Any).delete(Key::auth(&id), Condition::Any);
+    batch.cancel_timer(TimerKind(1), Key::pair(&id));
+    rig.store.commit(batch).await.unwrap();
+    let closed = pidf("closed");
+    rig.partner.in_dialog(&dialog, "NOTIFY", 2, &active(&closed), &closed).await;
+    rig.partner.answered("SIP/2.0 481 ").await;
+    let again = rig.partner.request("SUBSCRIBE").await;
+    assert!(again.starts_with("SUBSCRIBE sip:ana@") && !dialog.contains(header(&again, "Call-ID")), "{again}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -44,6 +44,7 @@ async fn a_refusal_that_went_down_with_the_link_is_told_again() {
     rig.partner.refuse("MESSAGE ", "480 Temporarily Unavailable").await;
     let told = rig.server.stanza().await;
     assert!(is_error_of(&told, "out-1"), "{told}");
+    rig.until("the ping after it", || rig.server.unanswered_pings() > 0).await;
     rig.server.answer_pings(true);
     rig.break_link().await;
     assert_eq!(rig.server.stanza().await, told);

@@ -270,6 +270,12 @@ impl Links {
         self.by_pair.load().get(&(local.clone(), remote.clone()))?.tenure.lost_to(time)
     }
 
+    /// Tells whether this process has held the link of these domains for `time` at least.
+    pub fn held_for(&self, local: &Domain, remote: &Domain, time: Duration) -> bool {
+        let by_pair = self.by_pair.load();
+        by_pair.get(&(local.clone(), remote.clone())).is_some_and(|handle| handle.tenure.held_for(time))
+    }
+
     /// Waits until a link has room for many stanzas, if it is up. Work that comes by itself in great numbers gives way
     /// to what people do.
     pub async fn has_room(&self, local: &Domain, remote: &Domain) {

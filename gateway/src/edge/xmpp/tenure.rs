@@ -191,6 +191,15 @@ impl Tenure {
         matches!(&*self.holding.borrow(), Holding::Mine { since, .. } if since.elapsed() < time)
     }
 
+    /// Tells whether this process has held the link for `time` at least.
+    pub(super) fn held_for(&self, time: Duration) -> bool {
+        match &*self.holding.borrow() {
+            Holding::Always => true,
+            Holding::Mine { since, .. } => since.elapsed() >= time,
+            _ => false,
+        }
+    }
+
     /// Notifies when anything about the lease changes.
     pub(super) fn watch(&self) -> watch::Receiver<Holding> {
         self.holding.subscribe()
