@@ -18,6 +18,7 @@ mod outage;
 mod presence;
 mod rates;
 mod reconcile;
+mod remembered;
 mod repeats;
 mod returned;
 mod runtime;
@@ -68,6 +69,7 @@ use outage::Outage;
 use presence::PairUsers;
 use rates::Rates;
 use reconcile::Walks;
+use remembered::Remembered;
 use repeats::Repeats;
 use returned::Returns;
 use sender::Senders;
@@ -99,6 +101,7 @@ pub struct Bridge {
     letters: Letters,
     returns: Returns,
     lists: Lists,
+    remembered: Remembered,
     repeats: Repeats,
     pods: Arc<Pods>,
     forwards: Forwards,
@@ -151,6 +154,7 @@ impl Bridge {
             letters: Letters::default(),
             returns: Returns::default(),
             lists: Lists::default(),
+            remembered: Remembered::default(),
             repeats: Repeats::default(),
             senders: Senders::default(),
             sender_lanes: Lanes::new(LANE_DEPTH),
@@ -188,7 +192,8 @@ impl Bridge {
     /// Tells whether everything that was begun is done.
     pub fn is_idle(&self) -> bool {
         let lanes = self.lanes.is_idle() && self.sender_lanes.is_idle();
-        lanes && self.deliveries.is_empty() && self.returns.is_empty() && self.has_nothing_forwarded()
+        let answered = self.deliveries.is_empty() && self.returns.is_empty() && self.repeats.are_written();
+        lanes && answered && self.has_nothing_forwarded()
     }
 
     /// Takes a new configuration, for what arrives from now on.

@@ -234,8 +234,15 @@ impl Pair {
             FromLocal::Probe => self.local_probes(ctx),
             FromLocal::Subscribed => self.local_allows(ctx, access),
             FromLocal::Unsubscribed => self.local_denies(ctx, access),
-            FromLocal::State(state) => self.local_state(ctx, &state),
+            FromLocal::State(state) => return self.handle_state(ctx, &state),
         }
+        self.notify_watchers(ctx);
+    }
+
+    /// Takes the presence of one of the local user's resources. Policy has no say in it: who may see was decided when
+    /// the watchers subscribed.
+    pub fn handle_state(&mut self, ctx: &mut Context<'_>, state: &ResourcePresence) {
+        self.local_state(ctx, state);
         self.notify_watchers(ctx);
     }
 

@@ -44,6 +44,12 @@ impl Lists {
         generations.young.insert(user.clone(), list.cloned());
     }
 
+    /// Tells whether a user's list was read lately.
+    pub(super) fn knows(&self, user: &BareAddress) -> bool {
+        let generations = self.generations.lock();
+        generations.young.contains_key(user) || generations.old.contains_key(user)
+    }
+
     /// Returns a list as it was read last; `None` when it never was, or too long ago.
     pub(super) fn last(&self, user: &BareAddress) -> Option<Stored> {
         let generations = self.generations.lock();
@@ -68,9 +74,9 @@ mod tests {
     #[test]
     fn the_last_list_is_remembered_also_that_there_is_none() {
         let lists = Lists::default();
-        assert_eq!(lists.last(&user(1)), None);
+        assert_eq!((lists.last(&user(1)), lists.knows(&user(1))), (None, false));
         lists.note(&user(1), None);
-        assert_eq!(lists.last(&user(1)), Some(None));
+        assert_eq!((lists.last(&user(1)), lists.knows(&user(1))), (Some(None), true));
         for version in [7, 9] {
             lists.note(&user(1), Some(&list(version)));
             assert_eq!(lists.last(&user(1)), Some(Some(list(version))));

@@ -148,9 +148,19 @@ impl Bridge {
 
     async fn take_presence(self: &Arc<Self>, users: &PairUsers, event: &FromLocal) -> Result<(), StoreError> {
         let runtime = self.runtime();
-        let list = Beside::new(Key::user(&users.local), |list| self.access(&runtime, users, list));
-        let act = |pair: &mut Pair, ctx: &mut Context<'_>, access| pair.handle_local(ctx, access, event.clone());
-        let (_, outputs) = self.turn_with(&runtime, users, list, act).await?;
+        let (_, outputs) = match event {
+            // The list has no say in it; it is only read to be known when the store is away.
+            FromLocal::State(state) if !self.store.is_shared() || self.lists.knows(&users.local) => {
+                let act = |pair: &mut Pair, ctx: &mut Context<'_>| pair.handle_state(ctx, state);
+                self.turn(&runtime, users, act).await?
+            }
+            event => {
+                let list = Beside::new(Key::user(&users.local), |list| self.access(&runtime, users, list));
+                let act =
+                    |pair: &mut Pair, ctx: &mut Context<'_>, access| pair.handle_local(ctx, access, event.clone());
+                self.turn_with(&runtime, users, list, act).await?
+            }
+        };
         self.perform(users, outputs);
         Ok(())
     }
@@ -300,9 +310,12 @@ impl Bridge {
             }
             let mut batch = Batch::new();
             let bytes = record::encode(Kind::User, super::LIST_FORMAT, &list.encode());
-            batch.put(key.clone(), Condition::unchanged(stored.as_ref()), bytes, Lifetime::Durable);
+            batch.put(key.clone(), Condition::unchanged(stored.as_ref()), bytes.clone(), Lifetime::Durable);
             match self.store.commit(batch).await {
-                Ok(_) => return,
+                Ok(done) => {
+                    let version = done.versions.first().copied().unwrap_or_default();
+                    return self.note_list(&users.local, Some(&Record { version, bytes, expires_at: None }));
+                }
                 Err(error) if error.retry() == Retry::Reload => {}
                 Err(error) => return self.store_failed(&error),
             }
@@ -396,6 +409,7 @@ impl Machine for Pair {
     const KIND: Kind = Kind::Pair;
     const FORMAT: u16 = PAIR_FORMAT;
     const TIMER: TimerKind = timers::PAIR;
+    const REMEMBERED: bool = true;
 
     fn keys(users: &PairUsers) -> [Key; 3] {
         let id = users.id();

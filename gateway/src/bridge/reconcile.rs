@@ -11,7 +11,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use isthmus_interwork::authorization::{Context, Output, Pair, ToLocal};
@@ -45,6 +46,9 @@ struct Walk {
     task: AbortHandle,
     /// Since when its pairs are blind.
     lost_at: Option<EpochMillis>,
+    began: Instant,
+    /// Every pair had its turn.
+    is_done: Arc<AtomicBool>,
 }
 
 /// How the turn of a pair came out.
@@ -58,43 +62,54 @@ impl Bridge {
     /// A link is up: what waits for it is sent, and its pairs get their turns. A walk that an earlier connection began
     /// ends. `lost_at` tells since when the pairs are blind.
     pub(super) fn handle_link_ready(self: &Arc<Self>, link: &LinkSpec, lost_at: Option<EpochMillis>) {
+        // Somebody else may have worked for these pairs meanwhile.
+        self.remembered.clear();
         self.send_letters(link.clone());
         let name = (link.host.clone(), link.port, link.name.clone());
         let mut walks = self.walks.0.lock();
-        walks.retain(|_, walk| !walk.task.is_finished());
+        walks.retain(|_, walk| !walk.is_done.load(Ordering::Relaxed));
         let former = walks.remove(&name);
         if let Some(former) = &former {
             former.task.abort();
         }
-        // The pairs that it did not come to have been blind for longer.
-        let lost_at = [former.and_then(|former| former.lost_at), lost_at].into_iter().flatten().min();
-        let task = tokio::spawn(Arc::clone(self).reconcile(link.clone(), lost_at)).abort_handle();
-        walks.insert(name, Walk { task, lost_at });
+        // The pairs that it did not come to have been blind for longer, unless another process came to them.
+        let same = |began: Instant| {
+            link.locals.first().is_some_and(|local| self.links.held_for(local, &link.name, began.elapsed()))
+        };
+        let former = former.filter(|former| same(former.began)).and_then(|former| former.lost_at);
+        let lost_at = [former, lost_at].into_iter().flatten().min();
+        let is_done = Arc::new(AtomicBool::new(false));
+        let walk = Arc::clone(self).reconcile(link.clone(), lost_at, Arc::clone(&is_done));
+        let task = tokio::spawn(walk).abort_handle();
+        walks.insert(name, Walk { task, lost_at, began: Instant::now(), is_done });
     }
 
-    async fn reconcile(self: Arc<Self>, link: LinkSpec, lost_at: Option<EpochMillis>) {
+    async fn reconcile(self: Arc<Self>, link: LinkSpec, lost_at: Option<EpochMillis>, is_done: Arc<AtomicBool>) {
         let room = Arc::new(Semaphore::new(TURNS));
         let walks = Shard::all().map(|shard| self.reconcile_shard(&link, shard, lost_at, &room));
-        let pairs: u64 = stream::iter(walks).buffer_unordered(SHARDS).collect::<Vec<_>>().await.into_iter().sum();
+        let walked: Vec<_> = stream::iter(walks).buffer_unordered(SHARDS).collect().await;
+        // Of one that was given up the next one takes over since when its pairs are blind.
+        let Some(pairs) = walked.into_iter().sum::<Option<u64>>() else { return };
+        is_done.store(true, Ordering::Relaxed);
         if pairs > 0 {
             tracing::info!(component = %link.name, pairs, "presence is asked for and told again");
         }
     }
 
-    /// Gives the pairs of a shard their turns, each when there is `room`; counts them.
+    /// Gives the pairs of a shard their turns, each when there is `room`; counts them. `None` when the link was lost meanwhile.
     async fn reconcile_shard(
         self: &Arc<Self>,
         link: &LinkSpec,
         shard: Shard,
         lost_at: Option<EpochMillis>,
         room: &Arc<Semaphore>,
-    ) -> u64 {
+    ) -> Option<u64> {
         let mut turns = JoinSet::new();
-        let (mut pairs, mut cursor) = (0, None);
+        let (mut pairs, mut cursor, mut all) = (0, None, true);
         loop {
             let page = match self.insist(link, || self.store.timers(shard, cursor.as_ref(), PAGE)).await {
                 Ok(Some(page)) => page,
-                Ok(None) => return pairs,
+                Ok(None) => return None,
                 Err(error) => {
                     tracing::error!(shard = shard.number(), %error, "pairs of a shard cannot be found");
                     break;
@@ -103,7 +118,7 @@ impl Bridge {
             let keys = page.timers.into_iter().filter(|(kind, key)| *kind == timers::PAIR && key.kind() == Kind::Pair);
             let keys: Vec<Key> = keys.map(|(_, key)| key).collect();
             for keys in keys.chunks(PAGE) {
-                let Some(records) = self.records_of(link, keys).await else { return pairs };
+                let records = self.records_of(link, keys).await?;
                 for users in records
                     .iter()
                     .flatten()
@@ -111,15 +126,17 @@ impl Bridge {
                     .filter(|users| carries(link, users))
                 {
                     self.links.has_room(&users.local.domain, &users.remote.domain).await;
-                    // It is never closed.
-                    let Ok(place) = Arc::clone(room).acquire_owned().await else { return pairs };
+                    let place = Arc::clone(room).acquire_owned().await.ok()?;
                     pairs += 1;
                     let turn = Arc::clone(self).reconcile_pair(link.clone(), users, lost_at);
                     turns.spawn(async move {
-                        turn.await;
+                        let had_turn = turn.await;
                         drop(place);
+                        had_turn
                     });
-                    while turns.try_join_next().is_some() {}
+                    while let Some(turn) = turns.try_join_next() {
+                        all &= turn.unwrap_or(true);
+                    }
                 }
             }
             cursor = page.next;
@@ -127,8 +144,10 @@ impl Bridge {
                 break;
             }
         }
-        while turns.join_next().await.is_some() {}
-        pairs
+        while let Some(turn) = turns.join_next().await {
+            all &= turn.unwrap_or(true);
+        }
+        all.then_some(pairs)
     }
 
     /// Reads records; one that cannot be read takes no other with it. `None` when the link is no longer this process's.
@@ -168,8 +187,9 @@ impl Bridge {
         Ok(None)
     }
 
-    /// Gives a pair its turn, again after a failure of the store, as long as the link is this process's.
-    async fn reconcile_pair(self: Arc<Self>, link: LinkSpec, users: PairUsers, lost_at: Option<EpochMillis>) {
+    /// Gives a pair its turn, again after a failure of the store, as long as the link is this process's; tells whether it had
+    /// it.
+    async fn reconcile_pair(self: Arc<Self>, link: LinkSpec, users: PairUsers, lost_at: Option<EpochMillis>) -> bool {
         let _waiting = Waiting::new(&self);
         while self.holds(&link) {
             let (tell, done) = oneshot::channel();
@@ -217,12 +237,13 @@ impl Bridge {
                 let _ = tell.send(done);
             });
             match submitted {
-                Ok(()) if !matches!(done.await, Ok(Done::Later)) => return,
+                Ok(()) if !matches!(done.await, Ok(Done::Later)) => return true,
                 Ok(()) => {}
                 Err(_) => self.metrics.presence("xmpp_to_sip", "lane_full"),
             }
             tokio::time::sleep(PAUSE).await;
         }
+        false
     }
 
     /// Tells whether this process works for the link's pairs.

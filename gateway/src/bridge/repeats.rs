@@ -8,9 +8,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::future::join_all;
 use isthmus_interwork::error_map::SipAnswer;
 use isthmus_interwork::session::Answer;
 use isthmus_model::PairId;
@@ -34,6 +36,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 const UNKNOWN_YET: Duration = Duration::from_secs(10);
 /// How many answers wait for a store that is away: 32 s of them at 1000 a second.
 const MAX_UNWRITTEN: usize = 32_768;
+/// An answer that was given is written after so long at most, together with the others of that time: they leave in one piece
+/// and come back in one, which spares most of what they cost. Until then copies are absorbed, as while the request runs.
+const TOGETHER: Duration = Duration::from_millis(4);
 /// The pause before a store that was away is tried again. Short: until the answers are written, a copy runs again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
@@ -257,11 +262,22 @@ struct Unwritten {
 /// What the process knows about answers that others may have to repeat.
 #[derive(Default)]
 pub(super) struct Repeats {
+    /// Answers that were given a moment ago.
+    held: Mutex<Vec<Unwritten>>,
+    /// How many answers are held or being written.
+    open: AtomicUsize,
     /// Answers that the store did not take while it was away, oldest first.
     unwritten: Mutex<VecDeque<Unwritten>>,
     added: Notify,
     #[cfg(test)]
     alive: std::sync::OnceLock<Alive>,
+}
+
+impl Repeats {
+    /// Tells whether every answer is written, or known to wait for a store that is away.
+    pub(super) fn are_written(&self) -> bool {
+        self.open.load(Ordering::Acquire) == 0
+    }
 }
 
 impl Bridge {
@@ -353,29 +369,48 @@ impl Bridge {
             until: Instant::now() + LIFETIME,
         });
         self.respond(asker, request, answer);
-        self.write_now(unwritten);
+        if let Some(unwritten) = unwritten {
+            self.write_soon(unwritten);
+        }
     }
 
     /// Refuses a MESSAGE of which nothing was done, so that another process may serve it.
     pub(super) fn withdraw(self: &Arc<Self>, permit: Permit, asker: &Asker, request: &Message, answer: Answer) {
         self.respond(asker, request, answer);
         let held = permit.0.filter(|held| held.condition != Condition::Any);
-        self.write_now(held.map(|held| Unwritten {
-            entry: None,
-            key: held.identity.key,
-            condition: held.condition,
-            until: Instant::now() + LIFETIME,
-        }));
+        if let Some(held) = held {
+            self.repeats.open.fetch_add(1, Ordering::AcqRel);
+            let (key, condition) = (held.identity.key, held.condition);
+            let unwritten = Unwritten { entry: None, key, condition, until: Instant::now() + LIFETIME };
+            let bridge = Arc::clone(self);
+            // Another process may have the next copy at once.
+            tokio::spawn(async move { bridge.write_or_keep(unwritten).await });
+        }
     }
 
-    fn write_now(self: &Arc<Self>, unwritten: Option<Unwritten>) {
-        let Some(unwritten) = unwritten else { return };
-        let bridge = Arc::clone(self);
-        tokio::spawn(async move {
-            if !bridge.write_answer(&unwritten, LIFETIME).await {
-                bridge.write_later(unwritten);
-            }
-        });
+    /// Writes an answer down, together with others that are given about now.
+    fn write_soon(self: &Arc<Self>, unwritten: Unwritten) {
+        self.repeats.open.fetch_add(1, Ordering::AcqRel);
+        let is_first = {
+            let mut held = self.repeats.held.lock();
+            held.push(unwritten);
+            held.len() == 1
+        };
+        if is_first {
+            let bridge = Arc::clone(self);
+            tokio::spawn(async move {
+                tokio::time::sleep(TOGETHER).await;
+                let held = std::mem::take(&mut *bridge.repeats.held.lock());
+                join_all(held.into_iter().map(|unwritten| bridge.write_or_keep(unwritten))).await;
+            });
+        }
+    }
+
+    async fn write_or_keep(&self, unwritten: Unwritten) {
+        if !self.write_answer(&unwritten, LIFETIME).await {
+            self.write_later(unwritten);
+        }
+        self.repeats.open.fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Writes an answer down; false when the store is away.

@@ -35,7 +35,9 @@ impl Bridge {
                 batch.put(key, Condition::Any, seen.as_str().to_owned().into_bytes(), Lifetime::For(LIFETIME))
             }
         };
-        if let Err(error) = self.store.commit(batch).await {
+        let done = self.store.commit(batch).await;
+        self.remembered.forget(&[Key::address(&incoming.remote.bare)]);
+        if let Err(error) = done {
             self.store_failed(&error);
         }
     }

@@ -8,6 +8,7 @@ mod late;
 mod letters;
 mod reconcile;
 mod refusals;
+mod remembered;
 mod repeats;
 mod returned;
 pub(crate) mod rig;

@@ -3,16 +3,18 @@
 //! Presence and sessions are machines of the same shape. A turn reads everything that the machine needs in one round
 //! trip, lets it act, and writes its record, its next due time and whatever else changed in one atomic commit. Nothing
 //! that it wants is done before the commit has happened, so the store always knows what left (interworking
-//! specification §6.5).
+//! specification §6.5). A turn of a pair that this process had to do with lately does not read: the commit finds out
+//! whether what is remembered is still true ([`super::remembered`]).
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isthmus_interwork::context::Context;
 use isthmus_interwork::session::Answer;
 use isthmus_model::EpochMillis;
+use isthmus_store::batch::{Change, Write};
 use isthmus_store::{
-    Batch, Condition, Fence, Key, Kind, Lifetime, Record, Retry, StoreError, Timer, TimerKind, record,
+    Batch, Committed, Condition, Fence, Key, Kind, Lifetime, Record, Retry, StoreError, Timer, TimerKind, record,
 };
 
 use smallvec::SmallVec;
@@ -59,6 +61,8 @@ pub(super) trait Machine: Sized {
     const FORMAT: u16;
     /// The timer of its next deadline.
     const TIMER: TimerKind;
+    /// Whether a turn may start from what is remembered of its records.
+    const REMEMBERED: bool = false;
 
     /// Names the records that a turn reads; the machine's own comes first.
     fn keys(users: &PairUsers) -> [Key; 3];
@@ -189,9 +193,21 @@ impl Bridge {
         let Beside { key: beside, read: read_beside } = beside;
         let names: SmallVec<[Key; 5]> =
             keys.iter().chain(&beside).chain(request.map(|(_, identity)| identity.key())).cloned().collect();
+        let remembers = M::REMEMBERED && self.store.is_shared();
+        // What stands beside cannot be asked about in the commit.
+        let mut recalls = remembers && beside.is_none();
         let mut retries = 0;
         loop {
-            let mut records = self.store.read(&names).await?;
+            let recalled = if recalls { self.remembered.recall(&keys, Instant::now()) } else { None };
+            let is_recalled = recalled.is_some();
+            let mut records = match recalled {
+                Some(mut records) => {
+                    // Whether the request was served before, the commit finds out, too.
+                    records.extend(request.map(|_| None));
+                    records
+                }
+                None => self.store.read(&names).await?,
+            };
             let served = request.and_then(|_| records.pop()).flatten();
             if let (Some((incoming, identity)), Some(served)) = (request, &served)
                 && let Some(known) = self.known(incoming, identity, served)
@@ -211,13 +227,30 @@ impl Bridge {
             if let (Some((_, identity)), Some(answer)) = (request, answer_of(&result)) {
                 identity.write_answer(&mut batch, served.as_ref(), self.pods.life(), answer);
             }
+            if is_recalled {
+                if batch.is_empty() {
+                    recalls = false;
+                    continue;
+                }
+                add_checks(&mut batch, &keys, &records);
+            }
             let mut fence = None;
             // There was nothing and there is nothing: no round trip for that.
             if !batch.is_empty() {
                 fence = self.fence(users);
                 batch.fences.extend(fence.clone());
-                match self.store.commit(batch).await {
+                let writes = if remembers { batch.writes.clone() } else { Vec::new() };
+                let done = self.store.commit(batch).await;
+                if remembers {
+                    self.remember(&keys, (!is_recalled).then_some(&records), &writes, done.as_ref().ok());
+                }
+                match done {
                     Ok(_) => {}
+                    // It was not so any more.
+                    Err(error) if is_recalled && error.retry() == Retry::Reload => {
+                        recalls = false;
+                        continue;
+                    }
                     // The lease was taken anew or given back meanwhile, by this process. One that was lost stays in force.
                     Err(StoreError::FenceLost { .. })
                         if retries < CONFLICT_RETRIES && self.goes_on(users, fence.as_ref()).await =>
@@ -244,6 +277,28 @@ impl Bridge {
 }
 
 impl Bridge {
+    /// Takes note of what a turn's records are now: those that it `read` and left alone, and those that it wrote. When it is
+    /// not known whether the writes happened, nothing is known any more.
+    fn remember(&self, keys: &[Key; 3], read: Option<&Records>, writes: &[Write], done: Option<&Committed>) {
+        let Some(done) = done else { return self.remembered.forget(keys) };
+        let now = Instant::now();
+        for (key, record) in keys.iter().zip(read.into_iter().flatten()) {
+            if !writes.iter().any(|write| write.key == *key) {
+                self.remembered.note(key, record.clone(), now);
+            }
+        }
+        for (write, version) in writes.iter().zip(&done.versions).filter(|(write, _)| keys.contains(&write.key)) {
+            match &write.change {
+                Change::Put { bytes, .. } => {
+                    let record = Record { version: *version, bytes: bytes.clone(), expires_at: None };
+                    self.remembered.note(&write.key, Some(record), now);
+                }
+                Change::Delete => self.remembered.note(&write.key, None, now),
+                Change::Touch { .. } | Change::Check => {}
+            }
+        }
+    }
+
     /// Returns what proves that this process works for a pair. Without it the versions of the records alone protect: the
     /// link is nobody's, or was given back.
     fn fence(&self, users: &PairUsers) -> Option<Fence> {
@@ -266,6 +321,16 @@ impl Bridge {
             Owner::Mine(fence) => fence.as_ref() != lost,
             Owner::Former(_) => true,
             Owner::Other(_) | Owner::Nobody => false,
+        }
+    }
+}
+
+/// Makes a batch depend on everything in its slot that a turn was given and does not write.
+fn add_checks(batch: &mut Batch, keys: &[Key; 3], records: &Records) {
+    let [own, ..] = keys;
+    for (key, record) in keys.iter().zip(records).filter(|(key, _)| key.slot() == own.slot()) {
+        if !batch.writes.iter().any(|write| write.key == *key) {
+            batch.check(key.clone(), Condition::unchanged(record.as_ref()));
         }
     }
 }

@@ -23,7 +23,7 @@ const CONTACT: &str = "Event: presence\r\nContact: <sip:ana@127.0.0.1>\r\n";
 const SUBSCRIBE: &str = "<presence from='juliet@corp.example' to='ana@partner.example' type='subscribe' id='s1'/>";
 const SUBSCRIBED: &str = "<presence from='juliet@corp.example' to='ana@partner.example' type='subscribed'/>";
 
-fn presence(show: &str) -> String {
+pub(super) fn presence(show: &str) -> String {
     format!("<presence from='juliet@corp.example/home' to='ana@partner.example'><show>{show}</show></presence>")
 }
 
@@ -39,7 +39,7 @@ fn pidf(basic: &str) -> String {
     )
 }
 
-fn cseq(request: &str) -> u32 {
+pub(super) fn cseq(request: &str) -> u32 {
     header(request, "CSeq").split_once(' ').unwrap().0.parse().unwrap()
 }
 
@@ -67,7 +67,7 @@ async fn version(rig: &Rig) -> u64 {
 }
 
 /// Lets ana watch juliet, who is there; gives the last NOTIFY.
-async fn be_watched(rig: &mut Rig) -> String {
+pub(super) async fn be_watched(rig: &mut Rig) -> String {
     rig.partner.write("SUBSCRIBE", CONTACT, "").await;
     rig.partner.answered("SIP/2.0 200 ").await;
     let pending = rig.partner.request("NOTIFY").await;

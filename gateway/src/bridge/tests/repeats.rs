@@ -315,6 +315,21 @@ async fn what_was_answered_is_forgotten_after_32_s() {
     }
 }
 
+// S-10
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_is_idle_only_when_its_answers_are_written() {
+    let mut realm = Realm::start().await;
+    for _ in 0..3 {
+        realm.a.partner.write("MESSAGE", TEXT, "Lunch?").await;
+        let answer = realm.a.partner.answered("SIP/2.0 200 ").await;
+        realm.a.server.stanza().await;
+        realm.a.until("the process is idle", || realm.a.bridge.is_idle()).await;
+        assert!(realm.record().await.as_ref().is_some_and(is_finished));
+        // So that the next one may take over whatever comes again.
+        realm.copies_get(&answer).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_costs_a_claim_a_read_and_a_finish_and_a_lone_process_neither_claim_nor_finish() {
     let mut realm = Realm::start().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use isthmus_model::EpochMillis;
 use isthmus_store::{
-    Acquisition, Batch, Committed, Consumer, Due, Health, Holder, Item, Key, Lease, LeaseName, QueueName, Record,
+    Acquisition, Batch, Committed, Consumer, Due, Health, Holder, Item, Key, Kind, Lease, LeaseName, QueueName, Record,
     Shard, ShardClaim, Store, StoreError, StoreFuture, TimerCursor, TimerPage, Topic, Wake,
 };
 use tokio::sync::watch;
@@ -45,6 +45,9 @@ pub(crate) struct TestStore {
     /// Commits that were asked for.
     asked: watch::Sender<u64>,
     reads: AtomicU32,
+    /// Reads and writes of pairs' presence.
+    pair_reads: AtomicU32,
+    pair_writes: AtomicU32,
 }
 
 impl TestStore {
@@ -64,6 +67,8 @@ impl TestStore {
             mode: watch::Sender::new(Commits::Pass),
             asked: watch::Sender::new(0),
             reads: AtomicU32::new(0),
+            pair_reads: AtomicU32::new(0),
+            pair_writes: AtomicU32::new(0),
         })
     }
 
@@ -79,6 +84,11 @@ impl TestStore {
     /// Returns how many reads were asked for so far.
     pub(super) fn reads(&self) -> u32 {
         self.reads.load(Ordering::SeqCst)
+    }
+
+    /// Returns how often the presence of pairs was written and read so far.
+    pub(super) fn pairs(&self) -> (u32, u32) {
+        (self.pair_writes.load(Ordering::SeqCst), self.pair_reads.load(Ordering::SeqCst))
     }
 
     /// Waits until more than `before` commits were asked for.
@@ -109,6 +119,9 @@ fn away() -> StoreError {
 impl Store for TestStore {
     fn commit(&self, batch: Batch) -> StoreFuture<'_, Committed> {
         self.asked.send_modify(|asked| *asked += 1);
+        if batch.writes.iter().any(|write| write.key.kind() == Kind::Pair) {
+            self.pair_writes.fetch_add(1, Ordering::SeqCst);
+        }
         Box::pin(async move {
             let mut mode = self.mode.subscribe();
             let letters = !batch.enqueues.is_empty();
@@ -129,6 +142,9 @@ impl Store for TestStore {
 
     fn read<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Vec<Option<Record>>> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        if keys.iter().any(|key| key.kind() == Kind::Pair) {
+            self.pair_reads.fetch_add(1, Ordering::SeqCst);
+        }
         if matches!(*self.mode.borrow(), Commits::Away | Commits::Blind) {
             return Box::pin(async { Err(away()) });
         }
