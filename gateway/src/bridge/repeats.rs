@@ -368,6 +368,10 @@ impl Bridge {
             condition: held.condition,
             until: Instant::now() + LIFETIME,
         });
+        // Before the answer leaves: whoever has it may look whether this process is idle.
+        if unwritten.is_some() {
+            self.repeats.open.fetch_add(1, Ordering::AcqRel);
+        }
         self.respond(asker, request, answer);
         if let Some(unwritten) = unwritten {
             self.write_soon(unwritten);
@@ -376,10 +380,12 @@ impl Bridge {
 
     /// Refuses a MESSAGE of which nothing was done, so that another process may serve it.
     pub(super) fn withdraw(self: &Arc<Self>, permit: Permit, asker: &Asker, request: &Message, answer: Answer) {
-        self.respond(asker, request, answer);
         let held = permit.0.filter(|held| held.condition != Condition::Any);
-        if let Some(held) = held {
+        if held.is_some() {
             self.repeats.open.fetch_add(1, Ordering::AcqRel);
+        }
+        self.respond(asker, request, answer);
+        if let Some(held) = held {
             let (key, condition) = (held.identity.key, held.condition);
             let unwritten = Unwritten { entry: None, key, condition, until: Instant::now() + LIFETIME };
             let bridge = Arc::clone(self);
@@ -388,9 +394,8 @@ impl Bridge {
         }
     }
 
-    /// Writes an answer down, together with others that are given about now.
+    /// Writes an answer down that counts as open, together with others that are given about now.
     fn write_soon(self: &Arc<Self>, unwritten: Unwritten) {
-        self.repeats.open.fetch_add(1, Ordering::AcqRel);
         let is_first = {
             let mut held = self.repeats.held.lock();
             held.push(unwritten);
