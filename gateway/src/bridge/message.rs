@@ -318,7 +318,7 @@ impl Bridge {
                     self.refuse_outgoing(&users, &message, error_map::to_xmpp(&response), "refused_by_peer");
                 }
             }
-            ClientEvent::Timeout | ClientEvent::Provisional(_) => {
+            ClientEvent::Timeout | ClientEvent::Provisional(_) | ClientEvent::Withdrawn => {
                 self.refuse_outgoing(&users, &message, error_map::failure_to_xmpp(LocalFailure::Timeout), "timeout");
             }
             ClientEvent::Failed(failure) => {
@@ -378,7 +378,7 @@ impl Bridge {
             MessageRefusal::TooLarge { .. } if may_open_session => NotSent::Session,
             refusal => NotSent::Refused(refusal.stanza_error()),
         })?;
-        Ok(self.edge.exchange(runtime.locator.clone(), route, None, request).outcome().await)
+        Ok(self.edge.exchange(runtime.locator.clone(), route, None, request, None).outcome().await)
     }
 
     /// Reads how the peer spells its user and what it refused. Without the store a message goes out all the same.

@@ -22,7 +22,8 @@ use super::inbound::Incoming;
 use super::spelling::read_spelling;
 use super::turn::{Beside, Machine, Records, Reply, Turned};
 use super::{Bridge, CONFLICT_RETRIES, Runtime, timers};
-use crate::edge::sip::outbound::ClientEvent;
+use crate::edge::sip::outbound::{ClientEvent, Leave};
+use crate::edge::xmpp::Links;
 
 /// Formats of the stored payloads.
 const PAIR_FORMAT: u16 = 1;
@@ -250,9 +251,11 @@ impl Bridge {
         if matches!(purpose, Purpose::Notify { .. }) {
             self.metrics.presence("xmpp_to_sip", "notified");
         }
+        // Until it leaves the link may go to another process, whose requests would overtake it.
+        let leave = self.fence(users).map(|_| leave_while_held(&self.links, users));
         let exchange = runtime
             .route(&users.remote.domain, &users.local.domain)
-            .map(|route| self.edge.exchange(runtime.locator.clone(), route, hop, request));
+            .map(|route| self.edge.exchange(runtime.locator.clone(), route, hop, request, leave));
         let (bridge, users) = (Arc::clone(self), users.clone());
         let awaited = Awaited::new(self, users.id());
         tokio::spawn(async move {
@@ -260,6 +263,10 @@ impl Bridge {
                 Some(exchange) => exchange.outcome().await,
                 None => ClientEvent::Timeout,
             };
+            // Whoever has the link now tells the state anew.
+            if matches!(event, ClientEvent::Withdrawn) {
+                return;
+            }
             let lane = users.id();
             let next = Arc::clone(&bridge);
             let submitted = bridge.lanes.submit(lane, async move {
@@ -270,7 +277,7 @@ impl Bridge {
                         tracing::info!(remote = %users.remote.domain, %failure, "request could not be sent");
                         Outcome::NoAnswer
                     }
-                    ClientEvent::Timeout | ClientEvent::Provisional(_) => Outcome::NoAnswer,
+                    ClientEvent::Timeout | ClientEvent::Provisional(_) | ClientEvent::Withdrawn => Outcome::NoAnswer,
                 };
                 let done = next.with_pair(&users, |pair, ctx| pair.handle_outcome(ctx, &purpose, &outcome)).await;
                 next.finish(&users, done);
@@ -383,6 +390,15 @@ impl Drop for Awaited {
             }
         }
     }
+}
+
+/// Lets a request leave as long as this process holds the link of its pair.
+fn leave_while_held(links: &Arc<Links>, users: &PairUsers) -> Leave {
+    let (links, local, remote) = (Arc::clone(links), users.local.domain.clone(), users.remote.domain.clone());
+    Box::new(move || {
+        let (links, local, remote) = (Arc::clone(&links), local.clone(), remote.clone());
+        Box::pin(async move { links.acts(&local, &remote).await })
+    })
 }
 
 /// Asks policy about the remote user as watcher.

@@ -345,7 +345,7 @@ impl Bridge {
         let Some(route) = runtime.route(&users.remote.domain, &users.local.domain) else {
             return self.session_event(users, &purpose, ClientEvent::Timeout, None);
         };
-        let mut exchange = self.edge.exchange(runtime.locator.clone(), route, hop, request);
+        let mut exchange = self.edge.exchange(runtime.locator.clone(), route, hop, request, None);
         let invite = match &purpose {
             Purpose::Invite { local_tag } => {
                 self.invites.lock().insert(local_tag.clone(), exchange.control());
@@ -381,7 +381,7 @@ impl Bridge {
                     ClientEvent::Final(response) => {
                         session.handle_outcome(ctx, &purpose, &Outcome::Answer(response));
                     }
-                    ClientEvent::Timeout => {
+                    ClientEvent::Timeout | ClientEvent::Withdrawn => {
                         session.handle_outcome(ctx, &purpose, &Outcome::Failed(LocalFailure::Timeout));
                     }
                     ClientEvent::Failed(failure) => {

@@ -301,7 +301,7 @@ impl Bridge {
 
     /// Returns what proves that this process works for a pair. Without it the versions of the records alone protect: the
     /// link is nobody's, or was given back.
-    fn fence(&self, users: &PairUsers) -> Option<Fence> {
+    pub(super) fn fence(&self, users: &PairUsers) -> Option<Fence> {
         if !self.pods.is_shared() {
             return None;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use isthmus_interwork::authorization::{Context, Pair};
-use isthmus_model::{Access, BareAddress, EpochMillis, Now, PairId};
+use isthmus_model::{Access, BareAddress, Domain, EpochMillis, Now, PairId};
 use isthmus_sip::{Limits as SipLimits, Message};
 use isthmus_store::{
     Acquisition, Batch, Condition, Key, Kind, LeaseName, Lifetime, Limits, MemoryStore, Slot, Store, SystemClock,
@@ -16,6 +16,7 @@ use isthmus_store::{
 use super::rig::{Rig, attribute, header};
 use super::store::Commits;
 use crate::bridge::BlindTimes;
+use crate::edge::sip::outbound::{ClientEvent, Leave};
 use crate::edge::xmpp::LinkState;
 
 const TEXT: &str = "Content-Type: text/plain\r\n";
@@ -220,6 +221,31 @@ async fn a_notify_whose_answer_could_not_be_stored_is_followed_by_another_one() 
     rig.lose_link().await;
     let next = rig.partner.request("NOTIFY").await;
     assert_eq!(cseq(&next), cseq(&notify) + 1);
+}
+
+// S-13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_may_not_leave_any_more_is_withdrawn() {
+    let mut rig = Rig::start("Session").await;
+    let runtime = rig.bridge.runtime();
+    let domain = |name| Domain::parse(name).unwrap();
+    let route = runtime.route(&domain("partner.example"), &domain("corp.example")).unwrap();
+    let request = Bytes::from_static(
+        b"NOTIFY sip:ana@partner.example SIP/2.0\r\nMax-Forwards: 70\r\nFrom: <sip:juliet@corp.example>;tag=j\r\n\
+        To: <sip:ana@partner.example>;tag=a\r\nCall-ID: late\r\nCSeq: 8 NOTIFY\r\nContent-Length: 0\r\n\r\n",
+    );
+    let send = |may: bool| {
+        let leave: Leave = Box::new(move || Box::pin(std::future::ready(may)));
+        let exchange =
+            rig.bridge.edge.exchange(runtime.locator.clone(), Arc::clone(&route), None, request.clone(), Some(leave));
+        tokio::spawn(exchange.outcome())
+    };
+    assert!(matches!(send(false).await.unwrap(), ClientEvent::Withdrawn));
+    let sent = send(true);
+    let notify = rig.partner.request("NOTIFY").await;
+    rig.partner.answer(&notify, "200 OK", "", "", "").await;
+    assert!(matches!(sent.await.unwrap(), ClientEvent::Final(_)));
+    rig.partner.nothing_came().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use ipnet::IpNet;
 use isthmus_model::Domain;
 use isthmus_policy::FederatedDomain;
@@ -135,7 +136,12 @@ pub enum ClientEvent {
     Timeout,
     /// The request reached nobody.
     Failed(SendFailure),
+    /// When it was about to leave, it might not any more.
+    Withdrawn,
 }
+
+/// Asked right before a request leaves, which finding its target and connecting may have delayed: whether it still may.
+pub type Leave = Box<dyn Fn() -> BoxFuture<'static, bool> + Send + Sync>;
 
 /// A request under way.
 #[derive(Debug)]
@@ -301,6 +307,7 @@ impl SipEdge {
         route: Arc<PeerRoute>,
         hop: Option<String>,
         request: Bytes,
+        leave: Option<Leave>,
     ) -> Exchange {
         let (tell, events) = mpsc::unbounded_channel();
         let current = Current::default();
@@ -310,6 +317,7 @@ impl SipEdge {
             locator,
             route,
             hop,
+            leave,
             current: Arc::clone(&current),
             tell,
             invite: request.starts_with(b"INVITE "),
@@ -395,6 +403,7 @@ struct Attempt {
     locator: Locator,
     route: Arc<PeerRoute>,
     hop: Option<String>,
+    leave: Option<Leave>,
     current: Current,
     tell: mpsc::UnboundedSender<ClientEvent>,
     invite: bool,
@@ -428,6 +437,11 @@ impl Attempt {
                     continue;
                 }
             };
+            if let Some(leave) = &self.leave
+                && !leave().await
+            {
+                return self.tell(ClientEvent::Withdrawn);
+            }
             let destination = Destination::Flow { flow: flow.id, transport: flow.transport, remote: target.addr };
             if let Err(error) = self.start(number, destination, &request) {
                 return self.tell(ClientEvent::Failed(error));
