@@ -59,7 +59,11 @@ pub struct Subscriber {
     /// The end of the longest lifetime that the last SUBSCRIBE can have got; a NOTIFY only shortens it.
     #[n(8)]
     ceiling_at: u64,
-    /// The last refresh is already the second one since a NOTIFY came.
+    /// Nothing was heard of the last refresh, not even an answer.
+    #[n(9)]
+    #[cbor(default)]
+    unheard: bool,
+    /// The last refresh is already the second one of which nothing was heard.
     #[n(10)]
     #[cbor(default)]
     repeated: bool,
@@ -221,6 +225,7 @@ impl Subscriber {
             closing: requested_secs == 0,
             told_by_notify: false,
             ceiling_at: end_of(now, requested_secs),
+            unheard: false,
             repeated: false,
         }
     }
@@ -262,6 +267,7 @@ impl Subscriber {
     /// Records that a refresh is being sent: a NOTIFY must follow within Timer N.
     pub fn start_refresh(&mut self, now: EpochMillis, timer_n: Duration) {
         self.refresh_at = None;
+        self.unheard = true;
         self.told_by_notify = false;
         self.ceiling_at = end_of(now, self.requested_secs);
         self.notify_by = Some(now.plus(timer_n).0);
@@ -285,6 +291,7 @@ impl Subscriber {
 
     /// Takes a 2xx with the `Expires` that it carried. What a NOTIFY has told before it rules (RFC 6665 §4.1.2.4).
     pub fn handle_accepted(&mut self, now: EpochMillis, answered: Option<u32>, random: u64) {
+        self.heard();
         if self.closing || self.state == SubscriberState::Terminated {
             return;
         }
@@ -323,7 +330,7 @@ impl Subscriber {
             return Err(RefuseNotify::UnknownState);
         };
         self.state = next;
-        self.repeated = false;
+        self.heard();
         if !self.closing {
             self.notify_by = None;
             self.take_expires(now, state.expires(), random);
@@ -337,7 +344,7 @@ impl Subscriber {
     /// Tries the refresh again after a transient failure: at a quarter of the time left, at least 30 s.
     pub fn retry_refresh(&mut self, now: EpochMillis, retry_after: Option<u32>) {
         self.notify_by = None;
-        self.repeated = false;
+        self.heard();
         if let Some(expires_at) = self.expires_at() {
             let wait = (expires_at.since(now) / 4)
                 .max(Duration::from_secs(30))
@@ -373,14 +380,20 @@ impl Subscriber {
         .min_by_key(|(at, _)| *at)
     }
 
+    fn heard(&mut self) {
+        self.unheard = false;
+        self.repeated = false;
+    }
+
     /// Takes what is due; call again until `None`. All but a refresh end the subscription.
     ///
-    /// A refresh that no NOTIFY followed is sent once more: the process that was to send it may have died (interworking
-    /// specification §6.6), or the one that took the NOTIFY.
+    /// A refresh of which nothing was heard, not even that it failed, is sent once more: the process that was to send it
+    /// may have died (interworking specification §6.6).
     pub fn handle_timeout(&mut self, now: EpochMillis) -> Option<SubscriberDeadline> {
         let (_, deadline) = self.next_deadline().filter(|(at, _)| *at <= now)?;
+        let unheard = self.unheard && !self.repeated;
         match deadline {
-            SubscriberDeadline::NoNotify { during: SubscribePhase::Refresh } if !self.repeated => {
+            SubscriberDeadline::NoNotify { during: SubscribePhase::Refresh } if unheard => {
                 self.notify_by = None;
                 self.repeated = true;
                 return Some(SubscriberDeadline::Refresh);
