@@ -20,7 +20,7 @@ use isthmus_model::{Domain, EpochMillis};
 use isthmus_store::{Key, Kind, Record, Retry, Shard, StoreError, StoreFuture};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::blind::Waiting;
 use super::presence::PairUsers;
@@ -43,7 +43,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(super) struct Walks(Mutex<HashMap<(String, u16, Domain), Walk>>);
 
 struct Walk {
-    task: AbortHandle,
+    task: JoinHandle<()>,
     /// Since when its pairs are blind.
     lost_at: Option<EpochMillis>,
     began: Instant,
@@ -76,11 +76,17 @@ impl Bridge {
         let same = |began: Instant| {
             link.locals.first().is_some_and(|local| self.links.held_for(local, &link.name, began.elapsed()))
         };
-        let former = former.filter(|former| same(former.began)).and_then(|former| former.lost_at);
-        let lost_at = [former, lost_at].into_iter().flatten().min();
+        let longer = former.as_ref().filter(|former| same(former.began)).and_then(|former| former.lost_at);
+        let lost_at = [longer, lost_at].into_iter().flatten().min();
         let is_done = Arc::new(AtomicBool::new(false));
         let walk = Arc::clone(self).reconcile(link.clone(), lost_at, Arc::clone(&is_done));
-        let task = tokio::spawn(walk).abort_handle();
+        let task = tokio::spawn(async move {
+            // No pair is to have its turn in two walks.
+            if let Some(former) = former {
+                let _ = former.task.await;
+            }
+            walk.await;
+        });
         walks.insert(name, Walk { task, lost_at, began: Instant::now(), is_done });
     }
 
