@@ -43,21 +43,16 @@ async fn main() -> Result<ExitCode> {
     let sessions = argument(4).is_some_and(|word| word == "sessions");
     let mut right = true;
     for (faults, seconds) in runs {
-        let group = faults.iter().any(|fault| fault.needs_group());
-        let cluster = faults.contains(&Fault::RedisKillNode);
         let plan = Plan { users: 40, contacts: 5, messages: 40, changes: 10, seed, sessions };
-        let redis = match (group, cluster) {
-            (true, _) => "a Redis group with Sentinels",
-            (_, true) => "a Redis Cluster",
-            _ => "one Redis",
+        let lab = Lab::new("chaos")?;
+        let (redis, store) = if faults.iter().any(|fault| fault.needs_group()) {
+            ("a Redis group with Sentinels", Shared::group(&lab).await?)
+        } else if faults.contains(&Fault::RedisKillNode) {
+            ("a Redis Cluster", Shared::cluster(&lab).await?)
+        } else {
+            ("one Redis", Shared::alone(&lab).await?)
         };
         println!("chaos: {pods} pods on {redis}, {} pairs, {seconds} s, seed {seed}", plan.users * plan.contacts);
-        let lab = Lab::new("chaos")?;
-        let store = match (group, cluster) {
-            (true, _) => Shared::group(&lab).await?,
-            (_, true) => Shared::cluster(&lab).await?,
-            _ => Shared::alone(&lab).await?,
-        };
         let field = Field::start_on(store, &lab, pods, Policy::RoundRobin, &plan, false).await?;
         let judgement = field.run(&faults, Duration::from_secs(seconds), &mut Dice::new(seed)).await?;
         println!("{judgement}");

@@ -11,7 +11,8 @@ use isthmus_e2e::pki::{Authority, Certificate, Name};
 use isthmus_e2e::ports;
 use isthmus_e2e::prosody::Prosody;
 use isthmus_e2e::redis::Redis;
-use isthmus_e2e::sip_agent::{Event, SipAgent};
+use isthmus_e2e::sip_agent::{Dialog, Event, SipAgent};
+use isthmus_e2e::xmpp_client::XmppClient;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 const ANA: &str = "ana@partner.example";
@@ -152,6 +153,38 @@ async fn a_wrong_password_of_redis_is_named_and_a_new_one_needs_no_restart() {
     .await;
 }
 
+/// A realm on one Redis, in which juliet and ana watch each other.
+struct Friends {
+    redis: Redis,
+    agent: SipAgent,
+    events: UnboundedReceiver<Event>,
+    corp: Corp,
+    juliet: XmppClient,
+    /// Ana's subscription to juliet.
+    dialog: Dialog,
+}
+
+impl Friends {
+    async fn meet(lab: &Lab) -> Result<Self> {
+        let redis = Redis::start(lab).await?;
+        let port = ports::free()?;
+        let (prosody, mut realm) = realm(lab, port).await?;
+        realm.state_store = Some(redis.declaration(""));
+        let proxy = ([127, 0, 0, 1], realm.plain_port).into();
+        let (agent, mut events) = SipAgent::start("partner.example", port, proxy, false).await?;
+        let corp = Corp::start(lab, prosody, realm).await?;
+        let juliet = corp.online("juliet").await?;
+        agent.show("ana", "open first");
+        juliet.presence("subscribe", ANA).await?;
+        juliet.wait("ana's first state", |r| r.text("status").as_deref() == Some("open first")).await?;
+        let dialog = agent.watch("ana", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
+        juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
+        juliet.presence("subscribed", ANA).await?;
+        event("juliet online", &mut events, |e| shows(e, "open")).await?;
+        Ok(Self { redis, agent, events, corp, juliet, dialog })
+    }
+}
+
 /// How the store of a realm fails.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
@@ -164,21 +197,7 @@ enum Failure {
 /// Messages pass, what needs the store is refused for a while, nobody is told anything wrong, and all goes on afterwards
 /// without a restart.
 async fn outlive(lab: &Lab, failure: Failure) -> Result<()> {
-    let mut redis = Redis::start(lab).await?;
-    let port = ports::free()?;
-    let (prosody, mut realm) = realm(lab, port).await?;
-    realm.state_store = Some(redis.declaration(""));
-    let proxy = ([127, 0, 0, 1], realm.plain_port).into();
-    let (agent, mut events) = SipAgent::start("partner.example", port, proxy, false).await?;
-    let corp = Corp::start(lab, prosody, realm).await?;
-    let juliet = corp.online("juliet").await?;
-    agent.show("ana", "open first");
-    juliet.presence("subscribe", ANA).await?;
-    juliet.wait("ana's first state", |r| r.text("status").as_deref() == Some("open first")).await?;
-    let dialog = agent.watch("ana", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
-    juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
-    juliet.presence("subscribed", ANA).await?;
-    event("juliet online", &mut events, |e| shows(e, "open")).await?;
+    let Friends { mut redis, agent, mut events, corp, juliet, dialog } = Friends::meet(lab).await?;
     let status = agent.message("ana", JULIET, "before").await;
     ensure!(status.is_some_and(|status| status / 100 == 2), "MESSAGE answered {status:?}");
 
@@ -242,21 +261,7 @@ async fn a_gateway_goes_on_while_its_redis_is_full() {
 #[tokio::test]
 async fn after_a_flush_of_redis_users_see_their_contacts_and_watchers_can_come_back() {
     scenario("redis-flush", async |lab| -> Result<()> {
-        let redis = Redis::start(lab).await?;
-        let port = ports::free()?;
-        let (prosody, mut realm) = realm(lab, port).await?;
-        realm.state_store = Some(redis.declaration(""));
-        let proxy = ([127, 0, 0, 1], realm.plain_port).into();
-        let (agent, mut events) = SipAgent::start("partner.example", port, proxy, false).await?;
-        let corp = Corp::start(lab, prosody, realm).await?;
-        let juliet = corp.online("juliet").await?;
-        agent.show("ana", "open first");
-        juliet.presence("subscribe", ANA).await?;
-        juliet.wait("ana's first state", |r| r.text("status").as_deref() == Some("open first")).await?;
-        let dialog = agent.watch("ana", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
-        juliet.wait("the request", |r| r.is_presence("subscribe", ANA)).await?;
-        juliet.presence("subscribed", ANA).await?;
-        event("juliet online", &mut events, |e| shows(e, "open")).await?;
+        let Friends { redis, agent, mut events, corp: _corp, juliet, dialog } = Friends::meet(lab).await?;
 
         juliet.forget();
         redis.ask(&["FLUSHALL"])?;

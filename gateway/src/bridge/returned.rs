@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use isthmus_xmpp::{Message, Stanza};
@@ -50,6 +50,13 @@ impl Bridge {
             if under_way.len() >= MOST {
                 drop(under_way);
                 self.metrics.refused("returns_full");
+                if let Some(left_out) = self.store_lines.line("returns", Instant::now()) {
+                    tracing::error!(
+                        limit = MOST,
+                        left_out,
+                        "an error for a local user is lost: too many are under way"
+                    );
+                }
                 return;
             }
             under_way.insert(token, returned.clone());

@@ -97,7 +97,6 @@ async fn what_another_process_told_a_watcher_is_not_told_with_the_same_number() 
     assert_eq!(turn(&rig, "abcd", minutes(4)).await, (1, vec![last + 4]));
 }
 
-// S-12
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_pair_that_the_store_lost_nobody_is_told_from_memory() {
     let (mut rig, _) = watched(shared()).await;
