@@ -305,9 +305,12 @@ impl Key {
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{{{}}}", self.kind.prefix(), self.slot.0)?;
+        for part in [self.kind.prefix(), ":{", &self.slot.0, "}"] {
+            f.write_str(part)?;
+        }
         if !self.name.is_empty() {
-            write!(f, ":{}", self.name)?;
+            f.write_str(":")?;
+            f.write_str(&self.name)?;
         }
         Ok(())
     }

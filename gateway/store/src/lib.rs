@@ -43,6 +43,6 @@ pub use limits::Limits;
 pub use memory::MemoryStore;
 pub use queue::{Consumer, Item, ItemId};
 pub use record::{Envelope, EnvelopeError, Record};
-pub use store::{Store, StoreFuture};
+pub use store::{CommitAndRead, CommitEach, Store, StoreFuture};
 pub use timer::{Due, ShardClaim, Timer, TimerCursor, TimerKind, TimerPage};
 pub use wake::{Topic, Wake};

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use isthmus_model::EpochMillis;
-use redis::Value;
+use redis::{Cmd, Value};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ use tokio::time::Instant;
 pub use self::config::{Credentials, CredentialsSource, Mode, RedisConfig, RedisConfigError, Tls};
 use self::names::{Names, corrupt};
 use self::reply::{Parts, odd};
-use self::route::{Router, unavailable};
+use self::route::{Operation, Router, What, unavailable};
 use self::script::{CLAIM, COPY, Call, LEASE, LOOK, NEXT, PAGE, Script, TAKE};
 use crate::batch::{Batch, Committed};
 use crate::error::StoreError;
@@ -38,7 +38,7 @@ use crate::key::{Key, LeaseName, QueueName, Shard};
 use crate::lease::{Acquisition, Fence, Holder, Lease};
 use crate::queue::{Consumer, Item, ItemId};
 use crate::record::Record;
-use crate::store::{Store, StoreFuture};
+use crate::store::{CommitAndRead, CommitEach, Store, StoreFuture};
 use crate::timer::{Due, ShardClaim, Timer, TimerCursor, TimerKind, TimerPage};
 use crate::wake::{Topic, Wake};
 use crate::wakes::Wakes;
@@ -109,40 +109,36 @@ impl Shared {
     }
 
     async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, StoreError> {
-        let mut order: Vec<usize> = (0..keys.len()).collect();
-        order.sort_by_key(|at| keys.get(*at).map(Key::shard));
-        let mut shards: Vec<(Shard, Vec<usize>)> = Vec::new();
-        for at in order {
-            let Some(shard) = keys.get(at).map(Key::shard) else { continue };
-            match shards.last_mut() {
-                Some((last, group)) if *last == shard => group.push(at),
-                _ => shards.push((shard, vec![at])),
+        let groups = self.reads(keys);
+        let operations: Vec<_> = groups.iter().map(|(shard, places)| self.read_of(keys, *shard, places)).collect();
+        let answers = match operations.as_slice() {
+            [Operation { shard, what: What::Plain(command) }] => {
+                vec![self.router.call(*shard, |_| command.clone()).await]
             }
+            operations => self.router.call_together(operations).await,
+        };
+        sort_in(keys, &groups, answers.into_iter())
+    }
+
+    /// Groups the places of keys so that one command can read all of a group.
+    fn reads(&self, keys: &[Key]) -> Vec<(Shard, Vec<usize>)> {
+        let mut places: Vec<(Shard, usize)> = keys.iter().map(Key::shard).zip(0..).collect();
+        places.sort_unstable();
+        let shards = places.chunk_by(|one, other| one.0 == other.0).collect();
+        let group = |group: Vec<&[(Shard, usize)]>| {
+            let places = group.concat();
+            Some((places.first()?.0, places.into_iter().map(|(_, at)| at).collect()))
+        };
+        self.router.groups(shards).into_iter().filter_map(group).collect()
+    }
+
+    fn read_of(&self, keys: &[Key], shard: Shard, places: &[usize]) -> Operation<'static> {
+        let mut command = Cmd::with_capacity(1 + places.len(), 80 * places.len());
+        command.arg("MGET");
+        for key in places.iter().filter_map(|at| keys.get(*at)) {
+            command.arg(self.names.record(key));
         }
-        let mut records = vec![None; keys.len()];
-        let groups = self.router.groups(shards);
-        let answers = join_all(groups.iter().map(async |group| {
-            let places: Vec<usize> = group.iter().flat_map(|(_, places)| places).copied().collect();
-            let names: Vec<_> =
-                places.iter().filter_map(|at| keys.get(*at)).map(|key| self.names.record(key)).collect();
-            let Some((shard, _)) = group.first() else { return Ok(Vec::new()) };
-            let mut command = redis::cmd("MGET");
-            command.arg(&names);
-            let answer = Parts::of(self.router.call(*shard, |_| command.clone()).await?)?;
-            Ok::<_, StoreError>(places.into_iter().zip(answer).collect())
-        }))
-        .await;
-        for answer in answers {
-            for (at, value) in answer? {
-                let (Some(record), Some(key)) = (records.get_mut(at), keys.get(at)) else { continue };
-                *record = match value {
-                    Value::BulkString(bytes) => Some(names::value(key, bytes)?),
-                    Value::Nil => None,
-                    _ => return Err(odd()),
-                };
-            }
-        }
-        Ok(records)
+        Operation { shard, what: What::Plain(command) }
     }
 
     /// Runs the script for leases.
@@ -161,10 +157,10 @@ impl Shared {
         call.key(self.names.leases(shard));
         call.arg(what);
         call.arg(self.names.channel());
-        call.arg(lease.to_string());
+        call.shown(lease);
         call.arg(holder);
-        call.number(millis(ttl));
-        call.number(token);
+        call.shown(millis(ttl));
+        call.shown(token);
         self.run(shard, &LEASE, &call).await
     }
 
@@ -181,8 +177,8 @@ impl Shared {
             for shard in group {
                 call.key(self.names.lease(lease, *shard));
             }
-            call.number(token);
-            call.number(end);
+            call.shown(token);
+            call.shown(end);
             call.arg(holder);
             self.router.call(*shard, |whole| COPY.command(&call, whole)).await.map(|_| ())
         }))
@@ -193,22 +189,27 @@ impl Shared {
     /// Adds what a claim needs of each shard.
     fn add_claims(&self, call: &mut Call, claims: &[&ShardClaim]) {
         for claim in claims {
-            let counters = self.names.counters(claim.shard);
-            call.key(counters.clone());
+            call.key(self.names.counters(claim.shard));
             call.key(self.names.due_times(claim.shard));
             call.key(self.names.timers(claim.shard));
-            call.key(claim.fence.as_ref().map_or(counters, |fence| self.names.lease(&fence.lease, claim.shard)));
+            match &claim.fence {
+                Some(fence) => call.key(self.names.lease(&fence.lease, claim.shard)),
+                None => call.key(self.names.counters(claim.shard)),
+            }
         }
         for claim in claims {
-            call.arg(claim.fence.as_ref().map(|fence| fence.token.to_string()).unwrap_or_default());
+            match &claim.fence {
+                Some(fence) => call.shown(fence.token),
+                None => call.arg(""),
+            }
         }
     }
 
     async fn claim(&self, claims: &[&ShardClaim], max: usize, hold: Duration) -> Result<Vec<Due>, StoreError> {
         let Some(first) = claims.first() else { return Ok(Vec::new()) };
         let mut call = Call::default();
-        call.count(max);
-        call.number(millis(hold));
+        call.shown(max);
+        call.shown(millis(hold));
         self.add_claims(&mut call, claims);
         let mut reply = self.run(first.shard, &CLAIM, &call).await?;
         if reply.word()? == "fence" {
@@ -254,8 +255,10 @@ impl Shared {
         let groups = self.router.groups(shards.to_vec());
         let answers = join_all(groups.iter().map(async |group| {
             let Some(first) = group.first() else { return Ok(Value::Nil) };
-            let call =
-                Call { keys: group.iter().map(|shard| self.names.due_times(*shard)).collect(), args: Vec::new() };
+            let mut call = Call::default();
+            for shard in group {
+                call.key(self.names.due_times(*shard));
+            }
             self.router.call(*first, |whole| NEXT.command(&call, whole)).await
         }))
         .await;
@@ -277,7 +280,7 @@ impl Shared {
         let (server, cursor) = after.and_then(|cursor| cursor.0.split_once(' ')).unwrap_or(("", "0"));
         call.arg(server);
         call.arg(cursor);
-        call.count(max.max(1));
+        call.shown(max.max(1));
         let mut reply = self.run(shard, &PAGE, &call).await?;
         let (server, cursor) = (reply.word()?, reply.word()?);
         let names = reply.parts()?.map(|name| match name {
@@ -301,7 +304,7 @@ impl Shared {
         call.key(self.names.queues(shard));
         call.key(self.names.list(queue));
         call.key(self.names.items(queue));
-        call.arg(queue.to_string());
+        call.shown(queue);
         match &consumer.fence {
             None => {
                 call.key(self.names.counters(shard));
@@ -313,13 +316,13 @@ impl Shared {
                     return Err(StoreError::Misuse { rule: "a queue is taken from under a lease of its shard" });
                 }
                 call.key(self.names.lease(lease, shard));
-                call.number(*token);
-                call.arg(lease.to_string());
+                call.shown(*token);
+                call.shown(lease);
             }
         }
         call.arg(consumer.name.as_str());
-        call.count(max);
-        call.number(millis(hold));
+        call.shown(max);
+        call.shown(millis(hold));
         let mut reply = self.run(shard, &TAKE, &call).await?;
         match (reply.word()?.as_str(), &consumer.fence) {
             ("fence", Some(fence)) => return Err(StoreError::FenceLost { lease: fence.lease.clone() }),
@@ -336,6 +339,26 @@ impl Shared {
     }
 }
 
+/// Puts what groups of keys were answered with into the order of the keys.
+fn sort_in(
+    keys: &[Key],
+    groups: &[(Shard, Vec<usize>)],
+    answers: impl Iterator<Item = Result<Value, StoreError>>,
+) -> Result<Vec<Option<Record>>, StoreError> {
+    let mut records = vec![None; keys.len()];
+    for ((_, places), answer) in groups.iter().zip(answers) {
+        for (at, value) in places.iter().zip(Parts::of(answer?)?) {
+            let (Some(record), Some(key)) = (records.get_mut(*at), keys.get(*at)) else { continue };
+            *record = match value {
+                Value::BulkString(bytes) => Some(names::value(key, bytes)?),
+                Value::Nil => None,
+                _ => return Err(odd()),
+            };
+        }
+    }
+    Ok(records)
+}
+
 impl Store for RedisStore {
     fn read<'a>(&'a self, keys: &'a [Key]) -> StoreFuture<'a, Vec<Option<Record>>> {
         Box::pin(self.shared.read(keys))
@@ -343,6 +366,14 @@ impl Store for RedisStore {
 
     fn commit(&self, batch: Batch) -> StoreFuture<'_, Committed> {
         Box::pin(self.shared.commit(batch))
+    }
+
+    fn commit_each(&self, batches: Vec<Batch>) -> CommitEach<'_> {
+        Box::pin(self.shared.commit_each(batches))
+    }
+
+    fn commit_and_read<'a>(&'a self, batch: Batch, keys: &'a [Key]) -> CommitAndRead<'a> {
+        Box::pin(self.shared.commit_and_read(batch, keys))
     }
 
     fn acquire<'a>(&'a self, lease: &'a LeaseName, holder: &'a str, ttl: Duration) -> StoreFuture<'a, Acquisition> {

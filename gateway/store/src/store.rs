@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use futures::future::{join, join_all};
 use isthmus_model::EpochMillis;
 
 use crate::batch::{Batch, Committed};
@@ -18,6 +19,13 @@ use crate::wake::{Topic, Wake};
 
 /// The result of an operation, when it comes.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
+
+/// The outcomes of several changes, when they come, in their order.
+pub type CommitEach<'a> = Pin<Box<dyn Future<Output = Vec<Result<Committed, StoreError>>> + Send + 'a>>;
+
+/// The outcome of a change and that of a read, when both come.
+pub type CommitAndRead<'a> =
+    Pin<Box<dyn Future<Output = (Result<Committed, StoreError>, Result<Vec<Option<Record>>, StoreError>)> + Send + 'a>>;
 
 /// A store, shared as `Arc<dyn Store>`.
 ///
@@ -42,6 +50,18 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// Any [`StoreError`]. After each but [`StoreError::Unavailable`] nothing has changed.
     fn commit(&self, batch: Batch) -> StoreFuture<'_, Committed>;
+
+    /// Makes changes that have nothing to do with one another, each as if alone and with an outcome of its own, in as few
+    /// round trips as the backend can.
+    fn commit_each(&self, batches: Vec<Batch>) -> CommitEach<'_> {
+        Box::pin(join_all(batches.into_iter().map(|batch| self.commit(batch))))
+    }
+
+    /// Makes a change and reads records side by side, as [`Self::commit`] and [`Self::read`] do: neither waits for the
+    /// other, and which comes first is not said.
+    fn commit_and_read<'a>(&'a self, batch: Batch, keys: &'a [Key]) -> CommitAndRead<'a> {
+        Box::pin(join(self.commit(batch), self.read(keys)))
+    }
 
     /// Asks for a lease. A holder that asks again gets a new token, and its old one is lost: `holder` must be
     /// different for each life of a process, and a living holder renews.

@@ -224,8 +224,8 @@ async fn count(shared: &Shared, health: &mut Health) -> Result<(), StoreError> {
         call.key(names.queues(shard));
         call.key(names.leases(shard));
         let [lists, items] = names.queue_starts(shard);
-        call.arg(lists);
-        call.arg(items);
+        call.shown(lists);
+        call.shown(items);
         let mut parts = Parts::of(shared.router.call(shard, |whole| COUNT.command(&call, whole)).await?)?;
         Ok::<_, StoreError>([parts.number()?, parts.number()?, parts.number()?, parts.number()?])
     }))

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::config::{Mode, RedisConfig, join, split};
@@ -388,21 +389,51 @@ impl Node {
             Ok(answers.into_iter().next().unwrap_or_default())
         })
         .await;
+        self.judge(answer).and_then(|value| self.judge_value(value))
+    }
+
+    /// Sends commands in one piece, and waits for the answers of all.
+    pub(super) async fn send_together(
+        &self,
+        commands: impl ExactSizeIterator<Item = Cmd>,
+        deadline: Instant,
+    ) -> Result<Vec<Result<Value, Failure>>, Failure> {
+        let mut connection = self.connection(deadline).await?;
+        let count = commands.len();
+        let mut pipeline = Pipeline::with_capacity(count);
+        for command in commands {
+            pipeline.add_command(command);
+        }
+        let answers = timeout_at(deadline, connection.send_packed_commands(&pipeline, 0, count)).await;
+        let answers = self.judge(answers)?;
+        if answers.len() != count {
+            return Err(Failure::Away("another number of answers than of questions".to_owned()));
+        }
+        Ok(answers.into_iter().map(|answer| self.judge_value(answer)).collect())
+    }
+
+    fn judge<T>(&self, answer: Result<Result<T, RedisError>, Elapsed>) -> Result<T, Failure> {
         let Ok(answer) = answer else {
             self.suspect();
             return Err(Failure::Away("no answer in time".to_owned()));
         };
-        answer.and_then(Value::extract_error).map_err(|error| {
-            if let Some(code) = error.code().filter(|_| !error.is_io_error()) {
-                return Failure::Refused {
-                    code: code.to_owned(),
-                    detail: error.detail().unwrap_or_default().to_owned(),
-                    elsewhere: error.redirect_node().map(|(address, _)| address.to_owned()),
-                };
-            }
-            self.suspect();
-            Failure::Away(error.to_string())
-        })
+        answer.map_err(|error| self.failure(&error))
+    }
+
+    fn judge_value(&self, value: Value) -> Result<Value, Failure> {
+        value.extract_error().map_err(|error| self.failure(&error))
+    }
+
+    fn failure(&self, error: &RedisError) -> Failure {
+        if let Some(code) = error.code().filter(|_| !error.is_io_error()) {
+            return Failure::Refused {
+                code: code.to_owned(),
+                detail: error.detail().unwrap_or_default().to_owned(),
+                elsewhere: error.redirect_node().map(|(address, _)| address.to_owned()),
+            };
+        }
+        self.suspect();
+        Failure::Away(error.to_string())
     }
 }
 

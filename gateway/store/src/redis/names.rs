@@ -18,15 +18,51 @@
 //! `m`, `due`, `tmr`, `qs` and `lr` have no expiry: the first two of a timer go when it is done, the registers hold
 //! what has an expiry of its own, and `m` is one small hash a shard.
 
-use std::fmt::Write as _;
+use std::fmt;
 
 use bytes::Bytes;
 use isthmus_model::EpochMillis;
+use redis::{RedisWrite, ToRedisArgs};
 
 use crate::error::StoreError;
 use crate::key::{Key, LeaseName, QueueName, Shard};
 use crate::record::Record;
 use crate::timer::TimerKind;
+
+/// The name of a key; it is written where it is needed.
+#[derive(Clone, Copy)]
+pub(super) struct Name<'a, R> {
+    prefix: &'a str,
+    shard: Shard,
+    rest: R,
+}
+
+impl<R: fmt::Display> fmt::Display for Name<'_, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.prefix)?;
+        f.write_str("{")?;
+        fmt::Display::fmt(&self.shard.number(), f)?;
+        f.write_str("}")?;
+        self.rest.fmt(f)
+    }
+}
+
+impl<R: fmt::Display> ToRedisArgs for Name<'_, R> {
+    fn write_redis_args<W: RedisWrite + ?Sized>(&self, out: &mut W) {
+        out.write_arg_fmt(self);
+    }
+}
+
+/// What a key is, and whose.
+#[derive(Clone, Copy)]
+pub(super) struct Of<'a, T>(&'static str, &'a T);
+
+impl<T: fmt::Display> fmt::Display for Of<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)?;
+        self.1.fmt(f)
+    }
+}
 
 /// Makes names of keys.
 #[derive(Debug, Clone)]
@@ -39,54 +75,50 @@ impl Names {
         Self { prefix: prefix.to_owned() }
     }
 
-    fn at(&self, shard: Shard, rest: impl std::fmt::Display) -> String {
-        let mut text = String::with_capacity(self.prefix.len() + 48);
-        text.push_str(&self.prefix);
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{{{}}}{rest}", shard.number());
-        text
+    fn at<R>(&self, shard: Shard, rest: R) -> Name<'_, R> {
+        Name { prefix: &self.prefix, shard, rest }
     }
 
-    pub(super) fn record(&self, key: &Key) -> String {
+    pub(super) fn record<'a>(&'a self, key: &'a Key) -> Name<'a, &'a Key> {
         self.at(key.shard(), key)
     }
 
-    pub(super) fn counters(&self, shard: Shard) -> String {
+    pub(super) fn counters(&self, shard: Shard) -> Name<'_, &'static str> {
         self.at(shard, "m")
     }
 
-    pub(super) fn due_times(&self, shard: Shard) -> String {
+    pub(super) fn due_times(&self, shard: Shard) -> Name<'_, &'static str> {
         self.at(shard, "due")
     }
 
-    pub(super) fn timers(&self, shard: Shard) -> String {
+    pub(super) fn timers(&self, shard: Shard) -> Name<'_, &'static str> {
         self.at(shard, "tmr")
     }
 
-    pub(super) fn queues(&self, shard: Shard) -> String {
+    pub(super) fn queues(&self, shard: Shard) -> Name<'_, &'static str> {
         self.at(shard, "qs")
     }
 
-    pub(super) fn leases(&self, shard: Shard) -> String {
+    pub(super) fn leases(&self, shard: Shard) -> Name<'_, &'static str> {
         self.at(shard, "lr")
     }
 
     /// The lease as it is seen from a shard.
-    pub(super) fn lease(&self, lease: &LeaseName, from: Shard) -> String {
+    pub(super) fn lease<'a>(&'a self, lease: &'a LeaseName, from: Shard) -> Name<'a, Of<'a, LeaseName>> {
         let shard = if lease.everywhere() { from } else { lease.place() };
-        self.at(shard, format_args!("ls:{lease}"))
+        self.at(shard, Of("ls:", lease))
     }
 
-    pub(super) fn list(&self, queue: &QueueName) -> String {
-        self.at(queue.place(), format_args!("ql:{queue}"))
+    pub(super) fn list<'a>(&'a self, queue: &'a QueueName) -> Name<'a, Of<'a, QueueName>> {
+        self.at(queue.place(), Of("ql:", queue))
     }
 
-    pub(super) fn items(&self, queue: &QueueName) -> String {
-        self.at(queue.place(), format_args!("qi:{queue}"))
+    pub(super) fn items<'a>(&'a self, queue: &'a QueueName) -> Name<'a, Of<'a, QueueName>> {
+        self.at(queue.place(), Of("qi:", queue))
     }
 
     /// How the names of lists and of items begin.
-    pub(super) fn queue_starts(&self, shard: Shard) -> [String; 2] {
+    pub(super) fn queue_starts(&self, shard: Shard) -> [Name<'_, &'static str>; 2] {
         [self.at(shard, "ql:"), self.at(shard, "qi:")]
     }
 
@@ -117,8 +149,8 @@ impl Names {
 }
 
 /// The name of a timer within its shard.
-pub(super) fn timer(kind: TimerKind, key: &Key) -> String {
-    format!("{}:{key}", kind.0)
+pub(super) fn timer(kind: TimerKind, key: &Key) -> impl fmt::Display + '_ {
+    fmt::from_fn(move |f| write!(f, "{}:{key}", kind.0))
 }
 
 /// Reads [`timer`].
@@ -148,7 +180,7 @@ pub(super) fn value(place: &Key, bytes: Vec<u8>) -> Result<Record, StoreError> {
     Ok(Record { version, bytes: Bytes::from(bytes).slice(HEADER..), expires_at })
 }
 
-pub(super) fn corrupt(place: impl std::fmt::Display, what: &str) -> StoreError {
+pub(super) fn corrupt(place: impl fmt::Display, what: &str) -> StoreError {
     StoreError::Corrupt { place: place.to_string(), what: what.to_owned() }
 }
 
@@ -163,31 +195,31 @@ mod tests {
         let key = Key::thread("call@host");
         let shard = key.shard();
         let tag = format!("isthmus:im-edge:{{{}}}", shard.number());
-        assert_eq!(names.record(&key), format!("{tag}thr:{{call@host}}"));
+        assert_eq!(names.record(&key).to_string(), format!("{tag}thr:{{call@host}}"));
         let link = LeaseName::link("127.0.0.1:5347", "partner.example");
         let queue = QueueName::link("127.0.0.1:5347", "partner.example").at(shard);
         let all = [
-            names.counters(shard),
-            names.due_times(shard),
-            names.timers(shard),
-            names.queues(shard),
-            names.leases(shard),
-            names.lease(&link, shard),
-            names.list(&queue),
-            names.items(&queue),
+            names.counters(shard).to_string(),
+            names.due_times(shard).to_string(),
+            names.timers(shard).to_string(),
+            names.queues(shard).to_string(),
+            names.leases(shard).to_string(),
+            names.lease(&link, shard).to_string(),
+            names.list(&queue).to_string(),
+            names.items(&queue).to_string(),
         ];
         assert!(all.iter().all(|name| name.starts_with(&tag) && !names.is_record(name)), "{all:?}");
-        assert_eq!(names.list(&queue), format!("{}{queue}", names.queue_starts(shard)[0]));
-        assert!(names.is_record(&names.record(&key)));
+        assert_eq!(names.list(&queue).to_string(), format!("{}{queue}", names.queue_starts(shard)[0]));
+        assert!(names.is_record(&names.record(&key).to_string()));
         let own = LeaseName::new("send", Slot::named("call@host"), "t");
-        assert!(names.lease(&own, Shard::new(0).unwrap()).starts_with(&tag));
+        assert!(names.lease(&own, Shard::new(0).unwrap()).to_string().starts_with(&tag));
         assert_eq!(Names::new("a*b:").pattern(), "a\\*b:{*");
     }
 
     #[test]
     fn names_of_timers_lead_back_to_them() {
         let key = Key::thread("1:2}3");
-        assert_eq!(parse_timer(timer(TimerKind(7), &key).as_bytes()), Some((TimerKind(7), key)));
+        assert_eq!(parse_timer(timer(TimerKind(7), &key).to_string().as_bytes()), Some((TimerKind(7), key.clone())));
         for bad in [&b"7"[..], b"x:thr:{a}", b"7:zzz:{a}", b"70000:thr:{a}", b"\xff:thr:{a}"] {
             assert_eq!(parse_timer(bad), None);
         }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::join_all;
 use redis::{Cmd, Value, cmd};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::config::{Mode, RedisConfig, join, split};
 use super::link::{Failure, Node, Target, Trouble, text};
+use super::script::{Call, Script};
 use crate::error::{Bound, StoreError};
 use crate::key::{SHARDS, Shard};
 
@@ -98,7 +100,7 @@ impl Router {
     /// the whole of its text.
     pub(super) async fn call(&self, shard: Shard, make: impl Fn(bool) -> Cmd) -> Result<Value, StoreError> {
         let Ok(_permit) = self.in_flight.try_acquire() else {
-            return Err(unavailable(format!("{} operations are in flight already", self.config.in_flight)));
+            return Err(self.too_many());
         };
         let deadline = Instant::now() + self.config.timeout;
         let mut whole = false;
@@ -153,6 +155,40 @@ impl Router {
         }
     }
 
+    /// Does operations that have nothing to do with one another, and gives their outcomes in order. With one server they go
+    /// in one piece, and so do the answers.
+    pub(super) async fn call_together(&self, operations: &[Operation<'_>]) -> Vec<Result<Value, StoreError>> {
+        let one = async |operation: &Operation<'_>| self.call(operation.shard, |whole| operation.command(whole)).await;
+        let Route::Single(node) = &self.route else { return join_all(operations.iter().map(one)).await };
+        let answers = {
+            let count = u32::try_from(operations.len()).unwrap_or(u32::MAX);
+            let Ok(_permits) = self.in_flight.try_acquire_many(count) else {
+                return all(operations, || self.too_many());
+            };
+            let deadline = Instant::now() + self.config.timeout;
+            node.send_together(operations.iter().map(|operation| operation.command(false)), deadline).await
+        };
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(Failure::Away(reason)) => return all(operations, || unavailable(reason.clone())),
+            Err(Failure::Refused { code, detail, .. }) => return all(operations, || refusal(&code, &detail)),
+        };
+        let mut outcomes = Vec::with_capacity(answers.len());
+        for (operation, answer) in operations.iter().zip(answers) {
+            outcomes.push(match answer {
+                Ok(value) => Ok(value),
+                Err(Failure::Away(reason)) => Err(unavailable(reason)),
+                // Nothing of this one happened; what can be done about that is done for it alone.
+                Err(Failure::Refused { .. }) => one(operation).await,
+            });
+        }
+        outcomes
+    }
+
+    fn too_many(&self) -> StoreError {
+        unavailable(format!("{} operations are in flight already", self.config.in_flight))
+    }
+
     async fn place(&self, shard: Shard, deadline: Instant) -> Result<NodeRef<'_>, StoreError> {
         let cluster = match &self.route {
             Route::Single(node) => return Ok(NodeRef::Single(node)),
@@ -177,6 +213,31 @@ impl Router {
             cluster.look.notify_one();
         }
     }
+}
+
+/// A command on a shard.
+pub(super) struct Operation<'a> {
+    pub(super) shard: Shard,
+    pub(super) what: What<'a>,
+}
+
+/// What a command is.
+pub(super) enum What<'a> {
+    Script(&'static Script, &'a Call),
+    Plain(Cmd),
+}
+
+impl Operation<'_> {
+    fn command(&self, whole: bool) -> Cmd {
+        match &self.what {
+            What::Script(script, call) => script.command(call, whole),
+            What::Plain(command) => command.clone(),
+        }
+    }
+}
+
+fn all<T>(operations: &[Operation<'_>], error: impl Fn() -> StoreError) -> Vec<Result<T, StoreError>> {
+    operations.iter().map(|_| Err(error())).collect()
 }
 
 /// A node, however it is kept.

@@ -3,11 +3,14 @@
 //! One operation is one script, so it is one round trip and atomic. A server knows a script by its hash once it has
 //! seen it; the router sends the whole text to one that does not.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
+use std::io::Write as _;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use redis::Cmd;
 use sha1::{Digest as _, Sha1};
+use smallvec::SmallVec;
 
 /// A script and its hash.
 pub(super) struct Script {
@@ -54,43 +57,48 @@ script!(COPY, "lua/copy.lua", "#!lua flags=allow-oom\n", "Brings copies of a lea
 script!(TAKE, "lua/take.lua", "#!lua flags=allow-oom\n", "Takes items, which is how room is made.");
 script!(COUNT, "lua/count.lua", "#!lua flags=allow-oom\n", "Counts and tidies a shard.");
 
-/// What a script is run on.
+/// What a script is run on: keys and arguments, all in one piece of text.
 #[derive(Debug, Default)]
 pub(super) struct Call {
-    pub(super) keys: Vec<String>,
-    pub(super) args: Vec<Vec<u8>>,
+    text: Vec<u8>,
+    keys: SmallVec<[Range<usize>; 8]>,
+    args: SmallVec<[Range<usize>; 24]>,
 }
 
 impl Call {
-    pub(super) fn key(&mut self, key: String) {
-        self.keys.push(key);
+    pub(super) fn key(&mut self, key: impl Display) {
+        let range = self.written(key);
+        self.keys.push(range);
     }
 
-    pub(super) fn arg(&mut self, arg: impl Into<Vec<u8>>) {
-        self.args.push(arg.into());
+    pub(super) fn arg(&mut self, arg: impl AsRef<[u8]>) {
+        let start = self.text.len();
+        self.text.extend_from_slice(arg.as_ref());
+        self.args.push(start..self.text.len());
     }
 
-    pub(super) fn number(&mut self, number: u64) {
-        self.args.push(number.to_string().into_bytes());
+    /// Adds an argument as it is displayed.
+    pub(super) fn shown(&mut self, arg: impl Display) {
+        let range = self.written(arg);
+        self.args.push(range);
     }
 
-    pub(super) fn count(&mut self, count: usize) {
-        self.args.push(count.to_string().into_bytes());
+    fn written(&mut self, what: impl Display) -> Range<usize> {
+        let start = self.text.len();
+        // Writing to a Vec cannot fail.
+        let _ = write!(self.text, "{what}");
+        start..self.text.len()
     }
 }
 
 impl Script {
     /// Builds the command, with the whole text for a server that does not know the script.
     pub(super) fn command(&self, call: &Call, whole: bool) -> Cmd {
-        let mut command = if whole { redis::cmd("EVAL") } else { redis::cmd("EVALSHA") };
-        if whole {
-            command.arg(self.text);
-        } else {
-            command.arg(self.hash.as_str());
-        }
-        command.arg(call.keys.len()).arg(&call.keys);
-        for arg in &call.args {
-            command.arg(arg.as_slice());
+        let name = if whole { self.text } else { self.hash.as_str() };
+        let mut command = Cmd::with_capacity(3 + call.keys.len() + call.args.len(), 16 + name.len() + call.text.len());
+        command.arg(if whole { "EVAL" } else { "EVALSHA" }).arg(name).arg(call.keys.len());
+        for range in call.keys.iter().chain(&call.args) {
+            command.arg(call.text.get(range.clone()).unwrap_or_default());
         }
         command
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use isthmus_store::{
-    Bound, Condition, Key, LeaseName, Lifetime, QueueName, Record, Slot, StoreError, Timer, TimerKind,
+    Batch, Bound, Committed, Condition, Key, LeaseName, Lifetime, QueueName, Record, Slot, StoreError, Timer, TimerKind,
 };
 
 use crate::harness::{LONG, New, conflict, lives, pair, span, user};
@@ -32,6 +32,49 @@ pub(crate) async fn what_is_written_is_read_in_the_order_of_the_keys(new: New) {
     assert_eq!(read[0].as_ref().unwrap().expires_at, None);
     assert!(read[3].as_ref().unwrap().expires_at.is_some());
     assert!(h.store.read(&[]).await.unwrap().is_empty());
+}
+
+pub(crate) async fn changes_that_leave_together_have_outcomes_of_their_own(new: New) {
+    let h = new();
+    let keys: Vec<Key> = (0..5).map(|n| Key::pair(&pair(&format!("ana{n}")))).collect();
+    let put = |key: &Key, condition, content: &'static str| {
+        let mut batch = Batch::new();
+        batch.put(key.clone(), condition, content, LONG);
+        batch
+    };
+    let mut crossing = put(&keys[0], Condition::Any, "x");
+    crossing.put(Key::user(&user("lee@corp.example")), Condition::Any, "x", LONG);
+    let batches = vec![
+        put(&keys[0], Condition::Absent, "one"),
+        put(&keys[1], Condition::Version(7), "two"),
+        Batch::new(),
+        crossing,
+        put(&keys[2], Condition::Absent, "three"),
+        put(&keys[0], Condition::Absent, "four"),
+    ];
+    let outcomes = h.store.commit_each(batches).await;
+    let [first, second, nothing, misuse, third, fourth] = &outcomes[..] else { panic!("{outcomes:?}") };
+    let first = first.as_ref().unwrap().versions[0];
+    assert_eq!(conflict(second.clone()).key, keys[1]);
+    assert_eq!(*nothing, Ok(Committed::default()));
+    assert!(matches!(misuse, Err(StoreError::Misuse { .. })), "{misuse:?}");
+    let third = third.as_ref().unwrap().versions[0];
+    let current = conflict(fourth.clone()).current.unwrap();
+    assert_eq!((current.version, &current.bytes[..]), (first, &b"one"[..]));
+    assert_eq!(h.get(&keys[2]).await.unwrap().version, third);
+    assert!(h.store.commit_each(Vec::new()).await.is_empty());
+
+    // The record that is written is not among those read, since nobody says which comes first.
+    let read = [keys[2].clone(), keys[3].clone(), keys[0].clone()];
+    let (written, records) = h.store.commit_and_read(put(&keys[4], Condition::Absent, "five"), &read).await;
+    assert_eq!(h.get(&keys[4]).await.unwrap().version, written.unwrap().versions[0]);
+    let versions: Vec<_> = records.unwrap().into_iter().map(|record| Some(record?.version)).collect();
+    assert_eq!(versions, [Some(third), None, Some(first)]);
+    let (refused, records) = h.store.commit_and_read(put(&keys[4], Condition::Absent, "six"), &read[..1]).await;
+    assert_eq!(conflict(refused).current.unwrap().bytes[..], b"five"[..]);
+    assert_eq!(records.unwrap()[0].as_ref().unwrap().version, third);
+    let (nothing, records) = h.store.commit_and_read(Batch::new(), &[]).await;
+    assert_eq!((nothing, records), (Ok(Committed::default()), Ok(Vec::new())));
 }
 
 pub(crate) async fn versions_grow_and_are_never_used_twice(new: New) {
@@ -209,7 +252,7 @@ pub(crate) async fn rules_of_a_batch_are_kept(new: New) {
         assert!(matches!(result, Err(StoreError::Misuse { .. })), "{result:?}");
     }
     assert_eq!(h.store.health().await.records, 0);
-    assert_eq!(h.store.commit(isthmus_store::Batch::new()).await.unwrap(), isthmus_store::Committed::default());
+    assert_eq!(h.store.commit(Batch::new()).await.unwrap(), Committed::default());
 }
 
 pub(crate) async fn what_is_too_large_is_refused(new: New) {

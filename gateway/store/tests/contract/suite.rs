@@ -19,6 +19,7 @@ macro_rules! contract {
         $(cases! { $from, $backend:
             records {
                 what_is_written_is_read_in_the_order_of_the_keys,
+                changes_that_leave_together_have_outcomes_of_their_own,
                 versions_grow_and_are_never_used_twice,
                 a_condition_that_fails_changes_nothing_and_shows_the_record,
                 a_batch_is_all_or_nothing,

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use isthmus_store::redis::{Credentials, Mode};
 use isthmus_store::{
-    Bound, Condition, Consumer, HealthState, Key, LeaseName, Lifetime, QueueName, RedisConfig, RedisStore, Store,
-    StoreError, Topic,
+    Batch, Bound, Condition, Consumer, HealthState, Key, LeaseName, Lifetime, QueueName, RedisConfig, RedisStore,
+    Store, StoreError, Topic,
 };
 use parking_lot::Mutex;
 
@@ -111,6 +111,18 @@ async fn a_killed_server_comes_back_with_all_that_was_committed() {
     let server = server.restart(&DURABLE);
     // The server knows none of the scripts now.
     assert!(recovered(&store, &key).await > before);
+    server.say(&["SCRIPT", "FLUSH"]);
+    let batch = |n: u32| {
+        let mut batch = Batch::new();
+        batch.put(Key::pair(&pair(&format!("ana{n}"))), Condition::Absent, "x", LONG);
+        batch
+    };
+    for outcome in store.commit_each(vec![batch(1), batch(2)]).await {
+        outcome.unwrap();
+    }
+    server.say(&["SCRIPT", "FLUSH"]);
+    let (written, read) = store.commit_and_read(batch(3), std::slice::from_ref(&key)).await;
+    assert_eq!((written.unwrap().versions.len(), read.unwrap()[0].is_some()), (1, true));
     assert!(store.read(&[decision]).await.unwrap()[0].is_some());
     let me = Consumer { name: "me".to_owned(), fence: None };
     assert_eq!(store.take(&queue, &me, 9, Duration::from_secs(9)).await.unwrap().len(), 1);
