@@ -45,7 +45,7 @@ use isthmus_policy::UserList;
 use isthmus_sip::endpoint::ServerTxId;
 use isthmus_sip::{Message, StatusCode, WriteError};
 use isthmus_store::error::Bound;
-use isthmus_store::{Key, Kind, Record, Store, StoreError, record};
+use isthmus_store::{Kind, Record, Store, StoreError, record};
 use isthmus_xmpp::component::{BarrierToken, Delivery};
 use isthmus_xmpp::{ErrorCondition, Stanza, StanzaError};
 use parking_lot::Mutex;
@@ -66,7 +66,6 @@ use lists::Lists;
 use lost::Wanted;
 use missed::Missed;
 use outage::Outage;
-use presence::PairUsers;
 use rates::Rates;
 use reconcile::Walks;
 use remembered::Remembered;
@@ -237,15 +236,6 @@ impl Bridge {
             Asker::Here(tx) => self.edge.absorb(*tx),
             Asker::Pod { life, id } => self.absorb_for_pod(life, *id),
         }
-    }
-
-    /// Reads what a request of a partner is judged by, the local user's list, and how its sender was spelled last.
-    async fn known_of(&self, users: &PairUsers) -> Result<(UserList, Option<Record>), StoreError> {
-        let mut records = self.store.read(&[Key::user(&users.local), Key::address(&users.remote)]).await?.into_iter();
-        let list = records.next().flatten();
-        self.note_list(&users.local, list.as_ref());
-        let list = read_list(list.as_ref())?;
-        Ok((list, records.next().flatten()))
     }
 
     /// Remembers a list as it was read, for when the store is away.

@@ -95,8 +95,10 @@ impl Bridge {
     /// Lets a MESSAGE in, inside or outside of a session: claims it for this process and asks policy, and gives what is
     /// remembered of the sender's spelling, which is read on the way. One that does not go through is answered here.
     pub(super) async fn admit_message(self: &Arc<Self>, incoming: &Incoming) -> Option<(Permit, Option<Record>)> {
-        // Side by side: one round trip's time.
-        let (claimed, known) = tokio::join!(self.claim(incoming), self.known_for_message(incoming));
+        // Side by side: one round trip.
+        let keys = [Key::user(&incoming.local.bare), Key::address(&incoming.remote.bare)];
+        let (claimed, known) = self.claim_and_read(incoming, &keys).await;
+        let known = known.and_then(|records| self.known_for_message(incoming, records));
         let permit = match claimed {
             Ok(permit) => permit,
             Err(known) => {
@@ -104,6 +106,7 @@ impl Bridge {
                 return None;
             }
         };
+        let known = known.map_or_else(|error| self.known_without_store(incoming, &error), Some);
         let Some((user_list, spelling)) = known else {
             let answer = incoming.answer(&super::unavailable());
             self.withdraw(permit, &incoming.asker, &incoming.request, answer);
@@ -118,18 +121,25 @@ impl Bridge {
         }
     }
 
-    /// Reads what a MESSAGE is judged by; `None` when that is not to be had.
-    async fn known_for_message(&self, incoming: &Incoming) -> Option<(UserList, Option<Record>)> {
-        match self.known_of(&incoming.users()).await {
-            Ok(known) => Some(known),
-            Err(error) => {
-                self.store_failed(&error);
-                // A message goes on without the store where nobody can be wronged by that.
-                let away = matches!(error, StoreError::Unavailable { .. });
-                let last = self.lists.last(&incoming.local.bare).filter(|_| away)?;
-                Some((super::read_list(last.as_ref()).ok()?, None))
-            }
-        }
+    /// Takes what a MESSAGE is judged by, the local user's list, and how its sender was spelled last, from their records.
+    fn known_for_message(
+        &self,
+        incoming: &Incoming,
+        records: Vec<Option<Record>>,
+    ) -> Result<(UserList, Option<Record>), StoreError> {
+        let mut records = records.into_iter();
+        let list = records.next().flatten();
+        self.note_list(&incoming.local.bare, list.as_ref());
+        Ok((super::read_list(list.as_ref())?, records.next().flatten()))
+    }
+
+    /// What a MESSAGE is judged by when the store failed; `None` when that is not to be had. It goes on without the store
+    /// where nobody can be wronged by that.
+    fn known_without_store(&self, incoming: &Incoming, error: &StoreError) -> Option<(UserList, Option<Record>)> {
+        self.store_failed(error);
+        let away = matches!(error, StoreError::Unavailable { .. });
+        let last = self.lists.last(&incoming.local.bare).filter(|_| away)?;
+        Some((super::read_list(last.as_ref()).ok()?, None))
     }
 
     /// Asks policy about a MESSAGE. The error is the answer of one that does not go through.

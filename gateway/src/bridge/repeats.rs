@@ -12,13 +12,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures::future::join_all;
 use isthmus_interwork::error_map::SipAnswer;
 use isthmus_interwork::session::Answer;
 use isthmus_model::PairId;
 use isthmus_sip::endpoint::Repeatable;
 use isthmus_sip::{Message, StatusCode};
-use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, Retry, StoreError, record};
+use isthmus_store::{Batch, Committed, Condition, Key, Kind, Lifetime, Record, Retry, StoreError, record};
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -259,6 +258,18 @@ struct Unwritten {
     until: Instant,
 }
 
+impl Unwritten {
+    fn batch(&self, lifetime: Duration) -> Batch {
+        let mut batch = Batch::new();
+        let (key, condition) = (self.key.clone(), self.condition);
+        match &self.entry {
+            Some(entry) => batch.put(key, condition, entry.clone(), Lifetime::For(lifetime)),
+            None => batch.delete(key, condition),
+        };
+        batch
+    }
+}
+
 /// What the process knows about answers that others may have to repeat.
 #[derive(Default)]
 pub(super) struct Repeats {
@@ -316,40 +327,47 @@ impl Bridge {
         Known::of(incoming, identity, stored, |life| self.is_gone(incoming, life, stored))
     }
 
-    /// Claims a MESSAGE for this process. Without the store it is served all the same (design §6.11), and its answer is
-    /// written when the store is back.
-    pub(super) async fn claim(&self, incoming: &Incoming) -> Result<Permit, Known> {
+    /// Claims a MESSAGE for this process, and reads records beside. Without the store it is served all the same (design §6.11),
+    /// and its answer is written when the store is back.
+    pub(super) async fn claim_and_read(
+        &self,
+        incoming: &Incoming,
+        keys: &[Key],
+    ) -> (Result<Permit, Known>, Result<Vec<Option<Record>>, StoreError>) {
         if !self.store.is_shared() {
-            return Ok(Permit(None));
+            return (Ok(Permit(None)), self.store.read(keys).await);
         }
         let identity = Identity::of(&incoming.pair, &incoming.request);
         let entry = Entry::running(identity.branch, self.pods.life()).to_bytes();
-        let (mut condition, mut again) = (Condition::Absent, false);
-        for _ in 0..CONFLICT_RETRIES {
+        let claim = |condition| {
             let mut batch = Batch::new();
             batch.put(identity.key.clone(), condition, entry.clone(), Lifetime::For(LIFETIME));
-            match self.store.commit(batch).await {
-                Ok(done) => {
-                    let version = done.versions.first().copied().unwrap_or_default();
-                    return Ok(Permit(Some(Held { identity, condition: Condition::Version(version), again })));
-                }
+            batch
+        };
+        let (mut claimed, records) = self.store.commit_and_read(claim(Condition::Absent), keys).await;
+        let mut again = false;
+        for _ in 0..CONFLICT_RETRIES {
+            let condition = match claimed {
+                Ok(done) => Condition::Version(done.versions.first().copied().unwrap_or_default()),
                 Err(StoreError::Conflict(conflict)) => {
-                    condition = Condition::unchanged(conflict.current.as_ref());
-                    again = conflict.current.is_some();
-                    if let Some(current) = &conflict.current
-                        && let Some(known) = self.known(incoming, &identity, current)
-                    {
-                        return Err(known);
+                    let current = conflict.current;
+                    let known = current.as_ref().and_then(|current| self.known(incoming, &identity, current));
+                    if let Some(known) = known {
+                        return (Err(known), records);
                     }
+                    again = current.is_some();
+                    claimed = self.store.commit(claim(Condition::unchanged(current.as_ref()))).await;
+                    continue;
                 }
                 Err(error) => {
                     self.store_failed(&error);
-                    return Ok(Permit(Some(Held { identity, condition: Condition::Any, again })));
+                    Condition::Any
                 }
-            }
+            };
+            return (Ok(Permit(Some(Held { identity, condition, again }))), records);
         }
         // Others were first each time, so one of them runs it.
-        Err(Known::Running)
+        (Err(Known::Running), records)
     }
 
     /// Answers a request that another process knows already.
@@ -390,7 +408,7 @@ impl Bridge {
             let unwritten = Unwritten { entry: None, key, condition, until: Instant::now() + LIFETIME };
             let bridge = Arc::clone(self);
             // Another process may have the next copy at once.
-            tokio::spawn(async move { bridge.write_or_keep(unwritten).await });
+            tokio::spawn(async move { bridge.write_or_keep(vec![unwritten]).await });
         }
     }
 
@@ -406,27 +424,25 @@ impl Bridge {
             tokio::spawn(async move {
                 tokio::time::sleep(TOGETHER).await;
                 let held = std::mem::take(&mut *bridge.repeats.held.lock());
-                join_all(held.into_iter().map(|unwritten| bridge.write_or_keep(unwritten))).await;
+                bridge.write_or_keep(held).await;
             });
         }
     }
 
-    async fn write_or_keep(&self, unwritten: Unwritten) {
-        if !self.write_answer(&unwritten, LIFETIME).await {
-            self.write_later(unwritten);
+    async fn write_or_keep(&self, answers: Vec<Unwritten>) {
+        let batches = answers.iter().map(|unwritten| unwritten.batch(LIFETIME)).collect();
+        let outcomes = self.store.commit_each(batches).await;
+        for (unwritten, outcome) in answers.into_iter().zip(outcomes) {
+            if !self.is_written(outcome) {
+                self.write_later(unwritten);
+            }
+            self.repeats.open.fetch_sub(1, Ordering::AcqRel);
         }
-        self.repeats.open.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// Writes an answer down; false when the store is away.
-    async fn write_answer(&self, unwritten: &Unwritten, lifetime: Duration) -> bool {
-        let mut batch = Batch::new();
-        let (key, condition) = (unwritten.key.clone(), unwritten.condition);
-        match &unwritten.entry {
-            Some(entry) => batch.put(key, condition, entry.clone(), Lifetime::For(lifetime)),
-            None => batch.delete(key, condition),
-        };
-        match self.store.commit(batch).await {
+    /// Judges how the writing of an answer came out; false when the store is away.
+    fn is_written(&self, outcome: Result<Committed, StoreError>) -> bool {
+        match outcome {
             // Taken over, or written by an attempt of which nobody knew that it had succeeded.
             Ok(_) | Err(StoreError::Conflict(_)) => true,
             Err(error) => {
@@ -463,7 +479,7 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
             continue;
         };
         let left = unwritten.until.saturating_duration_since(Instant::now());
-        if !left.is_zero() && !bridge.write_answer(&unwritten, left).await {
+        if !left.is_zero() && !bridge.is_written(bridge.store.commit(unwritten.batch(left)).await) {
             bridge.repeats.unwritten.lock().push_front(unwritten);
             tokio::time::sleep(RETRY_PAUSE).await;
         }
