@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use isthmus_interwork::authorization::{Context, Output, Pair, ToLocal};
-use isthmus_model::{Domain, EpochMillis};
+use isthmus_model::{BareAddress, Domain, EpochMillis};
 use isthmus_store::{Key, Kind, Record, Retry, Shard, StoreError, StoreFuture};
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
@@ -24,6 +24,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use super::blind::Waiting;
 use super::presence::PairUsers;
+use super::turn::Machine as _;
 use super::{Bridge, timers};
 use crate::edge::xmpp::{LinkSpec, Owner};
 
@@ -125,12 +126,14 @@ impl Bridge {
             let keys: Vec<Key> = keys.map(|(_, key)| key).collect();
             for keys in keys.chunks(PAGE) {
                 let records = self.records_of(link, keys).await?;
-                for users in records
-                    .iter()
+                let mine: Vec<(PairUsers, Record)> = records
+                    .into_iter()
                     .flatten()
-                    .filter_map(|stored| timers::users_of(Kind::Pair, stored))
-                    .filter(|users| carries(link, users))
-                {
+                    .filter_map(|stored| Some((timers::users_of(Kind::Pair, &stored)?, stored)))
+                    .filter(|(users, _)| carries(link, users))
+                    .collect();
+                self.remember_pairs(&mine).await;
+                for (users, _) in mine {
                     self.links.has_room(&users.local.domain, &users.remote.domain).await;
                     let place = Arc::clone(room).acquire_owned().await.ok()?;
                     pairs += 1;
@@ -154,6 +157,33 @@ impl Bridge {
             all &= turn.unwrap_or(true);
         }
         all.then_some(pairs)
+    }
+
+    /// Reads in one piece what the turns of pairs would each read for themselves, and remembers it.
+    async fn remember_pairs(&self, pairs: &[(PairUsers, Record)]) {
+        if !self.store.is_shared() || pairs.is_empty() {
+            return;
+        }
+        let now = Instant::now();
+        let mut keys: Vec<Key> = Vec::with_capacity(3 * pairs.len());
+        for (users, stored) in pairs {
+            let [own, others @ ..] = Pair::keys(users);
+            self.remembered.note(&own, Some(stored.clone()), now);
+            keys.extend(others);
+        }
+        let mut lists: Vec<&BareAddress> = pairs.iter().map(|(users, _)| &users.local).collect();
+        lists.sort_unstable();
+        lists.dedup();
+        keys.extend(lists.iter().map(|user| Key::user(user)));
+        // Without it each turn reads, and deals with what is wrong.
+        let Ok(records) = self.store.read(&keys).await else { return };
+        let mut records = keys.iter().zip(records);
+        for (key, record) in records.by_ref().take(2 * pairs.len()) {
+            self.remembered.note(key, record, now);
+        }
+        for (user, (_, list)) in lists.into_iter().zip(records) {
+            self.note_list(user, list.as_ref());
+        }
     }
 
     /// Reads records; one that cannot be read takes no other with it. `None` when the link is no longer this process's.

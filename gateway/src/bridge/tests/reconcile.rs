@@ -326,6 +326,22 @@ async fn every_pair_of_many_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_turns_of_a_walk_need_is_read_in_one_piece_for_many() {
+    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    for n in 0..300 {
+        store_watcher(&rig, &format!("u{n}"), Duration::ZERO).await;
+    }
+    let before = rig.store.pairs().1;
+    rig.break_link().await;
+    for _ in 0..300 {
+        assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
+    }
+    let reads = rig.store.pairs().1 - before;
+    // One for each of 64 shards and each time that the link came up, which here may be twice.
+    assert!(reads < 200, "{reads} reads of pairs for 300 turns");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pair_is_blind_from_the_loss_of_its_link_until_the_probe_is_answered() {
     let mut rig = Rig::start("Session").await;
     be_watched(&mut rig).await;
