@@ -60,13 +60,12 @@ bench: ## Measures codec, policy, store, messages and presence with and without 
 	@echo "bench: store";   $(CARGO) bench --quiet -p isthmus-store --bench redis
 	@echo "bench: load";    $(CARGO) bench --quiet -p isthmus-gateway --bench load
 	@echo "bench: one MESSAGE over UDP to a stanza, against t_relay of Kamailio, with and without Redis"
-	@$(MAKE) build
-	@$(CARGO) build --release -p isthmus-gateway
-	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/debug/bench_message
+	@$(CARGO) build --release -p isthmus-gateway -p isthmus-e2e --bins
+	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_message
 	@echo "bench: presence to 100 watchers, with and without Redis"
-	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/debug/bench_presence
+	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_presence
 	@echo "bench: $(PAIRS) pairs in Redis: memory, basic rate, loss of the only gateway"
-	@PAIRS=$(PAIRS) ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/debug/bench_pairs
+	@PAIRS=$(PAIRS) ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_pairs
 
 crds: build ## Writes crds/*.yaml from the types. 2 s when built.
 	@$(TARGET)/debug/crdgen
