@@ -1,8 +1,9 @@
 //! Faults at random under load, for as long as one likes, with the ledger of both ends printed at the end.
 //!
-//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS] [sessions]`; 900 s, a seed from the clock, all faults and three pods
-//! when not said: a third of the time then goes to a Redis group with Sentinels.
-//! With `sessions` every second contact belongs to a partner with whom messages travel in sessions.
+//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS]`; 900 s, a seed from the clock, all faults and three pods when not
+//! said: half of the time then goes to one Redis, a quarter each to a group with Sentinels and to a Cluster.
+//! Every second contact belongs to a partner with whom messages travel in sessions. `USERS`, `CONTACTS` of each, `MESSAGES`
+//! and `CHANGES` a second are another load, and without `SESSIONS` (0) all messages travel alone.
 //! It ends with 1 when the ledger shows something that must not be. The same seed chooses the same faults.
 #![expect(clippy::print_stdout, reason = "a report prints")]
 
@@ -17,6 +18,11 @@ use isthmus_e2e::traffic::{Dice, Plan};
 
 const SECONDS: u64 = 900;
 const PODS: u64 = 3;
+
+fn load(name: &str, default: usize) -> Result<usize> {
+    let Ok(value) = std::env::var(name) else { return Ok(default) };
+    value.parse().with_context(|| format!("{name} is no number"))
+}
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -40,10 +46,12 @@ async fn main() -> Result<ExitCode> {
             (Fault::CLUSTER.to_vec(), seconds / 4),
         ],
     };
-    let sessions = argument(4).is_some_and(|word| word == "sessions");
+    let sessions = load("SESSIONS", 1)? != 0;
+    let (users, contacts) = (load("USERS", 40)?, load("CONTACTS", 5)?);
+    let (messages, changes) = (u32::try_from(load("MESSAGES", 40)?)?, u32::try_from(load("CHANGES", 10)?)?);
     let mut right = true;
     for (faults, seconds) in runs {
-        let plan = Plan { users: 40, contacts: 5, messages: 40, changes: 10, seed, sessions };
+        let plan = Plan { users, contacts, messages, changes, seed, sessions };
         let lab = Lab::new("chaos")?;
         let (redis, store) = if faults.iter().any(|fault| fault.needs_group()) {
             ("a Redis group with Sentinels", Shared::group(&lab).await?)
