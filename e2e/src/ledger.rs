@@ -128,7 +128,7 @@ struct Books {
     misused: Vec<String>,
     /// Chat sessions that were opened, and those that were gone though nobody had ended them.
     sessions: usize,
-    lost_sessions: Vec<String>,
+    lost_sessions: Vec<(Duration, String)>,
     /// Changes before this time are not timed.
     measured_from: Duration,
     /// How long each restarted server was without its component.
@@ -255,7 +255,8 @@ impl Ledger {
     /// nobody had told it.
     ///
     /// It excuses a watcher who sees an older state because the change was made in this time, and requests whose number
-    /// comes again, no more of them than changes in this time. It excuses no message.
+    /// comes again, no more of them than changes in this time, and the loss of a session that was opened in this time. It
+    /// excuses no message.
     pub fn replaced(&self, name: &str, from: Duration, left: Duration) {
         self.note(name, from, Takes::Writes(left));
     }
@@ -265,10 +266,10 @@ impl Ledger {
         self.books().sessions += 1;
     }
 
-    /// A session was gone though neither side had ended it.
-    pub fn session_lost(&self, what: &str) {
-        let now = self.now().as_secs_f64();
-        self.books().lost_sessions.push(format!("{what} at {now:.1} s"));
+    /// A session, opened at this time, was gone though neither side had ended it.
+    pub fn session_lost(&self, opened: Duration, what: &str) {
+        let (now, begin) = (self.now().as_secs_f64(), opened.as_secs_f64());
+        self.books().lost_sessions.push((opened, format!("{what} at {now:.1} s, opened at {begin:.1} s")));
     }
 
     /// A peer did what it must not do on the wire.
@@ -333,7 +334,9 @@ impl Ledger {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;
         }
         judgement.sessions = books.sessions;
-        judgement.lost_sessions.clone_from(&books.lost_sessions);
+        let lost = books.lost_sessions.iter().filter(|(opened, _)| !forgotten(*opened));
+        judgement.lost_sessions = lost.map(|(_, what)| what.clone()).collect();
+        judgement.forgotten_sessions = books.lost_sessions.len() - judgement.lost_sessions.len();
         judgement.link_back.clone_from(&books.link_back);
         judgement.link_back.sort_unstable();
         judgement.presence.calm.sort_unstable();

@@ -109,8 +109,8 @@ impl User {
     }
 }
 
-/// The session that a SIP user has open, and how many messages they will still write in it.
-type Talk = Arc<tokio::sync::Mutex<Option<(Session, usize)>>>;
+/// The session that a SIP user has open, how many messages they will still write in it, and when it was opened.
+type Talk = Arc<tokio::sync::Mutex<Option<(Session, usize, Duration)>>>;
 
 #[derive(Debug)]
 struct Users {
@@ -450,23 +450,23 @@ fn answer_of(status: u16) -> Answer {
 /// answer to their last message writes nothing.
 async fn talk_in_session(talk: &Talk, ledger: &Ledger, agent: &SipAgent, (name, user): (&str, &str), text: &str) {
     let Ok(mut open) = talk.try_lock() else { return };
-    if open.as_ref().is_some_and(|(session, _)| session.ended()) {
+    if open.as_ref().is_some_and(|(session, ..)| session.ended()) {
         *open = None;
     }
     ledger.sent(Way::ToXmpp, text);
-    let (session, left) = match open.take() {
+    let (session, left, opened) = match open.take() {
         Some(open) => open,
         None => match agent.invite(name, user).await {
             Ok(session) => {
                 ledger.session_opened();
-                (session, IN_SESSION)
+                (session, IN_SESSION, ledger.now())
             }
             Err(status) => return ledger.answered(text, answer_of(status.max(300))),
         },
     };
     let status = session.message(text).await;
     ledger.answered(text, answer_of(status));
-    let lost = |what: &str| ledger.session_lost(&format!("{name} with {user}: {what} got 481"));
+    let lost = |what: &str| ledger.session_lost(opened, &format!("{name} with {user}: {what} got 481"));
     if status == 481 && !session.ended() {
         lost("MESSAGE");
     }
@@ -474,7 +474,7 @@ async fn talk_in_session(talk: &Talk, ledger: &Ledger, agent: &SipAgent, (name, 
         return;
     }
     if left > 1 {
-        *open = Some((session, left - 1));
+        *open = Some((session, left - 1, opened));
         return;
     }
     let ended = session.ended();

@@ -105,9 +105,9 @@ struct Inbox {
 
 impl Inbox {
     fn take(&self, received: Received) {
-        if let Ok(listener) = self.listener.lock()
-            && let Some(listener) = listener.as_ref()
-        {
+        // Held to the end: who begins to listen meanwhile gets it.
+        let Ok(listener) = self.listener.lock() else { return };
+        if let Some(listener) = listener.as_ref() {
             let _ = listener.send(received);
             return;
         }
@@ -115,6 +115,17 @@ impl Inbox {
             all.push(received);
         }
         self.changed.notify_waiters();
+    }
+
+    fn listen(&self) -> mpsc::UnboundedReceiver<Received> {
+        let (send, received) = mpsc::unbounded_channel();
+        if let (Ok(mut listener), Ok(mut before)) = (self.listener.lock(), self.received.lock()) {
+            for stanza in before.drain(..) {
+                let _ = send.send(stanza);
+            }
+            *listener = Some(send);
+        }
+        received
     }
 }
 
@@ -285,13 +296,9 @@ impl XmppClient {
         self.inbox.received.lock().map(|all| all.iter().skip(start).cloned().collect()).unwrap_or_default()
     }
 
-    /// Hands on what arrives from now on; it is not kept then, and the `wait` methods no longer see it.
+    /// Hands on everything since the login; it is not kept then, and the `wait` methods no longer see it.
     pub fn listen(&self) -> mpsc::UnboundedReceiver<Received> {
-        let (send, received) = mpsc::unbounded_channel();
-        if let Ok(mut listener) = self.inbox.listener.lock() {
-            *listener = Some(send);
-        }
-        received
+        self.inbox.listen()
     }
 
     /// Leaves out of later looks what has been received so far.
@@ -412,4 +419,24 @@ async fn drive(mut client: Client, mut commands: mpsc::Receiver<Stanza>, inbox: 
 /// Text made safe between tags and in attributes.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&apos;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_listens_misses_nothing_that_came_before() {
+        let inbox = Inbox::default();
+        let stanza = |id: &str| Received {
+            at: Instant::now(),
+            stanza: Element::builder("message", CLIENT).attr("id".try_into().unwrap(), id).build(),
+        };
+        inbox.take(stanza("early"));
+        let mut received = inbox.listen();
+        inbox.take(stanza("late"));
+        let mut next = || received.try_recv().map(|stanza| stanza.attribute("id").to_owned());
+        assert_eq!((next().as_deref(), next().as_deref()), (Ok("early"), Ok("late")));
+        assert!(next().is_err());
+    }
 }

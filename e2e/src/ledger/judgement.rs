@@ -164,6 +164,8 @@ pub struct Judgement {
     pub sessions: usize,
     /// Sessions that were gone though nobody had ended them.
     pub lost_sessions: Vec<String>,
+    /// How many were forgotten by a fail-over of Redis in which they were opened.
+    pub forgotten_sessions: usize,
     /// What a peer did on the wire that it must not do.
     pub misused: Vec<String>,
     /// How often that happened in a run in which the store forgot what was written.
@@ -258,7 +260,13 @@ impl fmt::Display for Judgement {
         for (took, name, at) in presence.slowest.iter().filter(|(took, ..)| *took > SLOW) {
             writeln!(f, "    {:.2} s: {name}, changed at {:.1} s", took.as_secs_f64(), at.as_secs_f64())?;
         }
-        writeln!(f, "sessions: {} opened, {} lost", self.sessions, self.lost_sessions.len())?;
+        writeln!(
+            f,
+            "sessions: {} opened, {} lost, {} forgotten by a fail-over of Redis",
+            self.sessions,
+            self.lost_sessions.len(),
+            self.forgotten_sessions
+        )?;
         if let Some(longest) = self.link_back.last() {
             let middle = percentile(&self.link_back, 0.5).as_secs_f64();
             writeln!(

@@ -92,8 +92,15 @@ fn a_session_that_nobody_ended_may_not_be_gone() {
     let ledger = one_of_each();
     ledger.session_opened();
     assert_eq!((verdicts(&ledger).len(), ledger.judge().sessions), (0, 1));
-    ledger.session_lost("ana with juliet");
+    ledger.session_lost(at(2), "ana with juliet");
     assert!(verdicts(&ledger)[0].starts_with("session lost: ana with juliet"));
+    let replaced = |from: u64, left: u64| {
+        let fault =
+            Fault { name: "redis-failover".into(), from: at(from), until: at(9), takes: Takes::Writes(at(left)) };
+        ledger.books().faults = vec![fault];
+        (verdicts(&ledger).len(), ledger.judge().forgotten_sessions)
+    };
+    assert_eq!((replaced(3, 4), replaced(0, 1), replaced(1, 3)), ((1, 0), (1, 0), (0, 1)));
 }
 
 #[test]
