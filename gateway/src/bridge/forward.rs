@@ -142,7 +142,7 @@ impl Bridge {
             (None, _) => self.work(incoming).await,
             // Whoever took the request from its peer knows better by now.
             (Some(_), Asker::Pod { life, id }) => self.write_note(life.clone(), Note::Elsewhere { id: *id }),
-            (Some(life), Asker::Here(_)) => self.hand_over(incoming, life).await,
+            (Some(life), Asker::Here(_)) => Box::pin(self.hand_over(incoming, life)).await,
         }
     }
 

@@ -247,12 +247,14 @@ impl Bridge {
 
     /// Works on a request in the lane of its pair.
     pub(super) async fn work(self: Arc<Self>, incoming: Incoming) {
+        // A job has room for the largest of its branches, and is moved and stored for each request: those that come less often
+        // have a room of their own.
         match (incoming.request.method(), incoming.in_dialog()) {
-            (Method::Subscribe, _) => self.sip_subscribe(incoming).await,
-            (Method::Notify, _) => self.sip_notify(incoming).await,
             (Method::Message, false) => self.sip_message(incoming).await,
-            (Method::Message, true) => self.sip_session_message(incoming).await,
-            _ => self.sip_session(incoming).await,
+            (Method::Subscribe, _) => Box::pin(self.sip_subscribe(incoming)).await,
+            (Method::Notify, _) => Box::pin(self.sip_notify(incoming)).await,
+            (Method::Message, true) => Box::pin(self.sip_session_message(incoming)).await,
+            _ => Box::pin(self.sip_session(incoming)).await,
         }
     }
 }
