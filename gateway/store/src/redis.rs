@@ -111,12 +111,7 @@ impl Shared {
     async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, StoreError> {
         let groups = self.reads(keys);
         let operations: Vec<_> = groups.iter().map(|(shard, places)| self.read_of(keys, *shard, places)).collect();
-        let answers = match operations.as_slice() {
-            [Operation { shard, what: What::Plain(command) }] => {
-                vec![self.router.call(*shard, |_| command.clone()).await]
-            }
-            operations => self.router.call_together(operations).await,
-        };
+        let answers = self.router.call_together(&operations).await;
         sort_in(keys, &groups, answers.into_iter())
     }
 

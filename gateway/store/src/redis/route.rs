@@ -155,11 +155,13 @@ impl Router {
         }
     }
 
-    /// Does operations that have nothing to do with one another, and gives their outcomes in order. With one server they go
+    /// Does operations that have nothing to do with one another, and gives their outcomes in order. With one server several go
     /// in one piece, and so do the answers.
     pub(super) async fn call_together(&self, operations: &[Operation<'_>]) -> Vec<Result<Value, StoreError>> {
         let one = async |operation: &Operation<'_>| self.call(operation.shard, |whole| operation.command(whole)).await;
-        let Route::Single(node) = &self.route else { return join_all(operations.iter().map(one)).await };
+        let (Route::Single(node), [_, _, ..]) = (&self.route, operations) else {
+            return join_all(operations.iter().map(one)).await;
+        };
         let answers = {
             let count = u32::try_from(operations.len()).unwrap_or(u32::MAX);
             let Ok(_permits) = self.in_flight.try_acquire_many(count) else {
