@@ -180,3 +180,13 @@ pub async fn wait_until<T>(what: &str, within: Duration, mut condition: impl FnM
     })
     .await
 }
+
+/// Reads a number from the environment; the default when the variable is not set.
+///
+/// # Errors
+///
+/// When what is set is no number.
+pub fn number<T: std::str::FromStr>(name: &str, default: T) -> Result<T> {
+    let Ok(value) = std::env::var(name) else { return Ok(default) };
+    value.parse().ok().with_context(|| format!("{name} is no number: {value:?}"))
+}

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use isthmus_e2e::gateway::Gateway;
 use isthmus_e2e::kamailio::{self, Kamailio};
-use isthmus_e2e::lab::{Lab, wait_until};
+use isthmus_e2e::lab::{Lab, number, wait_until};
 use isthmus_e2e::load::{Load, percentile};
 use isthmus_e2e::manifests::{Partner, Realm};
 use isthmus_e2e::ports;
@@ -83,10 +83,6 @@ async fn main() -> Result<()> {
     let theirs = relay(&lab, count, rate).await?;
     verdict("gateway to Kamailio", ours / theirs, OF_KAMAILIO);
     Ok(())
-}
-
-fn number(name: &str, default: u32) -> Result<u32> {
-    std::env::var(name).map_or(Ok(default), |v| v.parse().with_context(|| format!("{name} is no number")))
 }
 
 fn verdict(what: &str, ratio: f64, wanted: f64) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use futures::future::join_all;
 use isthmus_e2e::gateway::Gateway;
-use isthmus_e2e::lab::{Lab, wait_until};
+use isthmus_e2e::lab::{Lab, number, wait_until};
 use isthmus_e2e::manifests::{Partner, Realm};
 use isthmus_e2e::ports;
 use isthmus_e2e::redis::Redis;
@@ -83,11 +83,6 @@ async fn main() -> Result<()> {
     verdict(&format!("gateway at the basic rate {:.1} % of a core", share * 100.0), &wanted, share <= SHARE);
 
     lose(gateway, &sink, &watchers, &realm, pairs).await
-}
-
-fn number<T: std::str::FromStr>(name: &str, default: T) -> Result<T> {
-    let Ok(value) = std::env::var(name) else { return Ok(default) };
-    value.parse().ok().with_context(|| format!("{name} is no number"))
 }
 
 fn verdict(what: &str, wanted: &str, holds: bool) {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use isthmus_e2e::gateway::Gateway;
-use isthmus_e2e::lab::Lab;
+use isthmus_e2e::lab::{Lab, number};
 use isthmus_e2e::manifests::{Partner, Realm};
 use isthmus_e2e::ports;
 use isthmus_e2e::redis::Redis;
@@ -40,10 +40,6 @@ async fn main() -> Result<()> {
     let shared = measure(&lab, "redis", watchers, rounds, Some(&redis)).await?;
     println!("median until all NOTIFYs arrived: {shared:.2?} with Redis, {memory:.2?} with the embedded store");
     Ok(())
-}
-
-fn number(name: &str, default: u32) -> Result<u32> {
-    std::env::var(name).map_or(Ok(default), |v| v.parse().with_context(|| format!("{name} is no number")))
 }
 
 /// Gives the median of the times until all watchers knew.

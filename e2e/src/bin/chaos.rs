@@ -13,16 +13,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::{Fault, Field, Shared};
-use isthmus_e2e::lab::Lab;
+use isthmus_e2e::lab::{self, Lab};
 use isthmus_e2e::traffic::{Dice, Plan};
 
 const SECONDS: u64 = 900;
 const PODS: u64 = 3;
-
-fn load(name: &str, default: usize) -> Result<usize> {
-    let Ok(value) = std::env::var(name) else { return Ok(default) };
-    value.parse().with_context(|| format!("{name} is no number"))
-}
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -46,9 +41,9 @@ async fn main() -> Result<ExitCode> {
             (Fault::CLUSTER.to_vec(), seconds / 4),
         ],
     };
-    let sessions = load("SESSIONS", 1)? != 0;
-    let (users, contacts) = (load("USERS", 40)?, load("CONTACTS", 5)?);
-    let (messages, changes) = (u32::try_from(load("MESSAGES", 40)?)?, u32::try_from(load("CHANGES", 10)?)?);
+    let sessions = lab::number("SESSIONS", 1)? != 0;
+    let (users, contacts) = (lab::number("USERS", 40)?, lab::number("CONTACTS", 5)?);
+    let (messages, changes) = (lab::number("MESSAGES", 40)?, lab::number("CHANGES", 10)?);
     let mut right = true;
     for (faults, seconds) in runs {
         let plan = Plan { users, contacts, messages, changes, seed, sessions };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::{Fault, Field, PARTNER, Shared, TALKER};
-use isthmus_e2e::lab::{scenario, scenario_alone, wait_until};
+use isthmus_e2e::lab::{number, scenario, scenario_alone, wait_until};
 use isthmus_e2e::ledger::{Answer, Judgement, Way, percentile};
 use isthmus_e2e::sip_agent::AnswerTo;
 use isthmus_e2e::slow_proxy::Weather;
@@ -332,7 +332,7 @@ async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
         let from = field.traffic.ledger.now();
         field.store.way()?.set(Weather::Cut);
         // Longer by hand: ISTHMUS_E2E_AWAY_SECS=600.
-        let away = std::env::var("ISTHMUS_E2E_AWAY_SECS").ok().and_then(|secs| secs.parse().ok()).unwrap_or(8);
+        let away = number("ISTHMUS_E2E_AWAY_SECS", 8)?;
         tokio::time::sleep(Duration::from_secs(away)).await;
         field.store.way()?.set(Weather::Delay(Duration::ZERO));
         field.traffic.ledger.fault("redis away", from, false);
