@@ -48,8 +48,8 @@ struct Walk {
     /// Since when its pairs are blind.
     lost_at: Option<EpochMillis>,
     began: Instant,
-    /// Every pair had its turn.
-    is_done: Arc<AtomicBool>,
+    /// Every pair had its turn, or another walk has begun.
+    is_over: Arc<AtomicBool>,
 }
 
 /// How the turn of a pair came out.
@@ -68,9 +68,10 @@ impl Bridge {
         self.send_letters(link.clone());
         let name = (link.host.clone(), link.port, link.name.clone());
         let mut walks = self.walks.0.lock();
-        walks.retain(|_, walk| !walk.is_done.load(Ordering::Relaxed));
+        walks.retain(|_, walk| !walk.is_over.load(Ordering::Relaxed));
         let former = walks.remove(&name);
         if let Some(former) = &former {
+            former.is_over.store(true, Ordering::Relaxed);
             former.task.abort();
         }
         // The pairs that it did not come to have been blind for longer, unless another process came to them.
@@ -79,8 +80,8 @@ impl Bridge {
         };
         let longer = former.as_ref().filter(|former| same(former.began)).and_then(|former| former.lost_at);
         let lost_at = [longer, lost_at].into_iter().flatten().min();
-        let is_done = Arc::new(AtomicBool::new(false));
-        let walk = Arc::clone(self).reconcile(link.clone(), lost_at, Arc::clone(&is_done));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let walk = Arc::clone(self).reconcile(link.clone(), lost_at, Arc::clone(&is_over));
         let task = tokio::spawn(async move {
             // No pair is to have its turn in two walks.
             if let Some(former) = former {
@@ -88,16 +89,16 @@ impl Bridge {
             }
             walk.await;
         });
-        walks.insert(name, Walk { task, lost_at, began: Instant::now(), is_done });
+        walks.insert(name, Walk { task, lost_at, began: Instant::now(), is_over });
     }
 
-    async fn reconcile(self: Arc<Self>, link: LinkSpec, lost_at: Option<EpochMillis>, is_done: Arc<AtomicBool>) {
+    async fn reconcile(self: Arc<Self>, link: LinkSpec, lost_at: Option<EpochMillis>, is_over: Arc<AtomicBool>) {
         let room = Arc::new(Semaphore::new(TURNS));
-        let walks = Shard::all().map(|shard| self.reconcile_shard(&link, shard, lost_at, &room));
+        let walks = Shard::all().map(|shard| self.reconcile_shard(&link, shard, lost_at, &room, &is_over));
         let walked: Vec<_> = stream::iter(walks).buffer_unordered(SHARDS).collect().await;
         // Of one that was given up the next one takes over since when its pairs are blind.
         let Some(pairs) = walked.into_iter().sum::<Option<u64>>() else { return };
-        is_done.store(true, Ordering::Relaxed);
+        is_over.store(true, Ordering::Relaxed);
         if pairs > 0 {
             tracing::info!(component = %link.name, pairs, "presence is asked for and told again");
         }
@@ -110,6 +111,7 @@ impl Bridge {
         shard: Shard,
         lost_at: Option<EpochMillis>,
         room: &Arc<Semaphore>,
+        is_over: &Arc<AtomicBool>,
     ) -> Option<u64> {
         let mut turns = JoinSet::new();
         let (mut pairs, mut cursor, mut all) = (0, None, true);
@@ -137,7 +139,7 @@ impl Bridge {
                     self.links.has_room(&users.local.domain, &users.remote.domain).await;
                     let place = Arc::clone(room).acquire_owned().await.ok()?;
                     pairs += 1;
-                    let turn = Arc::clone(self).reconcile_pair(link.clone(), users, lost_at);
+                    let turn = Arc::clone(self).reconcile_pair(link.clone(), users, lost_at, Arc::clone(is_over));
                     turns.spawn(async move {
                         let had_turn = turn.await;
                         drop(place);
@@ -225,14 +227,20 @@ impl Bridge {
 
     /// Gives a pair its turn, again after a failure of the store, as long as the link is this process's; tells whether it had
     /// it.
-    async fn reconcile_pair(self: Arc<Self>, link: LinkSpec, users: PairUsers, lost_at: Option<EpochMillis>) -> bool {
+    async fn reconcile_pair(
+        self: Arc<Self>,
+        link: LinkSpec,
+        users: PairUsers,
+        lost_at: Option<EpochMillis>,
+        is_over: Arc<AtomicBool>,
+    ) -> bool {
         let _waiting = Waiting::new(&self);
         while self.holds(&link) {
             let (tell, done) = oneshot::channel();
-            let (bridge, of) = (Arc::clone(&self), users.clone());
+            let (bridge, of, is_over) = (Arc::clone(&self), users.clone(), Arc::clone(&is_over));
             let submitted = self.lanes.submit(users.id(), async move {
-                // The walk has ended meanwhile: another one comes by.
-                if tell.is_closed() {
+                // Another walk comes by.
+                if is_over.load(Ordering::Relaxed) {
                     return;
                 }
                 let (local, remote) = (&of.local.domain, &of.remote.domain);

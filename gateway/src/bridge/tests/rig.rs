@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::time::Duration;
 
-use isthmus_model::Domain;
+use isthmus_model::{Domain, EpochMillis};
 use isthmus_sip::endpoint::EndpointConfig;
 use isthmus_store::{Batch, Key, Limits, MemoryStore, Store, SystemClock};
+use isthmus_xmpp::Stanza;
+use isthmus_xmpp::component::{BarrierToken, Delivery};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
@@ -19,7 +21,7 @@ use super::store::TestStore;
 use crate::bridge::{Bridge, BridgeHandle};
 use crate::edge::sip::listener::Binding;
 use crate::edge::sip::{SipEdge, SipHandler};
-use crate::edge::xmpp::{LinkState, Links, Owner, XmppHandler};
+use crate::edge::xmpp::{LinkSpec, LinkState, Links, Owner, XmppHandler};
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 use crate::run::{binding_of, prepare};
@@ -402,6 +404,38 @@ pub(super) struct Rig {
     pub(super) partner: Partner,
     pub(super) metrics: Arc<Metrics>,
     pub(super) bridge: Arc<Bridge>,
+    /// How often the bridge was told that the link of partner.example is up, since the links were set last.
+    told_ready: Mutex<Arc<AtomicU32>>,
+}
+
+/// The bridge as the handler of links. It counts what tests cannot see in the bridge.
+struct Counting {
+    bridge: BridgeHandle,
+    ready: Arc<AtomicU32>,
+}
+
+impl Counting {
+    fn over(bridge: &Arc<Bridge>) -> (Arc<dyn XmppHandler>, Arc<AtomicU32>) {
+        let ready = Arc::default();
+        (Arc::new(Self { bridge: BridgeHandle(Arc::clone(bridge)), ready: Arc::clone(&ready) }), ready)
+    }
+}
+
+impl XmppHandler for Counting {
+    fn stanza(&self, link: &LinkSpec, stanza: Stanza) {
+        self.bridge.stanza(link, stanza);
+    }
+
+    fn delivery(&self, token: BarrierToken, delivery: Delivery) {
+        self.bridge.delivery(token, delivery);
+    }
+
+    fn link_ready(&self, link: &LinkSpec, lost_at: Option<EpochMillis>) {
+        self.bridge.link_ready(link, lost_at);
+        if link.name.as_str() == "partner.example" {
+            self.ready.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Rig {
@@ -466,11 +500,12 @@ impl Rig {
         let bridge =
             Bridge::start(Arc::clone(&edge), Arc::clone(&links), shared, pods, Arc::clone(&metrics), prepared.runtime);
         edge.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))) as Arc<dyn SipHandler>);
-        let handler: Arc<dyn XmppHandler> = Arc::new(BridgeHandle(Arc::clone(&bridge)));
+        let (handler, ready) = Counting::over(&bridge);
         links.set(prepared.links, &handler);
         edge.listen(&binding).unwrap();
         let gateway = SocketAddr::from(([127, 0, 0, 1], plain));
-        Self { store, server, partner: Partner { socket, gateway, sent: 0, last: String::new() }, metrics, bridge }
+        let partner = Partner { socket, gateway, sent: 0, last: String::new() };
+        Self { store, server, partner, metrics, bridge, told_ready: Mutex::new(ready) }
     }
 
     /// Waits until this process holds the link of partner.example by a lease that the store knows.
@@ -491,9 +526,9 @@ impl Rig {
         panic!("the link is never held");
     }
 
-    /// Waits until the link of partner.example is up.
+    /// Waits until the link of partner.example is up and the bridge was told so.
     pub(super) async fn link_ready(&self) {
-        self.until("the link is up", || self.link_is_up()).await;
+        self.until("the link is up", || self.told_ready() > 0 && self.link_is_up()).await;
     }
 
     /// Waits until a condition holds.
@@ -511,12 +546,16 @@ impl Rig {
         states.iter().any(|(spec, state)| spec.name.as_str() == "partner.example" && *state == LinkState::Ready)
     }
 
+    fn told_ready(&self) -> u32 {
+        self.told_ready.lock().load(Ordering::SeqCst)
+    }
+
     /// Breaks the link; once the gateway has seen that, it is opened anew without the pause that a gateway makes.
     pub(super) async fn break_link(&self) {
-        self.server.cut.send_modify(|cut| *cut += 1);
-        self.until("the link is down", || !self.link_is_up()).await;
+        self.cut_link().await;
         let specs: Vec<_> = self.bridge.links.states().into_iter().map(|(spec, _)| spec).collect();
-        let handler: Arc<dyn XmppHandler> = Arc::new(BridgeHandle(Arc::clone(&self.bridge)));
+        let (handler, ready) = Counting::over(&self.bridge);
+        *self.told_ready.lock() = ready;
         self.bridge.links.set(Vec::new(), &handler);
         self.bridge.links.set(specs, &handler);
         self.link_ready().await;
@@ -524,14 +563,16 @@ impl Rig {
 
     /// Breaks the link, and lets the gateway come back by itself.
     pub(super) async fn lose_link(&self) {
+        let before = self.told_ready();
         self.cut_link().await;
-        self.link_ready().await;
+        self.until("the link is back", || self.told_ready() > before).await;
     }
 
-    /// Breaks the link, and returns while it is down.
+    /// Breaks the link, and returns when the gateway has seen that. It may be about to come back then.
     pub(super) async fn cut_link(&self) {
+        let before = self.told_ready();
         self.server.cut.send_modify(|cut| *cut += 1);
-        self.until("the link is down", || !self.link_is_up()).await;
+        self.until("the link is down", || !self.link_is_up() || self.told_ready() > before).await;
     }
 
     /// Waits until it is stored that the partner refuses a way of sending.
