@@ -551,6 +551,11 @@ impl Task {
                 _ = changes.changed() => Happened::Lease,
                 _ = stopped.changed() => Happened::Stop,
             };
+            // Answers of a shared store come together, and each lets a job go on that wakes this task before the next job
+            // runs. Those jobs go first, so that one write carries what all of them send.
+            if self.tenure.is_leased() && matches!(happened, Happened::Command(Some(_))) {
+                tokio::task::yield_now().await;
+            }
             // The process may have been stopped here for any time, and the link may be another's by now.
             if !self.tenure.acts().await {
                 // Just closing the connection would lose what the server is about to write to it.

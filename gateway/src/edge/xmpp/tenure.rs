@@ -200,6 +200,11 @@ impl Tenure {
         }
     }
 
+    /// Tells whether other processes may hold the link too, by turns.
+    pub(super) fn is_leased(&self) -> bool {
+        !matches!(*self.holding.borrow(), Holding::Always)
+    }
+
     /// Notifies when anything about the lease changes.
     pub(super) fn watch(&self) -> watch::Receiver<Holding> {
         self.holding.subscribe()
