@@ -1,11 +1,12 @@
 //! A final answer that can be given again, to the same request by another way.
 
 use bytes::Bytes;
+use memchr::memmem;
 
-use crate::header::HeaderName;
+use crate::header::{HeaderName, NameAddr};
 use crate::message::Message;
 use crate::status::StatusCode;
-use crate::transaction::client::own_message;
+use crate::wire;
 use crate::write::{ResponseWriter, WriteError};
 
 /// A final answer without what it copied from its request: a copy of the request brings that along, with its own Via
@@ -25,26 +26,33 @@ pub struct Repeatable {
 }
 
 impl Repeatable {
-    /// Reads a whole response of ours; `None` for other bytes.
+    /// Reads a whole response as [`ResponseWriter`] writes it; `None` for other bytes. Each answer that another process may have
+    /// to repeat goes through here, so only what is kept is looked at.
     pub fn of(response: &Bytes) -> Option<Self> {
-        let response = own_message(response.clone())?;
-        let headers = response.lines().filter(|(header, ..)| {
-            !matches!(
-                header,
+        let end = memmem::find(response, b"\r\n\r\n")?;
+        let head = std::str::from_utf8(response.get(..end)?).ok()?;
+        let (status_line, lines) = head.split_once("\r\n")?;
+        let (code, reason) = status_line.strip_prefix("SIP/2.0 ")?.split_once(' ')?;
+        let (mut to_tag, mut headers) = (None, Vec::new());
+        for line in lines.split("\r\n") {
+            let (name, value) = line.split_once(':')?;
+            let value = wire::trim(value);
+            match HeaderName::parse(name) {
+                HeaderName::To => to_tag = NameAddr::parse(value).ok()?.tag().map(str::to_owned),
                 HeaderName::Via
-                    | HeaderName::From
-                    | HeaderName::To
-                    | HeaderName::CallId
-                    | HeaderName::CSeq
-                    | HeaderName::ContentLength
-            )
-        });
+                | HeaderName::From
+                | HeaderName::CallId
+                | HeaderName::CSeq
+                | HeaderName::ContentLength => {}
+                _ => headers.push((name.to_owned(), value.to_owned())),
+            }
+        }
         Some(Self {
-            status: response.status()?,
-            reason: response.reason().to_owned(),
-            to_tag: response.to().tag().map(str::to_owned),
-            headers: headers.map(|(_, name, value)| (name.to_owned(), value.to_owned())).collect(),
-            body: response.body(),
+            status: StatusCode::new(code.parse().ok()?)?,
+            reason: reason.to_owned(),
+            to_tag,
+            headers,
+            body: response.slice(end + 4..),
         })
     }
 
@@ -59,5 +67,60 @@ impl Repeatable {
             writer.extension(name, value);
         }
         writer.finish(&self.body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+
+    fn request(to: &str) -> Message {
+        let text = format!(
+            "MESSAGE sip:lee@corp.example SIP/2.0\r\nv: SIP/2.0/UDP a.example;branch=z9hG4bK1\r\n\
+             Via: SIP/2.0/TCP b.example;branch=z9hG4bK2\r\nf: <sip:ana@partner.example>;tag=a\r\n{to}\r\n\
+             Call-ID: c1\r\nCSeq: 1 MESSAGE\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
+        );
+        Message::parse(Bytes::from(text), &Limits::default()).unwrap()
+    }
+
+    #[test]
+    fn what_is_kept_is_what_a_parser_reads() {
+        for to in [
+            "To: <sip:lee@corp.example>",
+            "t: \"Lee; tag=no: \u{e9}\" <sip:lee@corp.example;transport=tcp>",
+            "To: <sip:lee@corp.example>\r\n ;x=y",
+            "To: <sip:lee@corp.example>;tag=theirs",
+        ] {
+            let request = request(to);
+            for (reason, headers, body) in [
+                ("OK", vec![], ""),
+                ("", vec![("Supported", ""), ("X-Odd", "a: b;tag=c")], "v=0\r\n\r\nmore"),
+                ("Not \u{e9} here", vec![("Warning", "399 isthmus \"why\""), ("Warning", "399 isthmus \"too\"")], "x"),
+            ] {
+                let mut writer = ResponseWriter::for_request(&request, StatusCode::OK, Some(reason), Some("ours"));
+                for (name, value) in &headers {
+                    writer.extension(name, value);
+                }
+                let answer = writer.finish(body.as_bytes()).unwrap();
+                let read = Message::parse(answer.clone(), &Limits::default()).unwrap();
+                let kept = Repeatable::of(&answer).unwrap();
+                assert_eq!(Some(kept.status), read.status());
+                assert_eq!(kept.reason, read.reason());
+                assert_eq!(kept.to_tag.as_deref(), read.to().tag());
+                assert_eq!(kept.body, read.body());
+                let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+                assert_eq!(kept.headers, headers.iter().map(owned).collect::<Vec<_>>());
+                assert_eq!(kept.answer(&request).unwrap(), answer);
+            }
+        }
+        for other in [
+            "",
+            "SIP/2.0 200 OK\r\n\r\n",
+            "MESSAGE sip:a@b SIP/2.0\r\nTo: x\r\n\r\n",
+            "SIP/2.0 99 X\r\nTo: <sip:a@b>\r\n\r\n",
+        ] {
+            assert_eq!(Repeatable::of(&Bytes::from_static(other.as_bytes())), None, "{other}");
+        }
     }
 }

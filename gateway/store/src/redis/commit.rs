@@ -5,13 +5,16 @@ use redis::Value;
 use super::names::{self, corrupt};
 use super::reply::{Parts, odd};
 use super::route::{Operation, What};
-use super::script::{COMMIT, Call};
+use super::script::{COMMIT, Call, EACH, Script};
 use super::{LATEST, Shared, millis, sort_in};
-use crate::batch::{Batch, Change, Committed, Condition, Lifetime, TimerChange};
+use crate::batch::{Batch, Change, Committed, Condition, Lifetime, TimerChange, Write};
 use crate::error::{Bound, Conflict, StoreError};
 use crate::key::{Key, QueueName, Shard};
 use crate::queue::ItemId;
 use crate::record::Record;
+
+/// How many small batches go in one call, so that no call keeps the server from others for long.
+const EACH_MAX: usize = 64;
 
 impl Shared {
     pub(super) async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
@@ -21,16 +24,48 @@ impl Shared {
 
     /// Makes batches that have nothing to do with one another, in one piece.
     pub(super) async fn commit_each(&self, batches: Vec<Batch>) -> Vec<Result<Committed, StoreError>> {
-        let calls: Vec<_> = batches.iter().map(|batch| self.prepare(batch)).collect();
-        let sent = calls.iter().filter_map(|call| call.as_ref().ok()?.as_ref());
-        let operations: Vec<_> = sent.map(|(shard, call)| commit_of(*shard, call)).collect();
-        let mut answers = self.router.call_together(&operations).await.into_iter();
+        let mut calls = Vec::new();
+        // The last of the calls, while it has room for more small batches; and how many it has.
+        let mut open: Option<(usize, usize)> = None;
+        // Of each batch the place of its call, and whether it shares that with others.
+        let mut parts: Vec<Result<Option<(usize, bool)>, StoreError>> = Vec::with_capacity(batches.len());
+        for batch in &batches {
+            let small = if self.router.reaches_all() { small(batch) } else { None };
+            parts.push(match small {
+                Some(write) => self.config.limits.check_batch(batch).map(|()| {
+                    let (call, at) = open.filter(|(_, count)| *count < EACH_MAX).unwrap_or_else(|| {
+                        calls.push((write.key.shard(), &EACH, Call::default()));
+                        (calls.len() - 1, 0)
+                    });
+                    if let Some((_, _, text)) = calls.get_mut(call) {
+                        self.add_small(text, write);
+                    }
+                    open = Some((call, at + 1));
+                    Some((call, true))
+                }),
+                None => self.prepare(batch).map(|prepared| {
+                    let (shard, call) = prepared?;
+                    calls.push((shard, &COMMIT, call));
+                    Some((calls.len() - 1, false))
+                }),
+            });
+        }
+        let operations: Vec<_> = calls.iter().map(|(shard, script, call)| operation(*shard, script, call)).collect();
+        let answers = self.router.call_together(&operations).await;
+        let mut answers: Vec<Result<Parts, StoreError>> =
+            answers.into_iter().map(|answer| answer.and_then(Parts::of)).collect();
         let mut outcomes = Vec::with_capacity(batches.len());
-        for (batch, call) in batches.iter().zip(&calls) {
-            outcomes.push(match call {
-                Err(error) => Err(error.clone()),
+        for (batch, part) in batches.iter().zip(parts) {
+            outcomes.push(match part.map(|part| part.map(|(call, shared)| (answers.get_mut(call), shared))) {
+                Err(error) => Err(error),
                 Ok(None) => Ok(Committed::default()),
-                Ok(Some(_)) => self.answered(batch, answers.next()),
+                Ok(Some((Some(Err(error)), _))) => Err(error.clone()),
+                // In the order in which they were added.
+                Ok(Some((Some(Ok(reply)), true))) => small_committed(batch, reply),
+                Ok(Some((Some(Ok(reply)), false))) => {
+                    committed(batch, std::mem::take(reply), self.config.limits.queue_items)
+                }
+                Ok(Some((None, _))) => Err(odd()),
             });
         }
         outcomes
@@ -42,6 +77,14 @@ impl Shared {
         batch: Batch,
         keys: &[Key],
     ) -> (Result<Committed, StoreError>, Result<Vec<Option<Record>>, StoreError>) {
+        if let Some(write) = small(&batch).filter(|_| self.router.reaches_all()) {
+            return match self.small_and_read(&batch, write, keys).await {
+                Ok(mut reply) => (small_committed(&batch, &mut reply), records(keys, &mut reply)),
+                Err(error @ StoreError::Unavailable { .. }) => (Err(error.clone()), Err(error)),
+                // With memory full nothing can be written, but read.
+                Err(error) => (Err(error), self.read(keys).await),
+            };
+        }
         let prepared = match self.prepare(&batch) {
             Ok(Some(prepared)) => prepared,
             Ok(None) => return (Ok(Committed::default()), self.read(keys).await),
@@ -49,15 +92,35 @@ impl Shared {
         };
         let (shard, call) = &prepared;
         let groups = self.reads(keys);
-        let mut operations = vec![commit_of(*shard, call)];
+        let mut operations = vec![operation(*shard, &COMMIT, call)];
         operations.extend(groups.iter().map(|(shard, places)| self.read_of(keys, *shard, places)));
         let mut answers = self.router.call_together(&operations).await.into_iter();
-        (self.answered(&batch, answers.next()), sort_in(keys, &groups, answers))
+        let answer = answers.next().unwrap_or_else(|| Err(odd())).and_then(Parts::of);
+        let written = answer.and_then(|reply| committed(&batch, reply, self.config.limits.queue_items));
+        (written, sort_in(keys, &groups, answers))
     }
 
-    fn answered(&self, batch: &Batch, answer: Option<Result<Value, StoreError>>) -> Result<Committed, StoreError> {
-        let reply = Parts::of(answer.ok_or_else(odd)??)?;
-        committed(batch, reply, self.config.limits.queue_items)
+    async fn small_and_read(&self, batch: &Batch, write: &Write, keys: &[Key]) -> Result<Parts, StoreError> {
+        self.config.limits.check_batch(batch)?;
+        let mut call = Call::default();
+        self.add_small(&mut call, write);
+        for key in keys {
+            call.key(self.names.record(key));
+        }
+        self.run(write.key.shard(), &EACH, &call).await
+    }
+
+    fn add_small(&self, call: &mut Call, write: &Write) {
+        call.key(self.names.counters(write.key.shard()));
+        call.key(self.names.record(&write.key));
+        add_condition(call, write.condition);
+        if let Change::Put { bytes, lifetime } = &write.change {
+            add_lifetime(call, *lifetime);
+            call.arg(&bytes[..]);
+        } else {
+            call.arg("d");
+            call.arg("");
+        }
     }
 
     /// Returns where a batch goes and what the script is called with; `None` for one that is empty.
@@ -84,11 +147,7 @@ impl Shared {
         }
         for write in writes {
             call.key(self.names.record(&write.key));
-            match write.condition {
-                Condition::Any => call.arg("*"),
-                Condition::Absent => call.arg("-"),
-                Condition::Version(version) => call.shown(version),
-            }
+            add_condition(&mut call, write.condition);
             match &write.change {
                 Change::Put { bytes, lifetime } => {
                     call.arg("p");
@@ -161,8 +220,40 @@ impl Shared {
     }
 }
 
-fn commit_of(shard: Shard, call: &Call) -> Operation<'_> {
-    Operation { shard, what: What::Script(&COMMIT, call) }
+fn operation<'a>(shard: Shard, script: &'static Script, call: &'a Call) -> Operation<'a> {
+    Operation { shard, what: What::Script(script, call) }
+}
+
+/// Returns the only part of a batch that writes or deletes one record and does nothing else.
+fn small(batch: &Batch) -> Option<&Write> {
+    let Batch { fences, writes, reads, timers, enqueues, acks } = batch;
+    let alone = fences.is_empty() && reads.is_empty() && timers.is_empty() && enqueues.is_empty() && acks.is_empty();
+    match writes.as_slice() {
+        [write] if alone && matches!(write.change, Change::Put { .. } | Change::Delete) => Some(write),
+        _ => None,
+    }
+}
+
+/// Reads what the script says about the next of its small batches.
+fn small_committed(batch: &Batch, reply: &mut Parts) -> Result<Committed, StoreError> {
+    let key = &batch.writes.first().ok_or_else(odd)?.key;
+    match reply.value()? {
+        Value::Int(version) => {
+            let version = u64::try_from(version).map_err(|_| odd())?;
+            Ok(Committed { versions: vec![version], ..Committed::default() })
+        }
+        Value::Array(current) => {
+            let current = Parts::of(Value::Array(current))?.optional()?;
+            let current = current.map(|bytes| names::value(key, bytes)).transpose()?;
+            Err(StoreError::Conflict(Box::new(Conflict { key: key.clone(), current })))
+        }
+        _ => Err(corrupt(key, "no record of ours")),
+    }
+}
+
+/// Reads records in the order of their keys.
+fn records(keys: &[Key], reply: &mut Parts) -> Result<Vec<Option<Record>>, StoreError> {
+    keys.iter().map(|key| reply.optional()?.map(|bytes| names::value(key, bytes)).transpose()).collect()
 }
 
 /// Reads what the script says about a batch.
@@ -185,6 +276,14 @@ fn committed(batch: &Batch, mut reply: Parts, queue_items: usize) -> Result<Comm
         }
         _ => odd(),
     })
+}
+
+fn add_condition(call: &mut Call, condition: Condition) {
+    match condition {
+        Condition::Any => call.arg("*"),
+        Condition::Absent => call.arg("-"),
+        Condition::Version(version) => call.shown(version),
+    }
 }
 
 fn add_lifetime(call: &mut Call, lifetime: Lifetime) {
@@ -216,8 +315,7 @@ fn read(batch: &Batch, reply: &mut Parts) -> Result<Committed, StoreError> {
     };
     let versions = numbers(reply.parts()?)?;
     let mut found = reply.parts()?;
-    let record = |key: &Key| found.optional()?.map(|bytes| names::value(key, bytes)).transpose();
-    let records: Vec<Option<Record>> = batch.reads.iter().map(record).collect::<Result<_, _>>()?;
+    let records = records(&batch.reads, &mut found)?;
     let items: Vec<_> = numbers(reply.parts()?)?.into_iter().map(ItemId).collect();
     if (versions.len(), items.len()) != (batch.writes.len(), batch.enqueues.len()) {
         return Err(odd());

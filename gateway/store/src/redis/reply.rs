@@ -6,6 +6,7 @@ use super::names::corrupt;
 use crate::error::StoreError;
 
 /// Parts of a reply, taken from the front.
+#[derive(Default)]
 pub(super) struct Parts(std::vec::IntoIter<Value>);
 
 impl Parts {
@@ -16,7 +17,8 @@ impl Parts {
         }
     }
 
-    fn next(&mut self) -> Result<Value, StoreError> {
+    /// The next part, whatever it is.
+    pub(super) fn value(&mut self) -> Result<Value, StoreError> {
         self.0.next().ok_or_else(odd)
     }
 
@@ -26,7 +28,7 @@ impl Parts {
     }
 
     pub(super) fn number(&mut self) -> Result<u64, StoreError> {
-        match self.next()? {
+        match self.value()? {
             Value::Int(number) => u64::try_from(number).map_err(|_| odd()),
             _ => Err(odd()),
         }
@@ -47,7 +49,7 @@ impl Parts {
     }
 
     pub(super) fn parts(&mut self) -> Result<Self, StoreError> {
-        Self::of(self.next()?)
+        Self::of(self.value()?)
     }
 }
 

@@ -56,6 +56,11 @@ impl Router {
         }
     }
 
+    /// Tells whether one script can reach all shards.
+    pub(super) fn reaches_all(&self) -> bool {
+        matches!(self.route, Route::Single(_))
+    }
+
     /// Waits until the first attempt to connect ended.
     pub(super) async fn tried(&self) {
         match &self.route {

@@ -39,6 +39,12 @@ macro_rules! script {
 
 script!(COMMIT, "lua/commit.lua", "", "Makes a batch. With memory full it refuses what needs more.");
 script!(
+    EACH,
+    "lua/each.lua",
+    "",
+    "Makes batches of one write each, and reads. With memory full it refuses as COMMIT does."
+);
+script!(
     CLAIM,
     "lua/claim.lua",
     "#!lua flags=allow-oom\n",

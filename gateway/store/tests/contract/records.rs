@@ -64,6 +64,33 @@ pub(crate) async fn changes_that_leave_together_have_outcomes_of_their_own(new: 
     assert_eq!(h.get(&keys[2]).await.unwrap().version, third);
     assert!(h.store.commit_each(Vec::new()).await.is_empty());
 
+    // What takes a record away, and what does more than one thing, among very many.
+    let mut deletion = Batch::new();
+    deletion.delete(keys[2].clone(), Condition::Version(third));
+    let mut too_late = Batch::new();
+    too_late.delete(keys[2].clone(), Condition::Version(third));
+    let mut with_more = put(&keys[2], Condition::Absent, "again");
+    with_more.read(keys[2].clone());
+    let many = |n: u32| {
+        let mut batch = Batch::new();
+        batch.put(Key::pair(&pair(&format!("many{n}"))), Condition::Absent, n.to_string(), LONG);
+        batch
+    };
+    let mut batches: Vec<Batch> = (0..150).map(many).collect();
+    batches.insert(70, deletion);
+    batches.insert(71, with_more);
+    batches.push(too_late);
+    let mut outcomes = h.store.commit_each(batches).await;
+    assert_eq!(conflict(outcomes.pop().unwrap()).current.unwrap().bytes[..], b"again"[..]);
+    let more = outcomes.remove(71).unwrap();
+    assert_eq!(more.records[0].as_ref().unwrap().version, more.versions[0]);
+    assert_eq!(outcomes.remove(70).unwrap().versions, [0]);
+    for (n, outcome) in (0..150).zip(outcomes) {
+        let record = h.get(&Key::pair(&pair(&format!("many{n}")))).await.unwrap();
+        assert_eq!((record.version, &record.bytes[..]), (outcome.unwrap().versions[0], n.to_string().as_bytes()));
+    }
+    let third = more.versions[0];
+
     // The record that is written is not among those read, since nobody says which comes first.
     let read = [keys[2].clone(), keys[3].clone(), keys[0].clone()];
     let (written, records) = h.store.commit_and_read(put(&keys[4], Condition::Absent, "five"), &read).await;

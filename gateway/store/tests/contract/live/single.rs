@@ -240,6 +240,11 @@ async fn full_memory_refuses_what_needs_more_and_nothing_else() {
     let full = put(&store, &Key::pair(&pair("bob")), LONG).await.unwrap_err();
     assert!(matches!(full, StoreError::Full { bound: Bound::Bytes, .. }) && full.retryable(), "{full:?}");
     assert_eq!(store.read(std::slice::from_ref(&key)).await.unwrap()[0].as_ref().unwrap().version, version);
+    let mut more = Batch::new();
+    more.put(Key::pair(&pair("bob")), Condition::Absent, "more", LONG);
+    let (full, read) = store.commit_and_read(more, std::slice::from_ref(&key)).await;
+    assert!(matches!(full, Err(StoreError::Full { bound: Bound::Bytes, .. })), "{full:?}");
+    assert_eq!(read.unwrap()[0].as_ref().unwrap().version, version);
     store.renew(&lease, Duration::from_secs(600)).await.unwrap();
     let me = Consumer { name: "me".to_owned(), fence: None };
     let items = store.take(&queue, &me, 9, Duration::from_secs(9)).await.unwrap();

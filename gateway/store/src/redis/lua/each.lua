@@ -1,0 +1,36 @@
+-- Batches of one write each that have nothing to do with one another, in order; then reads. KEYS: counters and record of
+-- each batch, then records to read. ARGV, for each batch: condition; what happens, `d` for a deletion or else how long the
+-- record lives, empty for ever; its body. Returns for each batch the version, or what stood in its way: a list with the
+-- record if there is one, or a word. Then come the records.
+local batches = #ARGV / 3
+local results = {}
+for n = 1, batches do
+  local meta, key = KEYS[2 * n - 1], KEYS[2 * n]
+  local condition, life, body = ARGV[3 * n - 2], ARGV[3 * n - 1], ARGV[3 * n]
+  local value = redis.call('GET', key)
+  if value and (#value < 14 or string.byte(value) ~= 1) then
+    results[n] = 'corrupt'
+  elseif (condition == '-' and value)
+    or (condition ~= '-' and condition ~= '*'
+      and not (value and text(struct.unpack('>I7', string.sub(value, 2, 8))) == condition)) then
+    results[n] = { value }
+  elseif life == 'd' then
+    redis.call('DEL', key)
+    results[n] = 0
+  else
+    local version = following(meta)
+    local expires = life ~= '' and now + tonumber(life) or 0
+    local record = struct.pack('>BI7I6', 1, version, expires) .. body
+    if life == '' then
+      redis.call('SET', key, record)
+    else
+      store(key, record, expires)
+    end
+    results[n] = version
+  end
+end
+for n = 2 * batches + 1, #KEYS do
+  results[n - batches] = redis.call('GET', KEYS[n])
+end
+remember()
+return results
