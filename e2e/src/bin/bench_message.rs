@@ -117,7 +117,7 @@ impl Calls {
             .map(|(name, calls)| format!("{name} {:.2}", calls as f64 / messages))
             .collect();
         println!(
-            "calls to Redis a message: {} (claim and read are sent together before the stanza, the answer is written after it left, with others)",
+            "calls to Redis a message: {} (one for claim and read before the stanza; the answer is written after it left, with others)",
             parts.join(", ")
         );
     }
