@@ -171,9 +171,7 @@ impl Process {
             if group != self.group.as_raw_nonzero().get() {
                 continue;
             }
-            let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or_default();
-            // Linux reports ticks of 1/100 s to every program (USER_HZ).
-            total += Duration::from_millis((ticks(11) + ticks(12)) * 10);
+            total += run_time(pid)?;
         }
         Ok(total)
     }
@@ -183,6 +181,19 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Time that the threads of a process have run, from the scheduler's own account: the ticks of `stat` are too coarse for a slice of
+/// a load. Of a process or thread that ends meanwhile it is zero.
+fn run_time(pid: u32) -> Result<Duration> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Ok(Duration::ZERO) };
+    let mut total = Duration::ZERO;
+    for thread in threads.flatten() {
+        let Ok(account) = std::fs::read_to_string(thread.path().join("schedstat")) else { continue };
+        let nanos = account.split_whitespace().next().and_then(|first| first.parse().ok());
+        total += Duration::from_nanos(nanos.context("the kernel keeps no account of run times (schedstat)")?);
+    }
+    Ok(total)
 }
 
 fn pid_of(child: &Child) -> Result<Pid> {

@@ -2,9 +2,9 @@
 //! against the embedded store.
 //!
 //! All get the same 20,000 requests over UDP at the same rate. The gateway decides, writes the stanza and the barrier to a
-//! sink that answers, and sends 200; Kamailio relays statefully (`t_relay`) to a sink that answers 200. The two stores take
-//! turns, a slice of the load each, so that what else the machine does disturbs both alike. Latencies are taken at a rate
-//! at which nothing queues. `COUNT` and `RATE` change the numbers.
+//! sink that answers, and sends 200; Kamailio relays statefully (`t_relay`) to a sink that answers 200. All three take turns, a
+//! slice of the load each, so that what else the machine does disturbs them alike, and the median of the slices counts.
+//! Latencies are taken at a rate at which nothing queues. `COUNT` and `RATE` change the numbers.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::time::Duration;
@@ -27,11 +27,11 @@ const OF_MEMORY: f64 = 1.8;
 const ADDED: Duration = Duration::from_millis(1);
 /// Requests before the measured ones, so that all are warm.
 const WARM_UP: u32 = 1000;
-/// How often the stores take turns.
-const SLICES: u32 = 5;
+/// How often all take turns.
+const SLICES: u32 = 9;
 /// Requests a second, and in a slice, where latencies are taken.
 const CALM_RATE: u32 = 500;
-const CALM_COUNT: u32 = 1000;
+const CALM_COUNT: u32 = 500;
 /// What reaches Redis from outside; every other command is called within scripts.
 const FROM_OUTSIDE: [&str; 3] = ["evalsha", "mget", "eval"];
 const RELAY: &str = include_str!("../../scenarios/kamailio/relay.cfg");
@@ -46,15 +46,19 @@ async fn main() -> Result<()> {
     let mut memory = Subject::start(&lab, "memory", None).await?;
     let mut shared = Subject::start(&lab, "redis", Some(redis.declaration(""))).await?;
 
+    let mut relay = Relay::start(&lab).await?;
+
     let (mut spent, mut sent) = (Duration::ZERO, 0.0);
     let (mut before, mut in_loads) = (redis.cpu_time()?, Calls::default());
     for subject in [&mut memory, &mut shared] {
         subject.run(WARM_UP, rate).await?;
+        subject.reset();
     }
-    memory.reset();
-    shared.reset();
+    relay.run(WARM_UP, rate).await?;
+    relay.reset();
     for _ in 0..SLICES {
         memory.run(count / SLICES, rate).await?;
+        relay.run(count / SLICES, rate).await?;
         let calls = Calls::of(&redis)?;
         before = redis.cpu_time()?.max(before);
         shared.run(count / SLICES, rate).await?;
@@ -66,7 +70,9 @@ async fn main() -> Result<()> {
     let with_redis = shared.report("gateway, Redis");
     println!("Redis itself: {:.1} us of CPU a message", spent.as_secs_f64() * 1e6 / sent);
     in_loads.report(sent);
+    let theirs = relay.report()?;
     verdict("Redis to embedded store", with_redis / ours, OF_MEMORY);
+    verdict("gateway to Kamailio", ours / theirs, OF_KAMAILIO);
 
     println!("latencies at {CALM_RATE} a second");
     memory.reset();
@@ -80,8 +86,6 @@ async fn main() -> Result<()> {
     println!("Redis adds {added:.2?} to p99: less than {ADDED:?} wanted, {holds}");
     memory.stop().await?;
     shared.stop().await?;
-    let theirs = relay(&lab, count, rate).await?;
-    verdict("gateway to Kamailio", ours / theirs, OF_KAMAILIO);
     Ok(())
 }
 
@@ -131,7 +135,8 @@ struct Subject {
     runs: u32,
     /// Everything that was ever delivered.
     total: u64,
-    spent: Duration,
+    /// Of each slice what a message took.
+    costs: Vec<Duration>,
     delivered: u32,
     repeated: u32,
     latencies: Vec<Duration>,
@@ -150,13 +155,14 @@ impl Subject {
         realm.write(&folder)?;
         let gateway = Gateway::resume(&folder, realm.admin_port).await?;
         let load = Load { target: realm.plain_port, own, count: 0, rate: 0, label: name.to_owned() };
-        let (spent, latencies) = (Duration::ZERO, Vec::new());
-        Ok(Self { gateway, sink, load, runs: 0, total: 0, spent, delivered: 0, repeated: 0, latencies })
+        let (costs, latencies) = (Vec::new(), Vec::new());
+        Ok(Self { gateway, sink, load, runs: 0, total: 0, costs, delivered: 0, repeated: 0, latencies })
     }
 
     /// Forgets what was measured.
     fn reset(&mut self) {
-        (self.spent, self.delivered, self.repeated) = (Duration::ZERO, 0, 0);
+        (self.delivered, self.repeated) = (0, 0);
+        self.costs.clear();
         self.latencies.clear();
     }
 
@@ -166,7 +172,8 @@ impl Subject {
         let load = Load { count, rate, label, ..self.load.clone() };
         let before = self.gateway.cpu_time()?;
         let outcome = load.run().await.with_context(|| self.load.label.clone())?;
-        self.spent += self.gateway.cpu_time()?.saturating_sub(before);
+        let spent = self.gateway.cpu_time()?.saturating_sub(before);
+        self.costs.push(spent / outcome.delivered.max(1));
         self.delivered += outcome.delivered;
         self.repeated += outcome.repeated;
         self.latencies.extend(outcome.latencies);
@@ -179,14 +186,7 @@ impl Subject {
 
     /// Says what a message took, and returns it in seconds.
     fn report(&self, what: &str) -> f64 {
-        let each = self.spent.as_secs_f64() / f64::from(self.delivered.max(1));
-        println!(
-            "{what}: {:.1} us of CPU a message ({} delivered, {} repeated)",
-            each * 1e6,
-            self.delivered,
-            self.repeated
-        );
-        each
+        report(what, &self.costs, self.delivered, self.repeated)
     }
 
     /// Says how long answers took, and returns what 99 of 100 took at most.
@@ -205,26 +205,60 @@ impl Subject {
     }
 }
 
-/// Gives the time that Kamailio takes for a message, in seconds.
-async fn relay(lab: &Lab, count: u32, rate: u32) -> Result<f64> {
-    let sink = SipSink::start().await?;
-    let folder = lab.folder("kamailio-relay")?;
-    let port = ports::free()?;
-    let config = RELAY.replace("@PORT@", &port.to_string()).replace("@SINK@", &sink.port.to_string());
-    let kamailio = Kamailio::start("kamailio-relay", &folder, &config, port, 0, 512).await?;
-    let load = Load { target: port, own: ports::free()?, count, rate, label: "k".to_owned() };
-    let version = kamailio::version()?;
-    let name = version.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ");
-    let warm_up = Load { count: WARM_UP, label: "kw".to_owned(), ..load.clone() };
-    warm_up.run().await.context("Kamailio, warm-up")?;
-    let before = kamailio.cpu_time()?;
-    let outcome = load.run().await.context("Kamailio")?;
-    let each = kamailio.cpu_time()?.saturating_sub(before).as_secs_f64() / f64::from(outcome.delivered);
-    let repeated = outcome.repeated;
+/// Says what a message took in the median of the slices, and returns it in seconds.
+fn report(what: &str, costs: &[Duration], delivered: u32, repeated: u32) -> f64 {
+    let [least, middle, most] = [0.0, 0.5, 1.0].map(|part| percentile(costs, part).as_secs_f64());
+    let [low, each, high] = [least, middle, most].map(|seconds| seconds * 1e6);
     println!(
-        "t_relay of {name}: {:.1} us of CPU a message ({} delivered, {repeated} repeated)",
-        each * 1e6,
-        outcome.delivered
+        "{what}: {each:.1} us of CPU a message, {low:.1} to {high:.1} ({delivered} delivered, {repeated} repeated)"
     );
-    Ok(each)
+    middle
+}
+
+/// Kamailio under the same load.
+struct Relay {
+    kamailio: Kamailio,
+    _sink: SipSink,
+    load: Load,
+    runs: u32,
+    costs: Vec<Duration>,
+    delivered: u32,
+    repeated: u32,
+}
+
+impl Relay {
+    async fn start(lab: &Lab) -> Result<Self> {
+        let sink = SipSink::start().await?;
+        let folder = lab.folder("kamailio-relay")?;
+        let port = ports::free()?;
+        let config = RELAY.replace("@PORT@", &port.to_string()).replace("@SINK@", &sink.port.to_string());
+        let kamailio = Kamailio::start("kamailio-relay", &folder, &config, port, 0, 512).await?;
+        let load = Load { target: port, own: ports::free()?, count: 0, rate: 0, label: "k".to_owned() };
+        Ok(Self { kamailio, _sink: sink, load, runs: 0, costs: Vec::new(), delivered: 0, repeated: 0 })
+    }
+
+    /// Forgets what was measured.
+    fn reset(&mut self) {
+        (self.delivered, self.repeated) = (0, 0);
+        self.costs.clear();
+    }
+
+    async fn run(&mut self, count: u32, rate: u32) -> Result<()> {
+        self.runs += 1;
+        let load = Load { count, rate, label: format!("k{}", self.runs), ..self.load.clone() };
+        let before = self.kamailio.cpu_time()?;
+        let outcome = load.run().await.context("Kamailio")?;
+        let spent = self.kamailio.cpu_time()?.saturating_sub(before);
+        self.costs.push(spent / outcome.delivered.max(1));
+        self.delivered += outcome.delivered;
+        self.repeated += outcome.repeated;
+        Ok(())
+    }
+
+    /// Says what a message took, and returns it in seconds.
+    fn report(&self) -> Result<f64> {
+        let version = kamailio::version()?;
+        let name = version.split_whitespace().skip(1).take(2).collect::<Vec<_>>().join(" ");
+        Ok(report(&format!("t_relay of {name}"), &self.costs, self.delivered, self.repeated))
+    }
 }

@@ -175,7 +175,7 @@ impl Entry {
     }
 
     fn to_bytes(&self) -> Bytes {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(256);
         // Writing to a Vec cannot fail.
         let _ = minicbor::encode(self, &mut bytes);
         record::encode(Kind::Transaction, FORMAT, &bytes)

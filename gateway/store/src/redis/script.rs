@@ -64,11 +64,18 @@ script!(TAKE, "lua/take.lua", "#!lua flags=allow-oom\n", "Takes items, which is 
 script!(COUNT, "lua/count.lua", "#!lua flags=allow-oom\n", "Counts and tidies a shard.");
 
 /// What a script is run on: keys and arguments, all in one piece of text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Call {
     text: Vec<u8>,
     keys: SmallVec<[Range<usize>; 8]>,
     args: SmallVec<[Range<usize>; 24]>,
+}
+
+impl Default for Call {
+    fn default() -> Self {
+        // Most calls fit, so that the text need not grow while it is written.
+        Self { text: Vec::with_capacity(512), keys: SmallVec::new(), args: SmallVec::new() }
+    }
 }
 
 impl Call {
