@@ -104,7 +104,7 @@ impl Load {
         let body = format!("Message number {number}: shall we meet at the usual place at noon?");
         let request = format!(
             "MESSAGE sip:juliet@corp.example SIP/2.0\r\n\
-             Via: SIP/2.0/UDP 127.0.0.1:{own};rport;branch=z9hG4bK{label}{number}\r\n\
+             Via: SIP/2.0/UDP 127.0.0.1:{own};rport;branch=z9hG4bK{label}-{number}\r\n\
              Max-Forwards: 70\r\nFrom: <sip:user{user}@partner.example>;tag={number}\r\n\
              To: <sip:juliet@corp.example>\r\nCall-ID: {number}-{label}\r\nCSeq: 1 MESSAGE\r\n\
              User-Agent: load\r\nAllow: MESSAGE, OPTIONS\r\nContent-Type: text/plain;charset=UTF-8\r\n\

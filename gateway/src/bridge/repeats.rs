@@ -37,7 +37,7 @@ const UNKNOWN_YET: Duration = Duration::from_secs(10);
 const MAX_UNWRITTEN: usize = 32_768;
 /// An answer that was given is written after so long at most, together with the others of that time: they leave in one piece
 /// and come back in one, which spares most of what they cost. Until then copies are absorbed, as while the request runs.
-const TOGETHER: Duration = Duration::from_millis(4);
+const TOGETHER: Duration = Duration::from_millis(10);
 /// The pause before a store that was away is tried again. Short: until the answers are written, a copy runs again.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 

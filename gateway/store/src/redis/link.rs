@@ -360,6 +360,9 @@ impl Node {
     }
 
     async fn connection(&self, deadline: Instant) -> Result<MultiplexedConnection, Failure> {
+        if let State::Up { connection, .. } = &*self.state.borrow() {
+            return Ok(connection.clone());
+        }
         let mut state = self.state.clone();
         let until = match &*state.borrow_and_update() {
             State::Up { connection, .. } => return Ok(connection.clone()),
