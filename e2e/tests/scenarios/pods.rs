@@ -12,6 +12,8 @@ use isthmus_e2e::slow_proxy::Weather;
 use isthmus_e2e::traffic::{Dice, Plan};
 
 const SOON: Duration = Duration::from_secs(5);
+/// Timer T1 of RFC 3261 §17.1.1.1.
+const T1: Duration = Duration::from_millis(500);
 /// Two users with two contacts each: enough for dialogs by hand.
 const FEW: Plan = Plan { users: 2, contacts: 2, messages: 0, changes: 0, seed: 1, sessions: false };
 /// What happens to the pods and their links in the bounded run; `make chaos` adds what happens to Redis. A message that waits
@@ -83,6 +85,8 @@ async fn a_repeat_at_another_pod_gets_the_same_answer_and_arrives_once() {
         field.traffic.ledger.sent(Way::ToXmpp, "once");
         let first = agent.once(&request("one")).await.context("no answer")?;
         ensure!(first.status() == Some(200), "{first:?}");
+        // Nobody repeats a request before T1 is over, and answers of a moment are written together for other pods to repeat.
+        tokio::time::sleep(T1).await;
         // The same datagram twice more, then as a proxy sends it that has given the first pod up: with a branch of its own.
         for branch in ["one", "one", "two"] {
             let again = agent.once(&request(branch)).await.context("no answer to the repeat")?;

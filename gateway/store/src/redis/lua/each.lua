@@ -1,9 +1,13 @@
--- Batches of one write each that have nothing to do with one another, in order; then reads. KEYS: counters and record of
+-- Batches of one write each that have nothing to do with one another, in order; before them, reads. KEYS: counters and record of
 -- each batch, then records to read. ARGV, for each batch: condition; what happens, `d` for a deletion or else how long the
 -- record lives, empty for ever; its body. Returns for each batch the version, or what stood in its way: a list with the
 -- record if there is one, or a word. Then come the records.
 local batches = #ARGV / 3
 local results = {}
+-- First, since it fails for a key that is none of ours, and nothing shall have changed then.
+for n = 2 * batches + 1, #KEYS do
+  results[n - batches] = redis.call('GET', KEYS[n])
+end
 for n = 1, batches do
   local meta, key = KEYS[2 * n - 1], KEYS[2 * n]
   local condition, life, body = ARGV[3 * n - 2], ARGV[3 * n - 1], ARGV[3 * n]
@@ -28,9 +32,6 @@ for n = 1, batches do
     end
     results[n] = version
   end
-end
-for n = 2 * batches + 1, #KEYS do
-  results[n - batches] = redis.call('GET', KEYS[n])
 end
 remember()
 return results
