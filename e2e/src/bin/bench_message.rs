@@ -121,7 +121,7 @@ impl Calls {
             .map(|(name, calls)| format!("{name} {:.2}", calls as f64 / messages))
             .collect();
         println!(
-            "calls to Redis a message: {} (one for claim and read before the stanza; the answer is written after it left, with others)",
+            "calls to Redis a message: {} (claims of one burst are one call, and so are the answers of 10 ms)",
             parts.join(", ")
         );
     }

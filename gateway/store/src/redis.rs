@@ -4,8 +4,8 @@
 //! shard ([`crate::key`]) has the shard's number as its hash tag, in all modes alike (the names are in the private
 //! module `names`), and since a batch never leaves its shard, a Cluster can do what one server can. What has to
 //! reach several shards is sent to all of them at once: reads, claims, and the copies of a lease that is good
-//! everywhere. Such a lease is granted by its own shard, then copied; who gets it is told when all copies are made,
-//! so from then on no shard takes a write of the holder before. With one server the copies are part of the grant.
+//! everywhere. In a Cluster such a lease is granted by its own shard, then copied; who gets it is told when all copies
+//! are made, so from then on no shard takes a write of the holder before. With one server every script sees the lease itself.
 //!
 //! All time is the server's. A number that is given out (version, token, item, claim) is the microsecond at which that
 //! happened, or one more than the last, so none comes twice even after the data was lost or a replica took over
@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 pub use self::config::{Credentials, CredentialsSource, Mode, RedisConfig, RedisConfigError, Tls};
+use self::gather::Gathering;
 use self::names::{Names, corrupt};
 use self::reply::{Parts, odd};
 use self::route::{Operation, Router, What, unavailable};
@@ -45,6 +46,7 @@ use crate::wakes::Wakes;
 
 mod commit;
 mod config;
+mod gather;
 mod health;
 mod link;
 mod names;
@@ -62,6 +64,7 @@ struct Shared {
     config: Arc<RedisConfig>,
     names: Names,
     router: Router,
+    gathering: Gathering,
     wakes: Wakes<String>,
 }
 
@@ -87,8 +90,9 @@ impl RedisStore {
     pub fn start(config: RedisConfig) -> Result<Self, RedisConfigError> {
         config.check()?;
         let config = Arc::new(config);
-        let (names, router) = (Names::new(&config.prefix), Router::start(&config));
-        let shared = Arc::new(Shared { config, names, router, wakes: Wakes::default() });
+        let (names, router) = (Names::new(&config.prefix, config.mode == Mode::Cluster), Router::start(&config));
+        let shared =
+            Arc::new(Shared { config, names, router, gathering: Gathering::default(), wakes: Wakes::default() });
         let (sender, subscribed) = watch::channel(false);
         let listener = tokio::spawn(wake::listen(Arc::clone(&shared), sender));
         Ok(Self { shared, subscribed, listener })
@@ -161,21 +165,17 @@ impl Shared {
 
     /// Brings the copies of a lease up to date; an end of 0 takes them away.
     async fn copy(&self, lease: &LeaseName, token: u64, end: u64, holder: &str) -> Result<(), StoreError> {
-        if !lease.everywhere() {
+        if !self.names.is_copied(lease) {
             return Ok(());
         }
-        let others: Vec<_> = Shard::all().filter(|shard| *shard != lease.place()).collect();
-        let groups = self.router.groups(others);
-        let results = join_all(groups.iter().map(async |group| {
-            let Some(shard) = group.first() else { return Ok(()) };
+        let others = Shard::all().filter(|shard| *shard != lease.place());
+        let results = join_all(others.map(async |shard| {
             let mut call = Call::default();
-            for shard in group {
-                call.key(self.names.lease(lease, *shard));
-            }
+            call.key(self.names.lease(lease, shard));
             call.shown(token);
             call.shown(end);
             call.arg(holder);
-            self.router.call(*shard, |whole| COPY.command(&call, whole)).await.map(|_| ())
+            self.router.call(shard, |whole| COPY.command(&call, whole)).await.map(|_| ())
         }))
         .await;
         results.into_iter().collect()

@@ -1,5 +1,7 @@
 //! One batch as one call of a script.
 
+use std::sync::Arc;
+
 use redis::Value;
 
 use super::names::{self, corrupt};
@@ -14,7 +16,7 @@ use crate::queue::ItemId;
 use crate::record::Record;
 
 /// How many small batches go in one call, so that no call keeps the server from others for long.
-const EACH_MAX: usize = 64;
+pub(super) const EACH_MAX: usize = 64;
 
 impl Shared {
     pub(super) async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
@@ -61,7 +63,7 @@ impl Shared {
                 Ok(None) => Ok(Committed::default()),
                 Ok(Some((Some(Err(error)), _))) => Err(error.clone()),
                 // In the order in which they were added.
-                Ok(Some((Some(Ok(reply)), true))) => small_committed(batch, reply),
+                Ok(Some((Some(Ok(reply)), true))) => reply.value().and_then(|value| small_committed(batch, value)),
                 Ok(Some((Some(Ok(reply)), false))) => {
                     committed(batch, std::mem::take(reply), self.config.limits.queue_items)
                 }
@@ -73,13 +75,13 @@ impl Shared {
 
     /// Makes a batch and reads records, in one piece.
     pub(super) async fn commit_and_read(
-        &self,
+        self: &Arc<Self>,
         batch: Batch,
         keys: &[Key],
     ) -> (Result<Committed, StoreError>, Result<Vec<Option<Record>>, StoreError>) {
         if let Some(write) = small(&batch).filter(|_| self.router.reaches_all()) {
-            return match self.small_and_read(&batch, write, keys).await {
-                Ok(mut reply) => (small_committed(&batch, &mut reply), records(keys, &mut reply)),
+            return match self.gather(&batch, write, keys).await {
+                Ok((written, read)) => (small_committed(&batch, written), records(keys, read)),
                 Err(error @ StoreError::Unavailable { .. }) => (Err(error.clone()), Err(error)),
                 // With memory full nothing can be written, but read.
                 Err(error) => (Err(error), self.read(keys).await),
@@ -100,17 +102,7 @@ impl Shared {
         (written, sort_in(keys, &groups, answers))
     }
 
-    async fn small_and_read(&self, batch: &Batch, write: &Write, keys: &[Key]) -> Result<Parts, StoreError> {
-        self.config.limits.check_batch(batch)?;
-        let mut call = Call::default();
-        self.add_small(&mut call, write);
-        for key in keys {
-            call.key(self.names.record(key));
-        }
-        self.run(write.key.shard(), &EACH, &call).await
-    }
-
-    fn add_small(&self, call: &mut Call, write: &Write) {
+    pub(super) fn add_small(&self, call: &mut Call, write: &Write) {
         call.key(self.names.counters(write.key.shard()));
         call.key(self.names.record(&write.key));
         add_condition(call, write.condition);
@@ -234,10 +226,10 @@ fn small(batch: &Batch) -> Option<&Write> {
     }
 }
 
-/// Reads what the script says about the next of its small batches.
-fn small_committed(batch: &Batch, reply: &mut Parts) -> Result<Committed, StoreError> {
+/// Reads what the script says about one of its small batches.
+fn small_committed(batch: &Batch, said: Value) -> Result<Committed, StoreError> {
     let key = &batch.writes.first().ok_or_else(odd)?.key;
-    match reply.value()? {
+    match said {
         Value::Int(version) => {
             let version = u64::try_from(version).map_err(|_| odd())?;
             Ok(Committed { versions: vec![version], ..Committed::default() })
@@ -252,7 +244,7 @@ fn small_committed(batch: &Batch, reply: &mut Parts) -> Result<Committed, StoreE
 }
 
 /// Reads records in the order of their keys.
-fn records(keys: &[Key], reply: &mut Parts) -> Result<Vec<Option<Record>>, StoreError> {
+fn records(keys: &[Key], mut reply: Parts) -> Result<Vec<Option<Record>>, StoreError> {
     keys.iter().map(|key| reply.optional()?.map(|bytes| names::value(key, bytes)).transpose()).collect()
 }
 
@@ -314,8 +306,7 @@ fn read(batch: &Batch, reply: &mut Parts) -> Result<Committed, StoreError> {
         parts.map(number).collect::<Result<Vec<u64>, _>>()
     };
     let versions = numbers(reply.parts()?)?;
-    let mut found = reply.parts()?;
-    let records = records(&batch.reads, &mut found)?;
+    let records = records(&batch.reads, reply.parts()?)?;
     let items: Vec<_> = numbers(reply.parts()?)?.into_iter().map(ItemId).collect();
     if (versions.len(), items.len()) != (batch.writes.len(), batch.enqueues.len()) {
         return Err(odd());

@@ -1,8 +1,10 @@
 //! What a Redis says about itself, and what is wrong with it.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures::stream::{self, StreamExt as _};
 use isthmus_model::EpochMillis;
 use redis::{Value, cmd};
 use tokio::time::Instant;
@@ -17,6 +19,9 @@ use crate::key::Shard;
 
 /// From how many keys on records are estimated and no longer counted.
 const COUNTED_KEYS: u64 = 5000;
+/// How many shards are counted, and keys looked at, at a time: what else is asked of the server comes in between.
+const SHARDS_AT_ONCE: usize = 4;
+const KEYS_AT_ONCE: &str = "100";
 /// How far the clocks may be apart: due times and leases are counted in seconds.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(1);
 
@@ -216,7 +221,7 @@ pub(super) async fn look(shared: &Shared) -> Health {
 
 /// Counts timers, items and leases, shard by shard.
 async fn count(shared: &Shared, health: &mut Health) -> Result<(), StoreError> {
-    let counts = futures::future::join_all(Shard::all().map(async |shard| {
+    let counts = stream::iter(Shard::all()).map(async |shard| {
         let names = &shared.names;
         let mut call = Call::default();
         call.key(names.counters(shard));
@@ -228,9 +233,9 @@ async fn count(shared: &Shared, health: &mut Health) -> Result<(), StoreError> {
         call.shown(items);
         let mut parts = Parts::of(shared.router.call(shard, |whole| COUNT.command(&call, whole)).await?)?;
         Ok::<_, StoreError>([parts.number()?, parts.number()?, parts.number()?, parts.number()?])
-    }))
-    .await;
-    for count in counts {
+    });
+    let mut counts = pin!(counts.buffer_unordered(SHARDS_AT_ONCE));
+    while let Some(count) = counts.next().await {
         let [timers, queued, leases, expired] = count?;
         let add = |sum: &mut usize, more| *sum = sum.saturating_add(usize::try_from(more).unwrap_or(usize::MAX));
         add(&mut health.timers, timers);
@@ -252,7 +257,7 @@ async fn records(shared: &Shared, nodes: &[super::route::NodeRef<'_>], keys: u64
     for node in nodes {
         let mut cursor = "0".to_owned();
         loop {
-            let words = ["SCAN", &cursor, "MATCH", &pattern, "COUNT", "1000"];
+            let words = ["SCAN", &cursor, "MATCH", &pattern, "COUNT", KEYS_AT_ONCE];
             let Ok(Value::Array(parts)) = ask(node, &words, shared.config.timeout).await else { return keys_in_all };
             let [next, Value::Array(names)] = parts.as_slice() else { return keys_in_all };
             seen.extend(names.iter().filter_map(text).filter(|name| shared.names.is_record(name)).map(str::to_owned));

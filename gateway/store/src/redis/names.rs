@@ -9,7 +9,7 @@
 //! | `m` | hash | `v` the last number given out, `x` how many items ended untaken |
 //! | `due` | sorted set | timers by when they can be claimed; a member is `<kind>:<key>` |
 //! | `tmr` | hash | member to generation, and once claimed due time, claim and attempt |
-//! | `ls:<lease>` | string | `token:end:holder` of a lease, or its copy in a shard that is not its own |
+//! | `ls:<lease>` | string | `token:end:holder` of a lease, or in a Cluster its copy in a shard that is not its own |
 //! | `lr` | sorted set | leases of the shard by their end |
 //! | `ql:<queue>` | list | ids of items in order |
 //! | `qi:<queue>` | hash | content and state of items, see `common.lua` |
@@ -32,17 +32,14 @@ use crate::timer::TimerKind;
 /// The name of a key; it is written where it is needed.
 #[derive(Clone, Copy)]
 pub(super) struct Name<'a, R> {
-    prefix: &'a str,
-    shard: Shard,
+    /// Prefix and hash tag.
+    start: &'a str,
     rest: R,
 }
 
 impl<R: fmt::Display> fmt::Display for Name<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.prefix)?;
-        f.write_str("{")?;
-        fmt::Display::fmt(&self.shard.number(), f)?;
-        f.write_str("}")?;
+        f.write_str(self.start)?;
         self.rest.fmt(f)
     }
 }
@@ -65,18 +62,24 @@ impl<T: fmt::Display> fmt::Display for Of<'_, T> {
 }
 
 /// Makes names of keys.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Names {
     prefix: String,
+    /// Of each shard how its keys begin: written once, since every operation names some.
+    starts: Vec<String>,
+    /// Whether a shard sees only what is in it.
+    apart: bool,
 }
 
 impl Names {
-    pub(super) fn new(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned() }
+    /// Makes the names of a store; `apart` tells that a script reaches one shard only, as in a Cluster.
+    pub(super) fn new(prefix: &str, apart: bool) -> Self {
+        let starts = Shard::all().map(|shard| format!("{prefix}{{{}}}", shard.number())).collect();
+        Self { prefix: prefix.to_owned(), starts, apart }
     }
 
     fn at<R>(&self, shard: Shard, rest: R) -> Name<'_, R> {
-        Name { prefix: &self.prefix, shard, rest }
+        Name { start: self.starts.get(usize::from(shard.number())).map_or("", String::as_str), rest }
     }
 
     pub(super) fn record<'a>(&'a self, key: &'a Key) -> Name<'a, &'a Key> {
@@ -103,9 +106,14 @@ impl Names {
         self.at(shard, "lr")
     }
 
+    /// Tells whether a lease needs a copy in each shard.
+    pub(super) fn is_copied(&self, lease: &LeaseName) -> bool {
+        self.apart && lease.everywhere()
+    }
+
     /// The lease as it is seen from a shard.
     pub(super) fn lease<'a>(&'a self, lease: &'a LeaseName, from: Shard) -> Name<'a, Of<'a, LeaseName>> {
-        let shard = if lease.everywhere() { from } else { lease.place() };
+        let shard = if self.is_copied(lease) { from } else { lease.place() };
         self.at(shard, Of("ls:", lease))
     }
 
@@ -191,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_shard_is_the_hash_tag_of_all_its_keys() {
-        let names = Names::new("isthmus:im-edge:");
+        let names = Names::new("isthmus:im-edge:", true);
         let key = Key::thread("call@host");
         let shard = key.shard();
         let tag = format!("isthmus:im-edge:{{{}}}", shard.number());
@@ -213,7 +221,11 @@ mod tests {
         assert!(names.is_record(&names.record(&key).to_string()));
         let own = LeaseName::new("send", Slot::named("call@host"), "t");
         assert!(names.lease(&own, Shard::new(0).unwrap()).to_string().starts_with(&tag));
-        assert_eq!(Names::new("a*b:").pattern(), "a\\*b:{*");
+        assert_eq!(Names::new("a*b:", true).pattern(), "a\\*b:{*");
+        // Where one script reaches all shards, there is one lease and no copy.
+        let whole = Names::new("isthmus:im-edge:", false);
+        let of_all: Vec<_> = Shard::all().map(|shard| whole.lease(&link, shard).to_string()).collect();
+        assert!(of_all.iter().all(|name| *name == names.lease(&link, link.place()).to_string()), "{of_all:?}");
     }
 
     #[test]

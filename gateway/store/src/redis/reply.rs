@@ -53,6 +53,12 @@ impl Parts {
     }
 }
 
+impl From<Vec<Value>> for Parts {
+    fn from(values: Vec<Value>) -> Self {
+        Self(values.into_iter())
+    }
+}
+
 impl Iterator for Parts {
     type Item = Value;
 

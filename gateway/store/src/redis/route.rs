@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use redis::{Cmd, Value, cmd};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -104,9 +104,17 @@ impl Router {
     /// Does an operation on a shard. `make` builds the command, for a server that does not know the script with
     /// the whole of its text.
     pub(super) async fn call(&self, shard: Shard, make: impl Fn(bool) -> Cmd) -> Result<Value, StoreError> {
-        let Ok(_permit) = self.in_flight.try_acquire() else {
-            return Err(self.too_many());
-        };
+        let _permit = self.enter()?;
+        self.call_within(shard, make).await
+    }
+
+    /// Counts an operation as in flight for as long as the permit lives, if there is room.
+    pub(super) fn enter(&self) -> Result<SemaphorePermit<'_>, StoreError> {
+        self.in_flight.try_acquire().map_err(|_| self.too_many())
+    }
+
+    /// As [`Self::call`], for operations that are counted already.
+    pub(super) async fn call_within(&self, shard: Shard, make: impl Fn(bool) -> Cmd) -> Result<Value, StoreError> {
         let deadline = Instant::now() + self.config.timeout;
         let mut whole = false;
         let mut elsewhere: Option<(Arc<Node>, bool)> = None;

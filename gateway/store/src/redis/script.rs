@@ -59,7 +59,7 @@ script!(
     "#!lua flags=allow-oom\n",
     "Works on one lease; with memory full no holder shall lose its own."
 );
-script!(COPY, "lua/copy.lua", "#!lua flags=allow-oom\n", "Brings copies of a lease up to date.");
+script!(COPY, "lua/copy.lua", "#!lua flags=allow-oom\n", "Brings a copy of a lease up to date.");
 script!(TAKE, "lua/take.lua", "#!lua flags=allow-oom\n", "Takes items, which is how room is made.");
 script!(COUNT, "lua/count.lua", "#!lua flags=allow-oom\n", "Counts and tidies a shard.");
 
@@ -68,13 +68,16 @@ script!(COUNT, "lua/count.lua", "#!lua flags=allow-oom\n", "Counts and tidies a 
 pub(super) struct Call {
     text: Vec<u8>,
     keys: SmallVec<[Range<usize>; 8]>,
+    /// More keys, behind all of `keys`.
+    reads: SmallVec<[Range<usize>; 8]>,
     args: SmallVec<[Range<usize>; 24]>,
 }
 
 impl Default for Call {
     fn default() -> Self {
         // Most calls fit, so that the text need not grow while it is written.
-        Self { text: Vec::with_capacity(512), keys: SmallVec::new(), args: SmallVec::new() }
+        let (keys, reads, args) = (SmallVec::new(), SmallVec::new(), SmallVec::new());
+        Self { text: Vec::with_capacity(512), keys, reads, args }
     }
 }
 
@@ -82,6 +85,17 @@ impl Call {
     pub(super) fn key(&mut self, key: impl Display) {
         let range = self.written(key);
         self.keys.push(range);
+    }
+
+    /// Adds a key that comes behind all that [`Self::key`] adds, even later.
+    pub(super) fn read(&mut self, key: impl Display) {
+        let range = self.written(key);
+        self.reads.push(range);
+    }
+
+    /// How many octets it has by now.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
     }
 
     pub(super) fn arg(&mut self, arg: impl AsRef<[u8]>) {
@@ -108,9 +122,10 @@ impl Script {
     /// Builds the command, with the whole text for a server that does not know the script.
     pub(super) fn command(&self, call: &Call, whole: bool) -> Cmd {
         let name = if whole { self.text } else { self.hash.as_str() };
-        let mut command = Cmd::with_capacity(3 + call.keys.len() + call.args.len(), 16 + name.len() + call.text.len());
-        command.arg(if whole { "EVAL" } else { "EVALSHA" }).arg(name).arg(call.keys.len());
-        for range in call.keys.iter().chain(&call.args) {
+        let keys = call.keys.len() + call.reads.len();
+        let mut command = Cmd::with_capacity(3 + keys + call.args.len(), 16 + name.len() + call.text.len());
+        command.arg(if whole { "EVAL" } else { "EVALSHA" }).arg(name).arg(keys);
+        for range in call.keys.iter().chain(&call.reads).chain(&call.args) {
             command.arg(call.text.get(range.clone()).unwrap_or_default());
         }
         command

@@ -36,7 +36,7 @@ pub(crate) async fn what_is_written_is_read_in_the_order_of_the_keys(new: New) {
 
 pub(crate) async fn changes_that_leave_together_have_outcomes_of_their_own(new: New) {
     let h = new();
-    let keys: Vec<Key> = (0..5).map(|n| Key::pair(&pair(&format!("ana{n}")))).collect();
+    let keys: Vec<Key> = (0..6).map(|n| Key::pair(&pair(&format!("ana{n}")))).collect();
     let put = |key: &Key, condition, content: &'static str| {
         let mut batch = Batch::new();
         batch.put(key.clone(), condition, content, LONG);
@@ -50,16 +50,16 @@ pub(crate) async fn changes_that_leave_together_have_outcomes_of_their_own(new: 
         Batch::new(),
         crossing,
         put(&keys[2], Condition::Absent, "three"),
-        put(&keys[0], Condition::Absent, "four"),
     ];
     let outcomes = h.store.commit_each(batches).await;
-    let [first, second, nothing, misuse, third, fourth] = &outcomes[..] else { panic!("{outcomes:?}") };
+    let [first, second, nothing, misuse, third] = &outcomes[..] else { panic!("{outcomes:?}") };
     let first = first.as_ref().unwrap().versions[0];
     assert_eq!(conflict(second.clone()).key, keys[1]);
     assert_eq!(*nothing, Ok(Committed::default()));
     assert!(matches!(misuse, Err(StoreError::Misuse { .. })), "{misuse:?}");
     let third = third.as_ref().unwrap().versions[0];
-    let current = conflict(fourth.clone()).current.unwrap();
+    let mut fourth = h.store.commit_each(vec![put(&keys[0], Condition::Absent, "four")]).await;
+    let current = conflict(fourth.remove(0)).current.unwrap();
     assert_eq!((current.version, &current.bytes[..]), (first, &b"one"[..]));
     assert_eq!(h.get(&keys[2]).await.unwrap().version, third);
     assert!(h.store.commit_each(Vec::new()).await.is_empty());
@@ -69,8 +69,8 @@ pub(crate) async fn changes_that_leave_together_have_outcomes_of_their_own(new: 
     deletion.delete(keys[2].clone(), Condition::Version(third));
     let mut too_late = Batch::new();
     too_late.delete(keys[2].clone(), Condition::Version(third));
-    let mut with_more = put(&keys[2], Condition::Absent, "again");
-    with_more.read(keys[2].clone());
+    let mut with_more = put(&keys[5], Condition::Absent, "more");
+    with_more.read(keys[5].clone());
     let many = |n: u32| {
         let mut batch = Batch::new();
         batch.put(Key::pair(&pair(&format!("many{n}"))), Condition::Absent, n.to_string(), LONG);
@@ -79,9 +79,9 @@ pub(crate) async fn changes_that_leave_together_have_outcomes_of_their_own(new: 
     let mut batches: Vec<Batch> = (0..150).map(many).collect();
     batches.insert(70, deletion);
     batches.insert(71, with_more);
-    batches.push(too_late);
     let mut outcomes = h.store.commit_each(batches).await;
-    assert_eq!(conflict(outcomes.pop().unwrap()).current.unwrap().bytes[..], b"again"[..]);
+    let mut refused = h.store.commit_each(vec![too_late]).await;
+    assert_eq!(conflict(refused.remove(0)).current, None);
     let more = outcomes.remove(71).unwrap();
     assert_eq!(more.records[0].as_ref().unwrap().version, more.versions[0]);
     assert_eq!(outcomes.remove(70).unwrap().versions, [0]);
@@ -89,19 +89,47 @@ pub(crate) async fn changes_that_leave_together_have_outcomes_of_their_own(new: 
         let record = h.get(&Key::pair(&pair(&format!("many{n}")))).await.unwrap();
         assert_eq!((record.version, &record.bytes[..]), (outcome.unwrap().versions[0], n.to_string().as_bytes()));
     }
-    let third = more.versions[0];
+    let more = more.versions[0];
 
     // The record that is written is not among those read, since nobody says which comes first.
-    let read = [keys[2].clone(), keys[3].clone(), keys[0].clone()];
+    let read = [keys[5].clone(), keys[3].clone(), keys[0].clone()];
     let (written, records) = h.store.commit_and_read(put(&keys[4], Condition::Absent, "five"), &read).await;
     assert_eq!(h.get(&keys[4]).await.unwrap().version, written.unwrap().versions[0]);
     let versions: Vec<_> = records.unwrap().into_iter().map(|record| Some(record?.version)).collect();
-    assert_eq!(versions, [Some(third), None, Some(first)]);
+    assert_eq!(versions, [Some(more), None, Some(first)]);
     let (refused, records) = h.store.commit_and_read(put(&keys[4], Condition::Absent, "six"), &read[..1]).await;
     assert_eq!(conflict(refused).current.unwrap().bytes[..], b"five"[..]);
-    assert_eq!(records.unwrap()[0].as_ref().unwrap().version, third);
+    assert_eq!(records.unwrap()[0].as_ref().unwrap().version, more);
     let (nothing, records) = h.store.commit_and_read(Batch::new(), &[]).await;
     assert_eq!((nothing, records), (Ok(Committed::default()), Ok(Vec::new())));
+
+    // Very many at once, every third of them on what another one has written or is about to write.
+    let claims = (0..200).map(|n: usize| {
+        let claimed = Key::pair(&pair(&format!("claim{}", n - n % 3 / 2)));
+        let (store, read, content) = (&h.store, &read, n.to_string());
+        async move {
+            let mut batch = Batch::new();
+            batch.put(claimed.clone(), Condition::Absent, content.clone(), LONG);
+            let (written, records) = store.commit_and_read(batch, &read[n % 3..]).await;
+            let there = records.unwrap().iter().map(Option::is_some).collect::<Vec<_>>();
+            assert_eq!(there, [true, false, true][n % 3..]);
+            (claimed, content, written)
+        }
+    });
+    let mut winners = std::collections::HashMap::new();
+    let mut losers = Vec::new();
+    for (key, content, written) in futures::future::join_all(claims).await {
+        match written {
+            Ok(written) => assert!(winners.insert(key, (written.versions[0], content)).is_none()),
+            refused => losers.push((key, conflict(refused))),
+        }
+    }
+    assert_eq!((winners.len(), losers.len()), (134, 66));
+    for (key, lost) in losers {
+        let (version, content) = &winners[&key];
+        let current = lost.current.unwrap();
+        assert_eq!((lost.key, current.version, &current.bytes[..]), (key, *version, content.as_bytes()));
+    }
 }
 
 pub(crate) async fn versions_grow_and_are_never_used_twice(new: New) {

@@ -3,15 +3,18 @@
 -- record lives, empty for ever; its body. Returns for each batch the version, or what stood in its way: a list with the
 -- record if there is one, or a word. Then come the records.
 local batches = #ARGV / 3
-local results = {}
--- First, since it fails for a key that is none of ours, and nothing shall have changed then.
+local results, values = {}, {}
+-- All that is read comes first, since it fails for a key that is none of ours, and nothing shall have changed then.
 for n = 2 * batches + 1, #KEYS do
   results[n - batches] = redis.call('GET', KEYS[n])
 end
 for n = 1, batches do
+  values[KEYS[2 * n]] = redis.call('GET', KEYS[2 * n])
+end
+for n = 1, batches do
   local meta, key = KEYS[2 * n - 1], KEYS[2 * n]
   local condition, life, body = ARGV[3 * n - 2], ARGV[3 * n - 1], ARGV[3 * n]
-  local value = redis.call('GET', key)
+  local value = values[key]
   if value and (#value < 14 or string.byte(value) ~= 1) then
     results[n] = 'corrupt'
   elseif (condition == '-' and value)
@@ -20,6 +23,7 @@ for n = 1, batches do
     results[n] = { value }
   elseif life == 'd' then
     redis.call('DEL', key)
+    values[key] = false
     results[n] = 0
   else
     local version = following(meta)
@@ -30,6 +34,7 @@ for n = 1, batches do
     else
       store(key, record, expires)
     end
+    values[key] = (life == '' or expires > now) and record
     results[n] = version
   end
 end

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use isthmus_store::redis::{Credentials, Mode};
 use isthmus_store::{
     Batch, Bound, Condition, Consumer, HealthState, Key, LeaseName, Lifetime, QueueName, RedisConfig, RedisStore,
@@ -253,6 +254,45 @@ async fn full_memory_refuses_what_needs_more_and_nothing_else() {
     assert_eq!(reason(&store, "NearlyFull").await, HealthState::Degraded);
     server.say(&["CONFIG", "SET", "maxmemory", "0"]);
     put(&store, &key, LONG).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn claims_of_one_moment_are_one_call_and_a_foreign_key_spoils_only_its_own() {
+    let server = Server::start(&PLAIN);
+    let store = Arc::new(connected(config(&server)));
+    let (own, foreign) = (Key::auth(&pair("ana")), Key::auth(&pair("bob")));
+    put(&*store, &own, Lifetime::Durable).await.unwrap();
+    // By the only worker, so that nothing is sent before all are there.
+    let claims = async |numbers: std::ops::Range<u32>, odd: u32| {
+        let (store, own, foreign) = (Arc::clone(&store), own.clone(), foreign.clone());
+        let all = async move {
+            let claim = async |n: u32| {
+                let mut batch = Batch::new();
+                batch.put(Key::pair(&pair(&format!("ana{n}"))), Condition::Absent, "claimed", LONG);
+                let read = if n == odd { &foreign } else { &own };
+                store.commit_and_read(batch, std::slice::from_ref(read)).await
+            };
+            join_all(numbers.map(claim)).await
+        };
+        tokio::spawn(all).await.unwrap()
+    };
+    claims(0..1, 0).await;
+    let calls = || {
+        let told = server.say(&["INFO", "commandstats"]);
+        let line = told.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls=")).unwrap();
+        line.split(',').next().unwrap().parse::<u32>().unwrap()
+    };
+    let before = calls();
+    for (written, read) in claims(1..50, 0).await {
+        assert_eq!((written.unwrap().versions.len(), read.unwrap()[0].is_some()), (1, true));
+    }
+    assert_eq!(calls() - before, 1);
+    // More than go in one call, and one of them meets what is none of ours.
+    server.say(&["RPUSH", &format!("single:{{{}}}{foreign}", foreign.shard().number()), "x"]);
+    for (n, (written, _)) in (50..).zip(claims(50..250, 77).await) {
+        assert_eq!(matches!(written, Err(StoreError::Corrupt { .. })), n == 77, "{n}: {written:?}");
+        assert_eq!(written.is_ok(), n != 77, "{n}: {written:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
