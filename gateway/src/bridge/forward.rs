@@ -136,13 +136,13 @@ pub(super) async fn send_notes(bridge: Arc<Bridge>, mut notes: Outgoing) {
 
 impl Bridge {
     /// Works on a request in the lane of its pair, here or where its pair's link is.
-    pub(super) async fn route(self: Arc<Self>, incoming: Incoming) {
+    pub(super) async fn route(self: Arc<Self>, incoming: Box<Incoming>) {
         let home = self.home_of(&incoming.local.bare.domain, &incoming.remote.bare.domain).await;
         match (home, &incoming.asker) {
             (None, _) => self.work(incoming).await,
             // Whoever took the request from its peer knows better by now.
             (Some(_), Asker::Pod { life, id }) => self.write_note(life.clone(), Note::Elsewhere { id: *id }),
-            (Some(life), Asker::Here(_)) => Box::pin(self.hand_over(incoming, life)).await,
+            (Some(life), Asker::Here(_)) => Box::pin(self.hand_over(*incoming, life)).await,
         }
     }
 

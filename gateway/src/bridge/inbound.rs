@@ -237,6 +237,8 @@ impl Bridge {
             remote = %incoming.remote.bare.domain,
         );
         let (bridge, pair) = (Arc::clone(self), incoming.pair);
+        // In a box, since each function that it is handed on to would keep room for it in the job.
+        let incoming = Box::new(incoming);
         let submitted = self.lanes.submit(pair, async move { bridge.route(incoming).await }.instrument(span));
         if submitted.is_err() {
             self.metrics.refused("lane_full");
@@ -246,15 +248,15 @@ impl Bridge {
     }
 
     /// Works on a request in the lane of its pair.
-    pub(super) async fn work(self: Arc<Self>, incoming: Incoming) {
+    pub(super) async fn work(self: Arc<Self>, incoming: Box<Incoming>) {
         // A job has room for the largest of its branches, and is moved and stored for each request: those that come less often
         // have a room of their own.
         match (incoming.request.method(), incoming.in_dialog()) {
             (Method::Message, false) => self.sip_message(incoming).await,
-            (Method::Subscribe, _) => Box::pin(self.sip_subscribe(incoming)).await,
-            (Method::Notify, _) => Box::pin(self.sip_notify(incoming)).await,
-            (Method::Message, true) => Box::pin(self.sip_session_message(incoming)).await,
-            _ => Box::pin(self.sip_session(incoming)).await,
+            (Method::Subscribe, _) => Box::pin(self.sip_subscribe(*incoming)).await,
+            (Method::Notify, _) => Box::pin(self.sip_notify(*incoming)).await,
+            (Method::Message, true) => Box::pin(self.sip_session_message(*incoming)).await,
+            _ => Box::pin(self.sip_session(*incoming)).await,
         }
     }
 }

@@ -41,7 +41,7 @@ const NO_SINGLE_MESSAGES: [StatusCode; 3] =
 
 impl Bridge {
     /// Takes a MESSAGE outside of dialogs that passed the entry checks.
-    pub(super) async fn sip_message(self: Arc<Self>, incoming: Incoming) {
+    pub(super) async fn sip_message(self: Arc<Self>, incoming: Box<Incoming>) {
         let Some((permit, spelling)) = self.admit_message(&incoming).await else { return };
         self.observe_spelling(&incoming, spelling.as_ref()).await;
         let id = permit.stanza_id().unwrap_or_else(|| self.next_stanza_id());
@@ -55,7 +55,7 @@ impl Bridge {
             now: super::now().epoch,
         };
         match pager::to_xmpp(&incoming.request, &arrival, &ContentLimits::default()) {
-            Ok(ToXmpp::Stanza(stanza)) => self.deliver_for(incoming, permit, stanza, false),
+            Ok(ToXmpp::Stanza(stanza)) => self.deliver_for(*incoming, permit, stanza, false),
             // Typing outside of a session has nowhere to go.
             Ok(ToXmpp::Typing(_) | ToXmpp::Nothing) => {
                 let answer = pager::accept(&incoming.request, true, Some(&incoming.to_tag));

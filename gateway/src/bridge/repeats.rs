@@ -6,6 +6,7 @@
 //! outside of the store, the stanza: it is claimed first, beside the reads, and finished when it was answered. Nothing
 //! of this happens with a store that serves one process.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -106,72 +107,72 @@ fn digest(parts: &[&str]) -> u128 {
 
 /// What is stored about a request.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-struct Entry {
+struct Entry<'a> {
     /// The client transaction that was served.
     #[n(0)]
     branch: u64,
     /// The life of the process that serves it.
     #[n(1)]
-    life: String,
+    life: Cow<'a, str>,
     /// The final answer; none while the request runs.
     #[n(2)]
-    answer: Option<Kept>,
+    answer: Option<Kept<'a>>,
 }
 
 /// A final answer without what a copy of its request brings along.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-struct Kept {
+struct Kept<'a> {
     #[n(0)]
     status: u16,
     #[n(1)]
-    reason: String,
+    reason: Cow<'a, str>,
     #[n(2)]
-    to_tag: Option<String>,
+    to_tag: Option<Cow<'a, str>>,
     #[n(3)]
-    headers: Vec<(String, String)>,
+    headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     #[cbor(n(4), with = "minicbor::bytes")]
-    body: Vec<u8>,
+    body: Cow<'a, [u8]>,
 }
 
-impl Kept {
-    fn of(answer: &Answer) -> Self {
+impl<'a> Kept<'a> {
+    fn of(answer: &'a Answer) -> Self {
         let Ok(bytes) = answer else { return Self::bare(StatusCode::SERVER_INTERNAL_ERROR) };
         match Repeatable::of(bytes).filter(|_| bytes.len() <= MAX_ANSWER) {
             Some(answer) => Self {
                 status: answer.status.code(),
-                reason: answer.reason,
-                to_tag: answer.to_tag,
-                headers: answer.headers,
-                body: answer.body.to_vec(),
+                reason: answer.reason.into(),
+                to_tag: answer.to_tag.map(Cow::from),
+                headers: answer.headers.into_iter().map(|(name, value)| (name.into(), value.into())).collect(),
+                body: answer.body.into(),
             },
             None => Self::bare(StatusCode::LOOP_DETECTED),
         }
     }
 
     fn bare(status: StatusCode) -> Self {
-        let reason = status.reason().to_string();
-        Self { status: status.code(), reason, to_tag: None, headers: Vec::new(), body: Vec::new() }
+        let reason = status.reason().to_string().into();
+        Self { status: status.code(), reason, to_tag: None, headers: Vec::new(), body: Cow::default() }
     }
 
-    fn answer(self, request: &Message, to_tag: &str) -> Answer {
+    fn answer(&self, request: &Message, to_tag: &str) -> Answer {
         let answer = Repeatable {
             status: StatusCode::new(self.status).unwrap_or(StatusCode::LOOP_DETECTED),
-            reason: self.reason,
-            to_tag: Some(self.to_tag.unwrap_or_else(|| to_tag.to_owned())),
-            headers: self.headers,
-            body: self.body.into(),
+            reason: &self.reason,
+            to_tag: Some(self.to_tag.as_deref().unwrap_or(to_tag)),
+            headers: self.headers.iter().map(|(name, value)| (&**name, &**value)).collect(),
+            body: &self.body,
         };
         answer.answer(request)
     }
 }
 
-impl Entry {
-    fn running(branch: u64, life: &str) -> Self {
-        Self { branch, life: life.to_owned(), answer: None }
+impl<'a> Entry<'a> {
+    fn running(branch: u64, life: &'a str) -> Self {
+        Self { branch, life: life.into(), answer: None }
     }
 
-    fn finished(branch: u64, life: &str, answer: &Answer) -> Self {
-        Self { branch, life: life.to_owned(), answer: Some(Kept::of(answer)) }
+    fn finished(branch: u64, life: &'a str, answer: &'a Answer) -> Self {
+        Self { branch, life: life.into(), answer: Some(Kept::of(answer)) }
     }
 
     fn to_bytes(&self) -> Bytes {
@@ -182,7 +183,7 @@ impl Entry {
     }
 
     /// Reads a record; one that cannot be read is as good as none.
-    fn read(stored: &Record) -> Option<Self> {
+    fn read(stored: &Record) -> Option<Entry<'static>> {
         let entry = record::decode_as(Kind::Transaction, FORMAT, &stored.bytes)
             .map_err(|error| error.to_string())
             .and_then(|envelope| minicbor::decode(&envelope.payload).map_err(|error| error.to_string()));
@@ -380,20 +381,16 @@ impl Bridge {
 
     /// Gives a MESSAGE its final answer, and writes it down for others.
     pub(super) fn conclude(self: &Arc<Self>, permit: Permit, asker: &Asker, request: &Message, answer: Answer) {
-        let unwritten = permit.0.map(|held| Unwritten {
+        let Some(held) = permit.0 else { return self.respond(asker, request, answer) };
+        // Before the answer leaves: whoever has it may look whether this process is idle.
+        self.repeats.open.fetch_add(1, Ordering::AcqRel);
+        self.respond(asker, request, answer.clone());
+        self.write_soon(Unwritten {
             entry: Some(Entry::finished(held.identity.branch, self.pods.life(), &answer).to_bytes()),
             key: held.identity.key,
             condition: held.condition,
             until: Instant::now() + LIFETIME,
         });
-        // Before the answer leaves: whoever has it may look whether this process is idle.
-        if unwritten.is_some() {
-            self.repeats.open.fetch_add(1, Ordering::AcqRel);
-        }
-        self.respond(asker, request, answer);
-        if let Some(unwritten) = unwritten {
-            self.write_soon(unwritten);
-        }
     }
 
     /// Refuses a MESSAGE of which nothing was done, so that another process may serve it.
@@ -490,15 +487,15 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
 mod tests {
     use super::*;
 
-    fn entry() -> Entry {
+    fn entry() -> Entry<'static> {
         let kept = Kept {
             status: 200,
-            reason: "OK".to_owned(),
-            to_tag: Some("t".to_owned()),
-            headers: vec![("Expires".to_owned(), "60".to_owned())],
-            body: b"v".to_vec(),
+            reason: "OK".into(),
+            to_tag: Some("t".into()),
+            headers: vec![("Expires".into(), "60".into())],
+            body: b"v".into(),
         };
-        Entry { branch: 7, life: "a1".to_owned(), answer: Some(kept) }
+        Entry { branch: 7, life: "a1".into(), answer: Some(kept) }
     }
 
     /// Written by version 0.1.0; the next release must read them.
@@ -558,7 +555,8 @@ mod tests {
             "Via: SIP/2.0/UDP a.example;branch=z9hG4bK1\r\nFrom: <sip:ana@partner.example>;tag=a\r\nCall-ID: c1\r\nCSeq: 1 MESSAGE\r\n",
         );
         let writer = isthmus_sip::ResponseWriter::for_request(&request, StatusCode::OK, None, Some("t"));
-        let kept = Kept::of(&writer.finish(&vec![b'x'; MAX_ANSWER]));
+        let answer = writer.finish(&vec![b'x'; MAX_ANSWER]);
+        let kept = Kept::of(&answer);
         assert_eq!((kept.status, kept.body.len()), (482, 0));
         let again = kept.answer(&request, "fresh").unwrap();
         assert!(again.starts_with(b"SIP/2.0 482 "));

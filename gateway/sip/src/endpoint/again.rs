@@ -12,23 +12,23 @@ use crate::write::{ResponseWriter, WriteError};
 /// A final answer without what it copied from its request: a copy of the request brings that along, with its own Via
 /// values, and gets the same answer with the same To tag (RFC 3261 §8.2.2.2, RFC 3263 §4.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Repeatable {
+pub struct Repeatable<'a> {
     /// The status.
     pub status: StatusCode,
     /// The Reason-Phrase.
-    pub reason: String,
+    pub reason: &'a str,
     /// The To tag.
-    pub to_tag: Option<String>,
+    pub to_tag: Option<&'a str>,
     /// The other header lines in order: name as spelled, value.
-    pub headers: Vec<(String, String)>,
+    pub headers: Vec<(&'a str, &'a str)>,
     /// The body.
-    pub body: Bytes,
+    pub body: &'a [u8],
 }
 
-impl Repeatable {
+impl<'a> Repeatable<'a> {
     /// Reads a whole response as [`ResponseWriter`] writes it; `None` for other bytes. Each answer that another process may have
     /// to repeat goes through here, so only what is kept is looked at.
-    pub fn of(response: &Bytes) -> Option<Self> {
+    pub fn of(response: &'a [u8]) -> Option<Self> {
         let end = memmem::find(response, b"\r\n\r\n")?;
         let head = std::str::from_utf8(response.get(..end)?).ok()?;
         let (status_line, lines) = head.split_once("\r\n")?;
@@ -38,21 +38,21 @@ impl Repeatable {
             let (name, value) = line.split_once(':')?;
             let value = wire::trim(value);
             match HeaderName::parse(name) {
-                HeaderName::To => to_tag = NameAddr::parse(value).ok()?.tag().map(str::to_owned),
+                HeaderName::To => to_tag = NameAddr::parse(value).ok()?.tag(),
                 HeaderName::Via
                 | HeaderName::From
                 | HeaderName::CallId
                 | HeaderName::CSeq
                 | HeaderName::ContentLength => {}
-                _ => headers.push((name.to_owned(), value.to_owned())),
+                _ => headers.push((name, value)),
             }
         }
         Some(Self {
             status: StatusCode::new(code.parse().ok()?)?,
-            reason: reason.to_owned(),
+            reason,
             to_tag,
             headers,
-            body: response.slice(end + 4..),
+            body: response.get(end + 4..)?,
         })
     }
 
@@ -62,11 +62,11 @@ impl Repeatable {
     ///
     /// [`WriteError`] when a part did not come from [`Self::of`] and cannot be written.
     pub fn answer(&self, request: &Message) -> Result<Bytes, WriteError> {
-        let mut writer = ResponseWriter::for_request(request, self.status, Some(&self.reason), self.to_tag.as_deref());
+        let mut writer = ResponseWriter::for_request(request, self.status, Some(self.reason), self.to_tag);
         for (name, value) in &self.headers {
             writer.extension(name, value);
         }
-        writer.finish(&self.body)
+        writer.finish(self.body)
     }
 }
 
@@ -107,10 +107,9 @@ mod tests {
                 let kept = Repeatable::of(&answer).unwrap();
                 assert_eq!(Some(kept.status), read.status());
                 assert_eq!(kept.reason, read.reason());
-                assert_eq!(kept.to_tag.as_deref(), read.to().tag());
-                assert_eq!(kept.body, read.body());
-                let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-                assert_eq!(kept.headers, headers.iter().map(owned).collect::<Vec<_>>());
+                assert_eq!(kept.to_tag, read.to().tag());
+                assert_eq!(kept.body, &read.body()[..]);
+                assert_eq!(kept.headers, headers);
                 assert_eq!(kept.answer(&request).unwrap(), answer);
             }
         }
@@ -120,7 +119,7 @@ mod tests {
             "MESSAGE sip:a@b SIP/2.0\r\nTo: x\r\n\r\n",
             "SIP/2.0 99 X\r\nTo: <sip:a@b>\r\n\r\n",
         ] {
-            assert_eq!(Repeatable::of(&Bytes::from_static(other.as_bytes())), None, "{other}");
+            assert_eq!(Repeatable::of(other.as_bytes()), None, "{other}");
         }
     }
 }
