@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::balancer::Policy;
 use crate::cluster::Cluster;
+use crate::kamailio::Kamailio;
 use crate::lab::{Lab, wait_until};
 use crate::ledger::{Judgement, Ledger};
 use crate::manifests::{Partner, Realm};
@@ -207,6 +208,8 @@ pub struct Field {
     pub pods: Pods,
     /// The users.
     pub traffic: Traffic,
+    /// The partners' proxy, if they have one.
+    _way: Option<Kamailio>,
 }
 
 impl Field {
@@ -236,24 +239,30 @@ impl Field {
         let prosody = Pods::prosody(lab, &plan.user_names(), domains).await?;
         let link_way = SlowProxy::start((Ipv4Addr::LOCALHOST, prosody.component_port).into())?;
         let mut realm = Realm::new(link_way.port)?;
+        // Of each domain where the gateways send to, and where its users are.
         let mut ports_of = Vec::new();
         for domain in domains {
-            let (port, mode) = (ports::free()?, if *domain == TALKER { "Session" } else { "Pager" });
-            let partner = Partner::standard(domain, "UDP", port).switch("imMode", mode).switch("notifyInterval", "0s");
+            let users = ports::free()?;
+            let hop = if plan.proxied { ports::free()? } else { users };
+            let mode = if *domain == TALKER { "Session" } else { "Pager" };
+            let partner = Partner::standard(domain, "UDP", hop).switch("imMode", mode).switch("notifyInterval", "0s");
             realm = realm.partner(partner);
-            ports_of.push((*domain, port));
+            ports_of.push((hop, users));
         }
         realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
         realm.state_store = Some(store.declaration());
         let pods = Pods::start(lab, &realm, count, policy).await?;
+        let gateways = pods.balancer.address;
+        let way = if plan.proxied { Some(Kamailio::way(lab, &ports_of, gateways).await?) } else { None };
         let mut sides = Vec::new();
-        for (domain, port) in ports_of {
+        for (domain, (hop, users)) in domains.iter().zip(ports_of) {
             prosody.wait_component(domain).await?;
-            let (agent, events) = SipAgent::start(domain, port, pods.balancer.address, traces).await?;
-            sides.push(Side { agent, events, domain: domain.to_owned(), sessions: domain == TALKER });
+            let proxy = if plan.proxied { (Ipv4Addr::LOCALHOST, hop).into() } else { gateways };
+            let (agent, events) = SipAgent::start(domain, users, proxy, traces).await?;
+            sides.push(Side { agent, events, domain: (*domain).to_owned(), sessions: *domain == TALKER });
         }
         let traffic = Traffic::start(plan, &prosody, sides).await?;
-        Ok(Self { prosody, store, link_way, pods, traffic })
+        Ok(Self { prosody, store, link_way, pods, traffic, _way: way })
     }
 
     /// Makes one fault, waits until what was broken is whole again, and writes it in the books.

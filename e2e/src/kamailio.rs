@@ -1,7 +1,9 @@
-//! Kamailio, twice: the standard partner with presence, and the TLS edge in front of a Microsoft partner.
+//! Kamailio, in three parts: the standard partner with presence, the TLS edge in front of a Microsoft partner, and the proxy that
+//! partners of the lab have before their users.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -16,6 +18,7 @@ use crate::process::{Process, run};
 
 const PARTNER: &str = include_str!("../scenarios/kamailio/partner.cfg");
 const EDGE: &str = include_str!("../scenarios/kamailio/edge.cfg");
+const WAY: &str = include_str!("../scenarios/kamailio/way.cfg");
 
 /// A running Kamailio.
 #[derive(Debug)]
@@ -115,6 +118,31 @@ impl Kamailio {
             .replace("@INSIDE@", inside)
             .replace("@GATEWAY@", gateway);
         Self::start(name, &folder, &config, port, tls_port, 64).await
+    }
+
+    /// Starts a stateful, record-routing proxy between the organisation at `gateways` and partners. `partners` has of each the
+    /// port where the proxy listens for it, and the port on which its users sit.
+    ///
+    /// # Errors
+    ///
+    /// When there is no partner, or as [`Self::partner`].
+    pub async fn way(lab: &Lab, partners: &[(u16, u16)], gateways: SocketAddr) -> Result<Self> {
+        let (first, _) = *partners.first().context("a proxy without partners")?;
+        let (mut listen, mut ways) = (String::new(), String::new());
+        for (port, users) in partners {
+            writeln!(listen, "listen=udp:127.0.0.1:{port}")?;
+            for (condition, next) in [
+                (format!("$sp == {users}"), gateways.to_string()),
+                (format!("$sp != {users}"), format!("127.0.0.1:{users}")),
+            ] {
+                writeln!(
+                    ways,
+                    "\tif ($Rp == {port} && {condition}) {{\n\t\t$du = \"sip:{next}\";\n\t\troute(RELAY);\n\t}}"
+                )?;
+            }
+        }
+        let config = WAY.replace("@LISTEN@", &listen).replace("@WAYS@", &ways);
+        Self::start("kamailio-way", &lab.folder("kamailio-way")?, &config, first, 0, 64).await
     }
 
     /// Starts Kamailio with a configuration of the caller's; `shared_mib` is its shared memory.

@@ -40,6 +40,8 @@ pub struct Plan {
     pub seed: u64,
     /// Whether every second contact belongs to a partner with whom messages travel in sessions.
     pub sessions: bool,
+    /// Whether a Kamailio stands between the partners' users and the gateways.
+    pub proxied: bool,
 }
 
 impl Plan {

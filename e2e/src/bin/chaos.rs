@@ -3,7 +3,8 @@
 //! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS]`; 900 s, a seed from the clock, all faults and three pods when not
 //! said: half of the time then goes to one Redis, a quarter each to a group with Sentinels and to a Cluster.
 //! Every second contact belongs to a partner with whom messages travel in sessions. `USERS`, `CONTACTS` of each, `MESSAGES`
-//! and `CHANGES` a second are another load, and without `SESSIONS` (0) all messages travel alone.
+//! and `CHANGES` a second are another load, and without `SESSIONS` (0) all messages travel alone. The partners' users are behind a
+//! Kamailio; without it (`KAMAILIO=0`) they speak to the gateways themselves.
 //! It ends with 1 when the ledger shows something that must not be. The same seed chooses the same faults.
 #![expect(clippy::print_stdout, reason = "a report prints")]
 
@@ -41,12 +42,12 @@ async fn main() -> Result<ExitCode> {
             (Fault::CLUSTER.to_vec(), seconds / 4),
         ],
     };
-    let sessions = lab::number("SESSIONS", 1)? != 0;
+    let (sessions, proxied) = (lab::number("SESSIONS", 1)? != 0, lab::number("KAMAILIO", 1)? != 0);
     let (users, contacts) = (lab::number("USERS", 40)?, lab::number("CONTACTS", 5)?);
     let (messages, changes) = (lab::number("MESSAGES", 40)?, lab::number("CHANGES", 10)?);
     let mut right = true;
     for (faults, seconds) in runs {
-        let plan = Plan { users, contacts, messages, changes, seed, sessions };
+        let plan = Plan { users, contacts, messages, changes, seed, sessions, proxied };
         let lab = Lab::new("chaos")?;
         let (redis, store) = if faults.iter().any(|fault| fault.needs_group()) {
             ("a Redis group with Sentinels", Shared::group(&lab).await?)

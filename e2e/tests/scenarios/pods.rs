@@ -15,12 +15,12 @@ const SOON: Duration = Duration::from_secs(5);
 /// Timer T1 of RFC 3261 §17.1.1.1.
 const T1: Duration = Duration::from_millis(500);
 /// Two users with two contacts each: enough for dialogs by hand.
-const FEW: Plan = Plan { users: 2, contacts: 2, messages: 0, changes: 0, seed: 1, sessions: false };
+const FEW: Plan = Plan { users: 2, contacts: 2, messages: 0, changes: 0, seed: 1, sessions: false, proxied: false };
 /// What happens to the pods and their links in the bounded run; `make chaos` adds what happens to Redis. A message that waits
 /// for a Redis that is silent dies with a pod that is killed at that moment, and no server of ours returns it.
 const FAULTS: [Fault; 5] = [Fault::KillHolder, Fault::KillAny, Fault::Pause, Fault::Drain, Fault::LinkCut];
 /// Enough to be under way whatever happens.
-const MANY: Plan = Plan { users: 20, contacts: 5, messages: 30, changes: 10, seed: 1, sessions: false };
+const MANY: Plan = Plan { users: 20, contacts: 5, messages: 30, changes: 10, seed: 1, sessions: false, proxied: false };
 
 fn must_be_right(judgement: &Judgement) -> Result<()> {
     eprintln!("{judgement}");
@@ -393,7 +393,8 @@ async fn nothing_is_lost_or_wrong_when_a_primary_of_a_cluster_is_lost() {
 #[tokio::test]
 async fn nothing_is_lost_doubled_or_wrong_under_faults_at_random() {
     scenario_alone("pods-chaos", async |lab| -> Result<()> {
-        let field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
+        let plan = Plan { sessions: true, proxied: true, ..MANY };
+        let field = Field::start(lab, 3, Policy::RoundRobin, &plan, false).await?;
         must_flow(&field.run(&FAULTS, Duration::from_secs(60), &mut Dice::new(7)).await?)
     })
     .await;
