@@ -209,7 +209,7 @@ pub struct Field {
     /// The users.
     pub traffic: Traffic,
     /// The partners' proxy, if they have one.
-    _way: Option<Kamailio>,
+    _proxy: Option<Kamailio>,
 }
 
 impl Field {
@@ -253,7 +253,7 @@ impl Field {
         realm.state_store = Some(store.declaration());
         let pods = Pods::start(lab, &realm, count, policy).await?;
         let gateways = pods.balancer.address;
-        let way = if plan.proxied { Some(Kamailio::way(lab, &ports_of, gateways).await?) } else { None };
+        let kamailio = if plan.proxied { Some(Kamailio::proxy(lab, &ports_of, gateways).await?) } else { None };
         let mut sides = Vec::new();
         for (domain, (hop, users)) in domains.iter().zip(ports_of) {
             prosody.wait_component(domain).await?;
@@ -262,7 +262,7 @@ impl Field {
             sides.push(Side { agent, events, domain: (*domain).to_owned(), sessions: *domain == TALKER });
         }
         let traffic = Traffic::start(plan, &prosody, sides).await?;
-        Ok(Self { prosody, store, link_way, pods, traffic, _way: way })
+        Ok(Self { prosody, store, link_way, pods, traffic, _proxy: kamailio })
     }
 
     /// Makes one fault, waits until what was broken is whole again, and writes it in the books.

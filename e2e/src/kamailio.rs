@@ -18,7 +18,7 @@ use crate::process::{Process, run};
 
 const PARTNER: &str = include_str!("../scenarios/kamailio/partner.cfg");
 const EDGE: &str = include_str!("../scenarios/kamailio/edge.cfg");
-const WAY: &str = include_str!("../scenarios/kamailio/way.cfg");
+const PROXY: &str = include_str!("../scenarios/kamailio/proxy.cfg");
 
 /// A running Kamailio.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Kamailio {
     /// # Errors
     ///
     /// When there is no partner, or as [`Self::partner`].
-    pub async fn way(lab: &Lab, partners: &[(u16, u16)], gateways: SocketAddr) -> Result<Self> {
+    pub async fn proxy(lab: &Lab, partners: &[(u16, u16)], gateways: SocketAddr) -> Result<Self> {
         let (first, _) = *partners.first().context("a proxy without partners")?;
         let (mut listen, mut ways) = (String::new(), String::new());
         for (port, users) in partners {
@@ -141,8 +141,8 @@ impl Kamailio {
                 )?;
             }
         }
-        let config = WAY.replace("@LISTEN@", &listen).replace("@WAYS@", &ways);
-        Self::start("kamailio-way", &lab.folder("kamailio-way")?, &config, first, 0, 64).await
+        let config = PROXY.replace("@LISTEN@", &listen).replace("@WAYS@", &ways);
+        Self::start("kamailio-proxy", &lab.folder("kamailio-proxy")?, &config, first, 0, 64).await
     }
 
     /// Starts Kamailio with a configuration of the caller's; `shared_mib` is its shared memory.
