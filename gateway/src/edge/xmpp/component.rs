@@ -435,6 +435,9 @@ impl Task {
     fn pause_after(&self, end: &End, failures: &mut u32) -> Duration {
         let conflict =
             matches!(&end.reason, CloseReason::StreamError(error) if error.condition == StreamCondition::Conflict);
+        if conflict {
+            self.tenure.displaced();
+        }
         match end.retry_after {
             // The former holder's connection is still there, or the server did not see its end yet.
             Some(_) if conflict && self.tenure.is_new(HANDOVER) => HANDOVER_RETRY,

@@ -5,8 +5,10 @@
 //! was stopped for longer than its lease finds that out before it sends or reads anything more, and what it writes
 //! under the old lease is refused by the store.
 //!
-//! While the store is away no process can take the link from its holder, who goes on with it (design §6.11). An
-//! embedded store serves one process, which holds every link always.
+//! While the store is away no process can take the link from its holder, who goes on with it (design §6.11). Where only the
+//! holder cannot reach the store, another process takes the link once the lease has run out: the server says so by closing
+//! the former holder's connection (`conflict`), who then waits for the store's word. An embedded store serves one process, which
+//! holds every link always.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -60,7 +62,7 @@ pub(super) enum Holding {
         lease: Lease,
         /// When it runs out, by our own clock; counted from the moment before the store was asked.
         until: Instant,
-        /// The store could not be asked since: nobody can take the link.
+        /// The store could not be asked since. If nobody else can ask it either, nobody can take the link.
         away: bool,
         since: Instant,
         /// When its former holder was heard of last, if that was another process.
@@ -274,6 +276,23 @@ impl Tenure {
     pub(super) fn rest(&self, time: Duration) {
         *self.resting.lock() = Some(Instant::now() + time);
         self.doubted.notify_one();
+    }
+
+    /// The server has given the link to another connection. While the store cannot be asked, after the end of the lease, that is
+    /// perhaps the next holder's: this process does not fight for it, but waits for the store's word.
+    pub(super) fn displaced(&self) {
+        let gone = self.holding.send_if_modified(|holding| match holding {
+            Holding::Mine { away: true, until, .. } if *until <= Instant::now() => {
+                *holding = Holding::Nobody;
+                true
+            }
+            _ => false,
+        });
+        if gone {
+            self.metrics.link_leases.get_or_create(&Reason { reason: "displaced" }).inc();
+            tracing::warn!(lease = %self.name, "the link is another's, and the store that could tell whose is away");
+            self.owners.send_modify(|changes| *changes += 1);
+        }
     }
 
     fn rests_for(&self) -> Option<Duration> {

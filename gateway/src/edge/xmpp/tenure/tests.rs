@@ -155,6 +155,34 @@ async fn a_lease_that_ran_out_while_the_store_was_away_stays_with_its_holder() {
     timeout(GRACE + RENEW, two.until(Standing::Holder)).await.expect("nobody has the link");
 }
 
+// S-44, X-98
+#[tokio::test]
+async fn a_holder_that_alone_cannot_ask_the_store_does_not_fight_for_the_link() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    let two = Process::start(&inner, "two");
+    two.until_owner(Owner::Other("one".to_owned())).await;
+    one.store.set(Commits::Away);
+    // A conflict within the lease comes from nobody who may have the link.
+    sleep(RENEW + PAUSE).await;
+    one.tenure.displaced();
+    assert_eq!(one.tenure.standing(), Standing::Holder);
+    two.until(Standing::Holder).await;
+    // Until the server says that it is another's, it cannot know.
+    assert!(one.tenure.acts().await);
+    one.tenure.displaced();
+    assert_eq!((one.tenure.standing(), one.tenure.owner(true)), (Standing::Standby, Owner::Nobody));
+    assert!(!one.tenure.acts().await);
+    sleep(PAUSE * 3).await;
+    assert_eq!(one.tenure.standing(), Standing::Standby);
+    one.store.set(Commits::Pass);
+    one.until_owner(Owner::Other("two".to_owned())).await;
+    // The next time it is its turn again.
+    two.tenure.give_back();
+    one.until(Standing::Holder).await;
+}
+
 #[tokio::test]
 async fn a_lease_that_is_taken_anew_keeps_the_link() {
     let inner = store();
