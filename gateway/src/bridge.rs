@@ -15,6 +15,7 @@ mod lost;
 mod message;
 mod missed;
 mod outage;
+mod overload;
 mod presence;
 mod rates;
 mod reconcile;
@@ -178,6 +179,7 @@ impl Bridge {
         if bridge.store.is_shared() {
             tokio::spawn(repeats::run(Arc::clone(&bridge)));
             tokio::spawn(outage::run(Arc::clone(&bridge)));
+            tokio::spawn(overload::run(Arc::clone(&bridge)));
             tokio::spawn(letters::run(Arc::clone(&bridge)));
             tokio::spawn(lost::run(Arc::clone(&bridge)));
             for notes in notes {

@@ -85,6 +85,8 @@ pub struct Metrics {
     pub store_errors: Family<Reason, Counter>,
     /// Leases of links that were taken (`free`, `taken_over`, `again`) or lost.
     pub link_leases: Family<Reason, Counter>,
+    /// Whether new requests are refused because the state store does not keep up, 1 or 0.
+    pub overloaded: Gauge,
     /// Whether the state store works, 1 or 0.
     pub store_up: Gauge,
     /// What needs attention about the state store: 1 while it does.
@@ -120,6 +122,7 @@ impl Metrics {
             resubscriptions: Family::default(),
             store_errors: Family::default(),
             link_leases: Family::default(),
+            overloaded: Gauge::default(),
             store_up: Gauge::default(),
             store_findings: Family::default(),
             pods: Gauge::default(),
@@ -156,6 +159,7 @@ impl Metrics {
         );
         r.register("store_errors", "Store operations that failed", metrics.store_errors.clone());
         r.register("link_leases", "Leases of component links taken or lost", metrics.link_leases.clone());
+        r.register("overloaded", "Whether new requests are refused for now", metrics.overloaded.clone());
         r.register("state_store_up", "Whether the state store works", metrics.store_up.clone());
         r.register("state_store_finding", "What needs attention about the state store", metrics.store_findings.clone());
         r.register("pods", "Processes that share the state store", metrics.pods.clone());

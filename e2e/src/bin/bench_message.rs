@@ -194,9 +194,11 @@ impl Subject {
     fn latency(&self, what: &str) -> Duration {
         let of_slices = |part| self.latencies.iter().map(|slice| percentile(slice, part)).collect::<Vec<_>>();
         let [half, most] = [0.5, 0.99].map(|part| percentile(&of_slices(part), 0.5));
-        let worst = percentile(&of_slices(1.0), 1.0);
+        let all = self.latencies.concat();
+        let [of_all, worst] = [0.99, 1.0].map(|part| percentile(&all, part));
         println!(
-            "{what}: p50 {half:.2?}, p99 {most:.2?}, longest {worst:.2?} from request to 200 ({} repeated)",
+            "{what}: p50 {half:.2?}, p99 {most:.2?} (of all slices together {of_all:.2?}), longest {worst:.2?} from request \
+             to 200 ({} repeated)",
             self.repeated
         );
         most

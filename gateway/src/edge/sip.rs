@@ -236,6 +236,11 @@ impl SipEdge {
         }
     }
 
+    /// While set, new requests outside of dialogs are refused.
+    pub(crate) fn set_overloaded(&self, overloaded: bool) {
+        self.endpoint.lock().set_overloaded(overloaded);
+    }
+
     /// Takes a message that arrived on `flow`.
     pub(crate) fn receive(&self, flow: &Arc<Flow>, remote: SocketAddr, message: Message) {
         let source = source(flow, remote);

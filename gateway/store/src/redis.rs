@@ -53,6 +53,7 @@ mod names;
 mod reply;
 mod route;
 mod script;
+mod strain;
 mod tls;
 mod wake;
 
@@ -447,6 +448,10 @@ impl Store for RedisStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn is_strained(&self) -> bool {
+        self.shared.router.is_strained()
     }
 
     fn wake(&self, topic: Topic) -> Wake {

@@ -51,8 +51,8 @@ pub trait Store: Send + Sync + 'static {
     /// Any [`StoreError`]. After each but [`StoreError::Unavailable`] nothing has changed.
     fn commit(&self, batch: Batch) -> StoreFuture<'_, Committed>;
 
-    /// Makes changes that have nothing to do with one another, each as if alone and with an outcome of its own, in as few
-    /// round trips as the backend can.
+    /// Makes changes that have nothing to do with one another (no two of them name the same record, since which comes first is
+    /// not said), each as if alone and with an outcome of its own, in as few round trips as the backend can.
     fn commit_each(&self, batches: Vec<Batch>) -> CommitEach<'_> {
         Box::pin(join_all(batches.into_iter().map(|batch| self.commit(batch))))
     }
@@ -136,6 +136,12 @@ pub trait Store: Send + Sync + 'static {
     /// Tells whether several processes may work on it at the same time. One that is embedded in a process says no, and
     /// spares that process what only serves the others.
     fn is_shared(&self) -> bool;
+
+    /// Tells whether it answers late or has nearly as much in flight as it may: new work is better refused until that is over
+    /// (interworking specification §6.11). A store that is away is not strained.
+    fn is_strained(&self) -> bool {
+        false
+    }
 
     /// Registers for wake-ups.
     fn wake(&self, topic: Topic) -> Wake;

@@ -77,6 +77,7 @@ impl ShardClaim {
     }
 }
 
-/// How long a claim should be held when the caller has no better idea: long enough for a SIP transaction
-/// to time out (64·T1 = 32 s, RFC 3261 §17.1.2.2) and its handler to write.
-pub const CLAIM_HOLD: Duration = Duration::from_secs(40);
+/// How long a claim should be held when the caller has no better idea: long enough for a handler to write, and short enough
+/// that what a process claimed before it died is done by another one within 10 s (interworking specification S-41). A
+/// handler that takes longer is asked again, and finds in the record that it is at work.
+pub const CLAIM_HOLD: Duration = Duration::from_secs(8);

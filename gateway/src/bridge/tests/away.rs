@@ -54,6 +54,29 @@ async fn dialogs_and_subscriptions_are_refused_and_shown_to_nobody() {
     assert!(rig.server.rest().is_empty());
 }
 
+// S-35
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_that_does_not_keep_up_lets_in_no_new_work() {
+    let mut rig = shared().await;
+    let dialog = rig.partner.open_session().await;
+    rig.store.set_strained(true);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    rig.partner.write("MESSAGE", TEXT, "too much").await;
+    let refused = rig.partner.answered("SIP/2.0 503 ").await;
+    let wait = refused.lines().find_map(|line| line.strip_prefix("Retry-After: ")?.trim().parse::<u32>().ok());
+    assert!(wait.is_some_and(|wait| (5..=30).contains(&wait)), "{refused}");
+    assert!(rig.server.rest().is_empty());
+    // What is in a dialog is served.
+    rig.partner.in_dialog(&dialog, "MESSAGE", 2, TEXT, "in the session").await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    assert!(rig.server.stanza().await.contains("in the session"));
+    rig.store.set_strained(false);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    rig.partner.write("MESSAGE", TEXT, "afterwards").await;
+    rig.partner.answered("SIP/2.0 200 ").await;
+    assert!(rig.server.stanza().await.contains("afterwards"));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_due_is_read_once_and_not_one_by_one_while_the_store_is_away() {
     const DUE: u32 = 60;

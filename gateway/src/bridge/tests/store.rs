@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use isthmus_model::EpochMillis;
@@ -48,6 +48,7 @@ pub(crate) struct TestStore {
     /// Reads and writes of pairs' presence.
     pair_reads: AtomicU32,
     pair_writes: AtomicU32,
+    strained: AtomicBool,
 }
 
 impl TestStore {
@@ -69,11 +70,17 @@ impl TestStore {
             reads: AtomicU32::new(0),
             pair_reads: AtomicU32::new(0),
             pair_writes: AtomicU32::new(0),
+            strained: AtomicBool::new(false),
         })
     }
 
     pub(crate) fn set(&self, mode: Commits) {
         self.mode.send_replace(mode);
+    }
+
+    /// Says whether it keeps up.
+    pub(super) fn set_strained(&self, strained: bool) {
+        self.strained.store(strained, Ordering::SeqCst);
     }
 
     /// Returns how many commits were asked for so far.
@@ -214,6 +221,10 @@ impl Store for TestStore {
             let taken = self.inner.take(queue, consumer, max, hold).await;
             if *self.mode.borrow() == Commits::Mute { Err(away()) } else { taken }
         })
+    }
+
+    fn is_strained(&self) -> bool {
+        self.strained.load(Ordering::SeqCst)
     }
 
     fn is_shared(&self) -> bool {

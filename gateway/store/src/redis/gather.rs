@@ -1,8 +1,8 @@
 //! Small changes of one moment leave as one call, each with what is read beside it.
 //!
 //! Requests come in bursts, and each of a burst claims its record before anything else happens. The first of them opens a
-//! call, the others join it, and a task that runs once they had their turn sends it: nobody waits for that, and server
-//! and process pay for one call in place of many. Calls do not wait for each other's answers. Only where one
+//! call, the others join it, and a task of its own sends it as soon as a thread is free for that: nobody waits longer, and
+//! server and process pay for one call in place of many. Calls do not wait for each other's answers. Only where one
 //! server has all shards.
 
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::config::{Mode, RedisConfig, join, split};
 use super::link::{Failure, Node, Target, Trouble, text};
 use super::script::{Call, Script};
+use super::strain::Strain;
 use crate::error::{Bound, StoreError};
 use crate::key::{SHARDS, Shard};
 
@@ -29,6 +30,7 @@ pub(super) struct Router {
     config: Arc<RedisConfig>,
     route: Route,
     in_flight: Semaphore,
+    strain: Strain,
 }
 
 enum Route {
@@ -44,7 +46,7 @@ impl Router {
             }
             Mode::Cluster => Route::Cluster(Cluster::start(Arc::clone(config))),
         };
-        Self { config: Arc::clone(config), route, in_flight: Semaphore::new(config.in_flight) }
+        Self { config: Arc::clone(config), route, in_flight: Semaphore::new(config.in_flight), strain: Strain::new() }
     }
 
     /// Groups shards so that one script can reach all of a group.
@@ -82,6 +84,15 @@ impl Router {
         }
     }
 
+    /// Tells whether there is a connection to this address.
+    pub(super) fn reaches(&self, address: &str) -> bool {
+        let is_there = |node: &Node| node.address().is_some_and(|own| own == address);
+        match &self.route {
+            Route::Single(node) => is_there(node),
+            Route::Cluster(cluster) => cluster.layout.borrow().nodes.values().any(|node| is_there(node)),
+        }
+    }
+
     /// Lists the primaries that are known. Empty while the layout of a Cluster is unknown.
     pub(super) fn primaries(&self) -> Vec<NodeRef<'_>> {
         match &self.route {
@@ -113,9 +124,15 @@ impl Router {
         self.in_flight.try_acquire().map_err(|_| self.too_many())
     }
 
+    /// Tells whether answers come late, or three quarters of what may be in flight is.
+    pub(super) fn is_strained(&self) -> bool {
+        self.in_flight.available_permits() < self.config.in_flight.div_ceil(4) || self.strain.is_late()
+    }
+
     /// As [`Self::call`], for operations that are counted already.
     pub(super) async fn call_within(&self, shard: Shard, make: impl Fn(bool) -> Cmd) -> Result<Value, StoreError> {
-        let deadline = Instant::now() + self.config.timeout;
+        let asked = Instant::now();
+        let deadline = asked + self.config.timeout;
         let mut whole = false;
         let mut elsewhere: Option<(Arc<Node>, bool)> = None;
         loop {
@@ -124,7 +141,10 @@ impl Router {
                 None => (self.place(shard, deadline).await?, false),
             };
             let (code, detail, address) = match node.send(&make(whole), asking, deadline).await {
-                Ok(value) => return Ok(value),
+                Ok(value) => {
+                    self.strain.note(asked);
+                    return Ok(value);
+                }
                 Err(Failure::Away(reason)) => {
                     self.look_again();
                     return Err(unavailable(reason));
@@ -180,8 +200,10 @@ impl Router {
             let Ok(_permits) = self.in_flight.try_acquire_many(count) else {
                 return all(operations, || self.too_many());
             };
-            let deadline = Instant::now() + self.config.timeout;
-            node.send_together(operations.iter().map(|operation| operation.command(false)), deadline).await
+            let asked = Instant::now();
+            let deadline = asked + self.config.timeout;
+            let commands = operations.iter().map(|operation| operation.command(false));
+            node.send_together(commands, deadline).await.inspect(|_| self.strain.note(asked))
         };
         let answers = match answers {
             Ok(answers) => answers,

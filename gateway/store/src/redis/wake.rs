@@ -46,9 +46,9 @@ pub(super) async fn listen(shared: Arc<Shared>, subscribed: watch::Sender<bool>)
     }
 }
 
-/// Returns when the server that serves writes is another one: nobody tells anything at this one any more.
+/// Returns when others serve writes and this server does not: nobody tells anything at this one any more.
 async fn moved(shared: &Shared, address: &str) {
-    while shared.router.address().is_none_or(|now| now == address) {
+    while shared.router.address().is_none() || shared.router.reaches(address) {
         sleep(PAUSE).await;
     }
 }

@@ -3,16 +3,17 @@
 -- record lives, empty for ever; its body. Returns for each batch the version, or what stood in its way: a list with the
 -- record if there is one, or a word. Then come the records.
 local batches = #ARGV / 3
-local results, values = {}, {}
+local results, values, versions = {}, {}, {}
 -- All that is read comes first, since it fails for a key that is none of ours, and nothing shall have changed then.
 for n = 2 * batches + 1, #KEYS do
   results[n - batches] = redis.call('GET', KEYS[n])
 end
 for n = 1, batches do
   values[KEYS[2 * n]] = redis.call('GET', KEYS[2 * n])
+  versions[n] = ARGV[3 * n - 1] ~= 'd' and following(KEYS[2 * n - 1])
 end
 for n = 1, batches do
-  local meta, key = KEYS[2 * n - 1], KEYS[2 * n]
+  local key = KEYS[2 * n]
   local condition, life, body = ARGV[3 * n - 2], ARGV[3 * n - 1], ARGV[3 * n]
   local value = values[key]
   if value and (#value < 14 or string.byte(value) ~= 1) then
@@ -26,7 +27,7 @@ for n = 1, batches do
     values[key] = false
     results[n] = 0
   else
-    local version = following(meta)
+    local version = versions[n]
     local expires = life ~= '' and now + tonumber(life) or 0
     local record = struct.pack('>BI7I6', 1, version, expires) .. body
     if life == '' then

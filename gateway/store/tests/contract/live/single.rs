@@ -335,3 +335,31 @@ async fn more_operations_than_may_be_in_flight_are_refused() {
     server.signal("CONT");
     recovered(&*store, &key).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_keep_up_is_a_strain_until_it_does() {
+    let server = Server::start(&PLAIN);
+    let limit = Duration::from_secs(5);
+    let store = connected(RedisConfig { in_flight: 40, timeout: limit, ..config(&server) });
+    let key = Key::pair(&pair("ana"));
+    put(&store, &key, LONG).await.unwrap();
+    assert!(!store.is_strained());
+    // Most of what may be in flight is.
+    server.signal("STOP");
+    let many = join_all((0..35).map(|_| put(&store, &key, LONG)));
+    let seen = async {
+        while !store.is_strained() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // By now the answers are late, too.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        server.signal("CONT");
+    };
+    let (done, ()) = tokio::join!(many, soon("the strain", seen));
+    assert!(done.iter().all(Result::is_ok), "{done:?}");
+    assert!(store.is_strained(), "the answers came late");
+    for _ in 0..20 {
+        put(&store, &key, LONG).await.unwrap();
+    }
+    assert!(!store.is_strained());
+}
