@@ -81,6 +81,8 @@ pub struct Metrics {
     /// Own subscriptions looked at after the store lost its data: `sent` again, `not_missing`, or the pair is now served
     /// `elsewhere`, to where it was `handed_over` if it was served here shortly before.
     pub resubscriptions: Family<Reason, Counter>,
+    /// How often the state store had lost its data.
+    pub state_lost: Counter,
     /// Store operations that failed, by reason.
     pub store_errors: Family<Reason, Counter>,
     /// Leases of links that were taken (`free`, `taken_over`, `again`) or lost.
@@ -120,6 +122,7 @@ impl Metrics {
             message_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 14)),
             blind_seconds: Histogram::new(exponential_buckets(0.05, 2.0, 14)),
             resubscriptions: Family::default(),
+            state_lost: Counter::default(),
             store_errors: Family::default(),
             link_leases: Family::default(),
             overloaded: Gauge::default(),
@@ -157,6 +160,7 @@ impl Metrics {
             "Own subscriptions looked at after the state store lost its data",
             metrics.resubscriptions.clone(),
         );
+        r.register("state_lost", "Losses of the state store's data", metrics.state_lost.clone());
         r.register("store_errors", "Store operations that failed", metrics.store_errors.clone());
         r.register("link_leases", "Leases of component links taken or lost", metrics.link_leases.clone());
         r.register("overloaded", "Whether new requests are refused for now", metrics.overloaded.clone());

@@ -67,6 +67,7 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
     let mut lost = bridge.pods.watch_state_lost();
     let mut partners = JoinSet::new();
     while lost.changed().await.is_ok() {
+        bridge.metrics.state_lost.inc();
         bridge.remembered.clear();
         // What is left of the last time begins anew.
         partners.abort_all();
