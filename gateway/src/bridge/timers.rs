@@ -32,6 +32,8 @@ const BATCH: usize = 256;
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The pause when nothing could be claimed though something should be due.
+const EARLY: Duration = Duration::from_millis(50);
 /// How long the lease of a shard lasts: what is due is done elsewhere within 10 s of its holder's death (S-41).
 const LEASE: Duration = Duration::from_secs(6);
 /// How often leases are renewed and shares compared.
@@ -164,6 +166,8 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
             continue;
         }
         match bridge.store.claim_due(&served.claims, BATCH, CLAIM_HOLD).await {
+            // Our clock is ahead of the store's, or another process was faster.
+            Ok(due) if due.is_empty() => tokio::time::sleep(EARLY).await,
             Ok(due) => act_on_all(&bridge, due).await,
             Err(StoreError::FenceLost { .. }) => served.doubt(),
             Err(error) => {

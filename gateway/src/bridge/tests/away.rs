@@ -4,14 +4,16 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use isthmus_model::{BareAddress, PairId};
+use isthmus_model::{BareAddress, EpochMillis, PairId};
+use isthmus_store::clock::ManualClock;
 use isthmus_store::{
-    Batch, Condition, Key, Kind, LeaseName, Lifetime, Limits, MemoryStore, StoreError, SystemClock, Timer, TimerKind,
-    record,
+    Batch, Condition, Key, Kind, LeaseName, Lifetime, Limits, MemoryStore, Shard, Store as _, StoreError, SystemClock,
+    Timer, TimerKind, record,
 };
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
-use super::rig::Rig;
+use super::rig::{Rig, SOON};
 use super::store::Commits;
 
 const ANA: &str = "sip:ana@partner.example";
@@ -75,6 +77,38 @@ async fn a_store_that_does_not_keep_up_lets_in_no_new_work() {
     rig.partner.write("MESSAGE", TEXT, "afterwards").await;
     rig.partner.answered("SIP/2.0 200 ").await;
     assert!(rig.server.stanza().await.contains("afterwards"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_whose_clock_is_behind_is_not_asked_without_pause() {
+    let behind = ManualClock::new(EpochMillis(crate::bridge::now().epoch.0 - 1000));
+    let inner = Arc::new(MemoryStore::new(Limits::default(), Arc::new(behind.clone())));
+    let rig = Rig::with_shared_store("Pager", Arc::clone(&inner) as _).await;
+    rig.leased().await;
+    let bare = |jid: &str| BareAddress::from_jid(jid).unwrap();
+    let key = Key::pair(&PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example")));
+    let due = crate::bridge::now().epoch;
+    let mut batch = Batch::new();
+    batch.put(
+        key.clone(),
+        Condition::Absent,
+        record::encode(Kind::Pair, 1, b""),
+        Lifetime::For(Duration::from_secs(60)),
+    );
+    batch.set_timer(Timer { kind: TimerKind(1), key, due, generation: due.0 });
+    let before = rig.store.claims();
+    inner.commit(batch).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let asked = rig.store.claims() - before;
+    assert!((1..=25).contains(&asked), "{asked}");
+    behind.advance(Duration::from_secs(5));
+    let shards: Vec<Shard> = Shard::all().collect();
+    let done = async {
+        while inner.next_due(&shards).await.unwrap().is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(SOON, done).await.expect("nobody does what is due");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

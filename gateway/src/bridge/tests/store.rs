@@ -49,6 +49,7 @@ pub(crate) struct TestStore {
     pair_reads: AtomicU32,
     pair_writes: AtomicU32,
     strained: AtomicBool,
+    claims: AtomicU32,
 }
 
 impl TestStore {
@@ -71,6 +72,7 @@ impl TestStore {
             pair_reads: AtomicU32::new(0),
             pair_writes: AtomicU32::new(0),
             strained: AtomicBool::new(false),
+            claims: AtomicU32::new(0),
         })
     }
 
@@ -81,6 +83,11 @@ impl TestStore {
     /// Says whether it keeps up.
     pub(super) fn set_strained(&self, strained: bool) {
         self.strained.store(strained, Ordering::SeqCst);
+    }
+
+    /// Returns how often due times were claimed so far.
+    pub(super) fn claims(&self) -> u32 {
+        self.claims.load(Ordering::SeqCst)
     }
 
     /// Returns how many commits were asked for so far.
@@ -197,6 +204,7 @@ impl Store for TestStore {
     }
 
     fn claim_due<'a>(&'a self, shards: &'a [ShardClaim], max: usize, hold: Duration) -> StoreFuture<'a, Vec<Due>> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
         if self.is_away() {
             return Box::pin(async { Err(away()) });
         }
