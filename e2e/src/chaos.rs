@@ -259,6 +259,9 @@ impl Field {
             prosody.wait_component(domain).await?;
             let proxy = if plan.proxied { (Ipv4Addr::LOCALHOST, hop).into() } else { gateways };
             let (agent, events) = SipAgent::start(domain, users, proxy, traces).await?;
+            if let Some(secs) = plan.expires_secs {
+                agent.grant_at_most(secs);
+            }
             sides.push(Side { agent, events, domain: (*domain).to_owned(), sessions: *domain == TALKER });
         }
         let traffic = Traffic::start(plan, &prosody, sides).await?;

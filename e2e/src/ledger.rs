@@ -55,6 +55,10 @@ struct Watch {
     ended: Vec<(Duration, String)>,
     /// How many dialogs lived at the end; `None` while nobody has looked.
     alive: Option<usize>,
+    /// When the watcher ended it by their own wish, and when it was open again.
+    pauses: Vec<(Duration, Option<Duration>)>,
+    /// How often it was refreshed.
+    refreshed: usize,
 }
 
 #[derive(Debug)]
@@ -129,6 +133,8 @@ struct Books {
     /// Chat sessions that were opened, and those that were gone though nobody had ended them.
     sessions: usize,
     lost_sessions: Vec<(Duration, String)>,
+    /// Watches of which one dialog ran out while another one served.
+    left: Vec<String>,
     /// Changes before this time are not timed.
     measured_from: Duration,
     /// How long each restarted server was without its component.
@@ -203,6 +209,42 @@ impl Ledger {
     /// Somebody watches somebody; `watch` names both.
     pub fn watches(&self, watch: &str) {
         self.books().watches.entry(watch.to_owned()).or_default();
+    }
+
+    /// The watcher ends the watch: nothing is expected of it until [`Self::watches_again`].
+    pub fn unwatched(&self, watch: &str) {
+        self.unwatched_at(self.now(), watch);
+    }
+
+    fn unwatched_at(&self, now: Duration, watch: &str) {
+        self.books().watches.entry(watch.to_owned()).or_default().pauses.push((now, None));
+    }
+
+    /// The watch is open again, and must show the state of now.
+    pub fn watches_again(&self, watch: &str) {
+        self.watches_again_at(self.now(), watch);
+    }
+
+    fn watches_again_at(&self, now: Duration, watch: &str) {
+        let mut books = self.books();
+        if let Some((_, until)) = books.watches.entry(watch.to_owned()).or_default().pauses.last_mut() {
+            until.get_or_insert(now);
+        }
+    }
+
+    /// How many watchers have ended their watch and not opened it again so far.
+    pub fn unwatching(&self) -> usize {
+        self.books().watches.values().filter(|watch| watch.is_paused()).count()
+    }
+
+    /// The dialog of the watch got a longer life.
+    pub fn refreshed(&self, watch: &str) {
+        self.books().watches.entry(watch.to_owned()).or_default().refreshed += 1;
+    }
+
+    /// A dialog of the watch that was not needed any more was left to run out.
+    pub fn left(&self, watch: &str) {
+        self.books().left.push(watch.to_owned());
     }
 
     /// Whom `watch` is about has taken another state.
@@ -333,6 +375,7 @@ impl Ledger {
         for fault in &books.faults {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;
         }
+        judgement.presence.left = books.left.len();
         judgement.sessions = books.sessions;
         let lost = books.lost_sessions.iter().filter(|(opened, _)| !forgotten(*opened));
         judgement.lost_sessions = lost.map(|(_, what)| what.clone()).collect();
@@ -346,10 +389,18 @@ impl Ledger {
 }
 
 impl Watch {
-    /// Whether the last state shown is not the last one taken.
+    /// Whether the last state shown is not the last one taken. What an earlier dialog had shown does not count, and while the
+    /// watcher wants none nothing is wrong.
     fn is_wrong(&self) -> bool {
         let last = self.changes.last().map(|(_, state)| state);
-        last.is_some() && last != self.seen.last().map(|(_, state)| state)
+        let since = self.pauses.last().map(|(from, _)| *from).unwrap_or_default();
+        let shown = self.seen.last().filter(|(at, _)| *at >= since).map(|(_, state)| state);
+        last.is_some() && last != shown && !self.is_paused()
+    }
+
+    /// Whether the watcher has ended it and not opened it again.
+    fn is_paused(&self) -> bool {
+        self.pauses.last().is_some_and(|(_, until)| until.is_none())
     }
 
     /// Whether the last state was taken while the store forgot what was written.

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,8 @@ pub use dialogs::{Dialog, Session};
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 const TRANSACTION: Duration = Duration::from_secs(32);
+/// The longest subscription that our users grant when nothing else is said.
+const LONGEST_SECS: u32 = 3600;
 
 /// Where answers to requests go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +63,8 @@ pub enum Event {
         basic: Option<String>,
         /// The note of the document.
         note: Option<String>,
+        /// Whether our user has ended this subscription before.
+        unsubscribed: bool,
     },
     /// A SUBSCRIBE was accepted. `fresh` tells that it opened a dialog.
     Subscribed {
@@ -70,6 +74,15 @@ pub enum Event {
         watched: String,
         /// Whether it opened a dialog.
         fresh: bool,
+    },
+    /// A subscription to one of our users was not refreshed in its time.
+    RanOut {
+        /// Who watched.
+        watcher: String,
+        /// Our user.
+        watched: String,
+        /// How many other dialogs serve the same view.
+        others: usize,
     },
     /// An INVITE to a chat session was answered with 200.
     Invited {
@@ -99,6 +112,7 @@ struct Inner {
     proxy: SocketAddr,
     answer_to: Mutex<AnswerTo>,
     serial: AtomicU64,
+    longest_secs: AtomicU32,
     events: mpsc::UnboundedSender<Event>,
     state: Mutex<State>,
     /// Every message that came, for scenarios that look at the wire.
@@ -140,6 +154,7 @@ impl SipAgent {
             proxy,
             answer_to: Mutex::new(AnswerTo::Source),
             serial: AtomicU64::new(1),
+            longest_secs: AtomicU32::new(LONGEST_SECS),
             events,
             state: Mutex::default(),
             trace: Mutex::default(),
@@ -152,6 +167,11 @@ impl SipAgent {
     /// Sends answers somewhere else from now on.
     pub fn answer_to(&self, to: AnswerTo) {
         *lock(&self.inner.answer_to) = to;
+    }
+
+    /// Grants no longer subscriptions from now on.
+    pub fn grant_at_most(&self, secs: u32) {
+        self.inner.longest_secs.store(secs, Ordering::Relaxed);
     }
 
     /// Everything that came so far, with the address that it came from, if it is kept.
@@ -225,7 +245,7 @@ impl SipAgent {
 
     /// How many dialogs serve `watcher`'s view of a user of ours now.
     pub fn watched_by(&self, watcher: &str, user: &str) -> usize {
-        self.inner.dialogs_where(|d| d.is_notifier() && d.user == user && d.other == watcher && d.lives()).len()
+        self.inner.watched_by(watcher, user)
     }
 }
 
@@ -250,6 +270,10 @@ impl Inner {
 
     fn dialogs_where(&self, matches: impl Fn(&dialogs::Inside) -> bool) -> Vec<dialogs::Shared> {
         lock(&self.state).dialogs.values().filter(|d| matches(&d.inside())).cloned().collect()
+    }
+
+    fn watched_by(&self, watcher: &str, user: &str) -> usize {
+        self.dialogs_where(|d| d.is_notifier() && d.user == user && d.other == watcher && d.lives()).len()
     }
 
     /// A request with everything but Via, Max-Forwards and CSeq, until its final answer or the end of the transaction.

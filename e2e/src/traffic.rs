@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use futures::future::join_all;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::lab::wait_until;
@@ -17,8 +17,14 @@ use crate::prosody::Prosody;
 use crate::sip_agent::{Dialog, Event, Session, SipAgent};
 use crate::xmpp_client::{Received, XmppClient, escape};
 
-/// How long subscriptions last when nobody refreshes them.
+/// How long subscriptions of SIP users last when nobody refreshes them and the plan says nothing.
 const EXPIRES_SECS: u32 = 900;
+/// How long is waited before something that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Over how many places of its lifetime the refreshes of different watches are spread.
+const PLACES: u32 = 16;
+/// How long a refresh may take at the end of a run.
+const ONE_REFRESH: Duration = Duration::from_secs(5);
 /// How many XMPP users log in, and how many watchers subscribe, at a time.
 const AT_ONCE: usize = 10;
 
@@ -36,6 +42,11 @@ pub struct Plan {
     pub messages: u32,
     /// Changes of state a second, both sides together. Each is shown to all contacts of a user.
     pub changes: u32,
+    /// SIP users' watches a second that are ended and opened again.
+    pub renewals: u32,
+    /// How long subscriptions last that either side asks for, so that they need refreshes; 900 s of SIP users, and up to an
+    /// hour of the gateway, when not said. The gateway grants nothing below 60 s.
+    pub expires_secs: Option<u32>,
     /// Where the choice of pairs starts.
     pub seed: u64,
     /// Whether every second contact belongs to a partner with whom messages travel in sessions.
@@ -48,6 +59,10 @@ impl Plan {
     /// The local parts of the XMPP users.
     pub fn user_names(&self) -> Vec<String> {
         (0..self.users).map(|number| format!("u{number}")).collect()
+    }
+
+    fn watch_secs(&self) -> u32 {
+        self.expires_secs.unwrap_or(EXPIRES_SECS)
     }
 }
 
@@ -78,10 +93,21 @@ pub struct Traffic {
     /// The books.
     pub ledger: Arc<Ledger>,
     shared: Arc<Users>,
-    watches: Vec<(String, Dialog)>,
+    watches: Vec<Arc<Watch>>,
     tasks: Vec<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
-    flow: Option<JoinHandle<()>>,
+    /// It gives the renewals that are still under way.
+    flow: Option<JoinHandle<JoinSet<()>>>,
+}
+
+/// A SIP user's watch of an XMPP user.
+#[derive(Debug)]
+struct Watch {
+    name: String,
+    contact: String,
+    user: String,
+    /// While it is open, its dialog; who holds the lock refreshes it, ends it or opens it.
+    dialog: tokio::sync::Mutex<Option<Dialog>>,
 }
 
 /// A partner's users.
@@ -243,7 +269,7 @@ impl Traffic {
                 let (name, agent) = users.side(contact).ok_or(0_u16)?;
                 let mut attempt = 1;
                 loop {
-                    match agent.watch(name, user, EXPIRES_SECS).await {
+                    match agent.watch(name, user, users.plan.watch_secs()).await {
                         // The other side asks for patience.
                         Err(503) if attempt < 5 => attempt += 1,
                         outcome => return outcome,
@@ -252,10 +278,19 @@ impl Traffic {
                 }
             }));
             for ((contact, user), dialog) in some.iter().zip(opened.await) {
-                let watch = watch_name(contact, user);
-                let dialog = dialog.map_err(|status| anyhow::anyhow!("{watch}: SUBSCRIBE got {status}"))?;
-                self.ledger.watches(&watch);
-                self.watches.push((watch, dialog));
+                let name = watch_name(contact, user);
+                let dialog = dialog.map_err(|status| anyhow::anyhow!("{name}: SUBSCRIBE got {status}"))?;
+                self.ledger.watches(&name);
+                let dialog = tokio::sync::Mutex::new(Some(dialog));
+                let watch = Arc::new(Watch { name, contact: contact.clone(), user: user.clone(), dialog });
+                let place = u32::try_from(self.watches.len())? % PLACES;
+                self.tasks.push(tokio::spawn(keep(
+                    Arc::clone(&users),
+                    Arc::clone(&self.ledger),
+                    Arc::clone(&watch),
+                    place,
+                )));
+                self.watches.push(watch);
             }
         }
         let ledger = &self.ledger;
@@ -269,21 +304,32 @@ impl Traffic {
     /// Lets messages and changes flow until [`Self::finish`].
     pub fn flow(&mut self) {
         let (users, ledger, stop) = (Arc::clone(&self.shared), Arc::clone(&self.ledger), Arc::clone(&self.stop));
+        let watches = self.watches.clone();
         self.flow = Some(tokio::spawn(async move {
             let mut dice = Dice::new(users.plan.seed);
-            let rate = (users.plan.messages + users.plan.changes).max(1);
+            let rate = (users.plan.messages + users.plan.changes + users.plan.renewals).max(1);
+            let (messages, changes) = (users.plan.messages as usize, users.plan.changes as usize);
             let mut tick = tokio::time::interval(Duration::from_secs(1) / rate);
             tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
             let mut serial = 0_u64;
+            let mut renewals = JoinSet::new();
             while !stop.load(Ordering::Relaxed) {
                 tick.tick().await;
                 serial += 1;
                 let user = dice.below(users.plan.users);
-                let contact = users.contact(user, dice.below(users.plan.contacts));
-                let is_message = dice.below(rate as usize) < users.plan.messages as usize;
+                let number = dice.below(users.plan.contacts);
+                let contact = users.contact(user, number);
+                let what = dice.below(rate as usize);
                 let from_sip = dice.below(2) == 0;
                 let (users, ledger) = (Arc::clone(&users), Arc::clone(&ledger));
-                match (is_message, from_sip) {
+                if what >= messages + changes {
+                    let watch = watches.get(user * users.plan.contacts + number).cloned();
+                    if let Some(watch) = watch {
+                        renewals.spawn(async move { renew(&users, &ledger, &watch).await });
+                    }
+                    continue;
+                }
+                match (what < messages, from_sip) {
                     (true, true) => drop(tokio::spawn(write_sip(users, ledger, user, contact, format!("in-{serial}")))),
                     (true, false) => write_xmpp(&users, &ledger, user, &contact, &format!("out-{serial}")).await,
                     (false, true) => {
@@ -293,6 +339,7 @@ impl Traffic {
                     (false, false) => drop(show_xmpp(&ledger, &users, user, &format!("v{serial}")).await),
                 }
             }
+            renewals
         }));
     }
 
@@ -303,18 +350,21 @@ impl Traffic {
     /// When a peer did what it must not do on the wire. What the books show is in the judgement.
     pub async fn finish(mut self, patience: Duration) -> Result<Judgement> {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(flow) = self.flow.take() {
-            flow.await.context("the flow failed")?;
-        }
+        // Dropping them ends them.
+        let _renewals = match self.flow.take() {
+            Some(flow) => Some(flow.await.context("the flow failed")?),
+            None => None,
+        };
         let end = Instant::now() + patience;
         let settled = |ledger: &Ledger| {
-            ledger.stale() == 0 && [Way::ToSip, Way::ToXmpp].map(|way| ledger.progress(way)).iter().all(|(a, b)| a == b)
+            ledger.stale() + ledger.unwatching() == 0
+                && [Way::ToSip, Way::ToXmpp].map(|way| ledger.progress(way)).iter().all(|(a, b)| a == b)
         };
         while !settled(&self.ledger) && Instant::now() < end {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for some in self.watches.chunks(AT_ONCE) {
-            join_all(some.iter().map(|(watch, dialog)| look(&self.ledger, watch, dialog, end))).await;
+            join_all(some.iter().map(|watch| look(&self.shared, &self.ledger, watch, end))).await;
         }
         for (number, user) in self.shared.xmpp.iter().enumerate() {
             for contact in 0..self.shared.plan.contacts {
@@ -336,8 +386,8 @@ impl Traffic {
     }
 
     /// The subscription of a SIP user to an XMPP user, in the order of users and their contacts.
-    pub fn watch(&self, number: usize) -> Option<&Dialog> {
-        self.watches.get(number).map(|(_, dialog)| dialog)
+    pub fn watch(&self, number: usize) -> Option<Dialog> {
+        self.watches.get(number)?.dialog.try_lock().ok()?.clone()
     }
 
     /// Gives an XMPP user another state.
@@ -420,18 +470,114 @@ impl Drop for Traffic {
     }
 }
 
-/// Refreshes a subscription to see whether it lives. 503 and silence are no end: the other side asks for patience.
-async fn look(ledger: &Ledger, watch: &str, dialog: &Dialog, end: Instant) {
+/// Whether an answer is no end of a subscription: the other side asks for patience, or says nothing (RFC 6665 §4.1.2.2).
+fn asks_patience(status: u16) -> bool {
+    matches!(status, 0 | 408 | 500 | 503)
+}
+
+/// Refreshes a subscription until it got a longer life, or is over.
+async fn refresh(ledger: &Ledger, watch: &str, dialog: &Dialog, expires_secs: u32, end: Instant) -> bool {
+    let mut last = None;
     loop {
-        match dialog.refresh(EXPIRES_SECS).await {
-            200..=299 => return ledger.alive(watch, usize::from(!dialog.ended())),
-            0 | 500 | 503 if Instant::now() < end => tokio::time::sleep(Duration::from_millis(500)).await,
+        let Ok(status) = tokio::time::timeout_at(end, dialog.refresh(expires_secs)).await else {
+            let last = last.map_or_else(|| "nothing".to_owned(), |status: u16| status.to_string());
+            ledger.ended(watch, &format!("it ran out while its refresh got {last}"));
+            return false;
+        };
+        match status {
+            200..=299 => return true,
+            status if asks_patience(status) => last = Some(status),
             status => {
                 ledger.ended(watch, &format!("its refresh got {status}"));
-                return ledger.alive(watch, 0);
+                return false;
             }
         }
+        tokio::time::sleep(AGAIN).await;
     }
+}
+
+/// Refreshes a watch from about half of its lifetime on, as long as it is watched.
+async fn keep(users: Arc<Users>, ledger: Arc<Ledger>, watch: Arc<Watch>, place: u32) {
+    let lifetime = Duration::from_secs(users.plan.watch_secs().into());
+    // Half of the lifetime is left to try again in, less for those whose turn comes later.
+    let left = lifetime / 2 - lifetime / 4 * place / PLACES;
+    loop {
+        let due = watch.dialog.lock().await.as_ref().map(|dialog| Instant::from_std(dialog.expires_at()) - left);
+        let Some(due) = due else { return };
+        if Instant::now() < due {
+            tokio::time::sleep_until(due).await;
+            // It may have been opened anew, or refreshed, meanwhile.
+            continue;
+        }
+        let open = watch.dialog.lock().await;
+        let Some(dialog) = open.as_ref() else { return };
+        // An end that a NOTIFY told is in the books.
+        if dialog.ended() {
+            return;
+        }
+        let end = Instant::from_std(dialog.expires_at());
+        if end.checked_duration_since(Instant::now()).is_some_and(|rest| rest > left) {
+            continue;
+        }
+        if !refresh(&ledger, &watch.name, dialog, users.plan.watch_secs(), end).await {
+            return;
+        }
+        ledger.refreshed(&watch.name);
+    }
+}
+
+/// Ends a watch by the wish of its watcher, and opens it again, however often that takes.
+async fn renew(users: &Users, ledger: &Ledger, watch: &Watch) {
+    let Some((name, agent)) = users.side(&watch.contact) else { return };
+    // Who is just being refreshed or renewed stays.
+    let Ok(mut open) = watch.dialog.try_lock() else { return };
+    if open.as_ref().is_none_or(Dialog::ended) {
+        return;
+    }
+    let Some(dialog) = open.take() else { return };
+    ledger.unwatched(&watch.name);
+    let over = Instant::from_std(dialog.expires_at());
+    let mut first = true;
+    while let Ok(status) = tokio::time::timeout_at(over, dialog.refresh(0)).await {
+        match status {
+            200..=299 => break,
+            status if asks_patience(status) => {}
+            // The end may have been served though its answer did not come.
+            481 if !first => break,
+            status => {
+                ledger.ended(&watch.name, &format!("its end got {status}"));
+                break;
+            }
+        }
+        first = false;
+        tokio::time::sleep(AGAIN).await;
+    }
+    tokio::time::sleep(AGAIN).await;
+    loop {
+        match agent.watch(name, &watch.user, users.plan.watch_secs()).await {
+            Ok(dialog) => {
+                *open = Some(dialog);
+                return ledger.watches_again(&watch.name);
+            }
+            Err(status) if asks_patience(status) => tokio::time::sleep(AGAIN).await,
+            Err(status) => return ledger.ended(&watch.name, &format!("its new SUBSCRIBE got {status}")),
+        }
+    }
+}
+
+/// Refreshes a watch to see whether it lives.
+async fn look(users: &Users, ledger: &Ledger, watch: &Watch, end: Instant) {
+    // A refresh or a new SUBSCRIBE may still be under way.
+    let open = tokio::time::timeout_at(end, watch.dialog.lock()).await.ok();
+    let lives = match open.as_ref().and_then(|open| open.as_ref()) {
+        // Even when all the time is used up there is time for one.
+        Some(dialog) => {
+            let end = end.max(Instant::now() + ONE_REFRESH);
+            refresh(ledger, &watch.name, dialog, users.plan.watch_secs(), end).await && !dialog.ended()
+        }
+        None => false,
+    };
+    ledger.alive(&watch.name, usize::from(lives));
 }
 
 async fn write_sip(users: Arc<Users>, ledger: Arc<Ledger>, user: usize, contact: String, text: String) {
@@ -515,7 +661,9 @@ async fn keep_sip_books(domain: String, mut events: mpsc::UnboundedReceiver<Even
     while let Some(event) = events.recv().await {
         match event {
             Event::Message { text, id, .. } => ledger.arrived(&text, &id),
-            Event::Notified { watcher, watched, state, basic, note } => {
+            // What ends a watch at its watcher's wish, and what was under way then.
+            Event::Notified { unsubscribed: true, .. } => {}
+            Event::Notified { watcher, watched, state, basic, note, .. } => {
                 let watch = watch_name(&format!("{watcher}@{domain}"), &watched);
                 if state.starts_with("terminated") {
                     ledger.ended(&watch, &state);
@@ -526,7 +674,18 @@ async fn keep_sip_books(domain: String, mut events: mpsc::UnboundedReceiver<Even
                     (None, _) => {}
                 }
             }
-            Event::Subscribed { .. } => {}
+            Event::Subscribed { fresh: true, .. } => {}
+            Event::Subscribed { watcher, watched, .. } => {
+                ledger.refreshed(&watch_name(&watcher, &format!("{watched}@{domain}")));
+            }
+            Event::RanOut { watcher, watched, others } => {
+                let watch = watch_name(&watcher, &format!("{watched}@{domain}"));
+                if others == 0 {
+                    ledger.ended(&watch, "it ran out without a refresh of the gateway");
+                } else {
+                    ledger.left(&watch);
+                }
+            }
             Event::Invited { .. } => ledger.session_opened(),
             Event::Skipped(text) => ledger.skipped(&text),
             Event::Wrong(text) => ledger.misused(&text),

@@ -3,8 +3,9 @@
 //! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS]`; 900 s, a seed from the clock, all faults and three pods when not
 //! said: half of the time then goes to one Redis, a quarter each to a group with Sentinels and to a Cluster.
 //! Every second contact belongs to a partner with whom messages travel in sessions. `USERS`, `CONTACTS` of each, `MESSAGES`
-//! and `CHANGES` a second are another load, and without `SESSIONS` (0) all messages travel alone. The partners' users are behind a
-//! Kamailio; without it (`KAMAILIO=0`) they speak to the gateways themselves.
+//! and `CHANGES` a second are another load, and so are `RENEWALS` (watches a second that end and begin again) and `EXPIRES` (the
+//! lifetime of subscriptions in seconds, before the end of which they are refreshed). Without `SESSIONS` (0) all messages
+//! travel alone. The partners' users are behind a Kamailio; without it (`KAMAILIO=0`) they speak to the gateways themselves.
 //! It ends with 1 when the ledger shows something that must not be. The same seed chooses the same faults.
 #![expect(clippy::print_stdout, reason = "a report prints")]
 
@@ -19,6 +20,8 @@ use isthmus_e2e::traffic::{Dice, Plan};
 
 const SECONDS: u64 = 900;
 const PODS: u64 = 3;
+/// Short enough for many refreshes, and for each of them to come in the middle of a fault.
+const EXPIRES_SECS: u32 = 75;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode> {
@@ -45,9 +48,10 @@ async fn main() -> Result<ExitCode> {
     let (sessions, proxied) = (lab::number("SESSIONS", 1)? != 0, lab::number("KAMAILIO", 1)? != 0);
     let (users, contacts) = (lab::number("USERS", 40)?, lab::number("CONTACTS", 5)?);
     let (messages, changes) = (lab::number("MESSAGES", 40)?, lab::number("CHANGES", 10)?);
+    let (renewals, expires_secs) = (lab::number("RENEWALS", 1)?, Some(lab::number("EXPIRES", EXPIRES_SECS)?));
     let mut right = true;
     for (faults, seconds) in runs {
-        let plan = Plan { users, contacts, messages, changes, seed, sessions, proxied };
+        let plan = Plan { users, contacts, messages, changes, renewals, expires_secs, seed, sessions, proxied };
         let lab = Lab::new("chaos")?;
         let (redis, store) = if faults.iter().any(|fault| fault.needs_group()) {
             ("a Redis group with Sentinels", Shared::group(&lab).await?)

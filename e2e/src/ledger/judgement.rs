@@ -96,6 +96,12 @@ pub struct Presence {
     pub wrong: Vec<String>,
     /// The same, when the last change was made while the store forgot what was written.
     pub behind: usize,
+    /// How often a subscription was refreshed, by either side.
+    pub refreshed: usize,
+    /// How often a watcher ended a watch and opened it again.
+    pub renewed: usize,
+    /// Dialogs that were left to run out while another one served.
+    pub left: usize,
     /// Time until each change was seen, in order, of changes made when nothing was broken.
     pub calm: Vec<Duration>,
     /// The same, of changes made during a fault or within 5 s of its end.
@@ -120,22 +126,37 @@ impl Presence {
             (Some(2..), None) => self.doubled.push(name.to_owned()),
             _ => {}
         }
-        for (number, (at, _)) in watch.changes.iter().enumerate() {
-            if *at < measured_from || faults.iter().any(|f| f.hides(*at)) {
+        self.refreshed += watch.refreshed;
+        self.renewed += watch.pauses.iter().filter(|(_, until)| until.is_some()).count();
+        // When each change can be seen, and after which time; a watch that is open again shows the state of then.
+        let changes = watch.changes.iter().enumerate().map(|(number, (at, _))| (number, *at, *at));
+        let again = watch.pauses.iter().filter_map(|(from, until)| {
+            let until = (*until)?;
+            let number = watch.changes.iter().rposition(|(at, _)| *at <= until)?;
+            Some((number, *from, until))
+        });
+        for (number, after, at) in changes.chain(again) {
+            if at < measured_from || faults.iter().any(|f| f.hides(at)) {
                 continue;
             }
-            let newer = &watch.changes[number..];
-            let shown = watch.seen.iter().find(|(seen, state)| seen >= at && newer.iter().any(|(_, s)| s == state));
+            let Some(newer) = watch.changes.get(number..) else { continue };
+            let shown = watch.seen.iter().find(|(seen, state)| *seen >= after && newer.iter().any(|(_, s)| s == state));
             let Some((seen, _)) = shown else { continue };
-            let during = |f: &Fault| f.touches(*at, *at);
-            let list = if faults.iter().any(during) { &mut self.blind } else { &mut self.calm };
-            list.push(seen.saturating_sub(*at));
-            self.note_slow(seen.saturating_sub(*at), name, *at);
+            // Who had ended the watch meanwhile did not wait for it.
+            let wanted = |(from, until): &(Duration, Option<Duration>)| *from > *seen || until.is_some_and(|u| u <= at);
+            if !watch.pauses.iter().all(wanted) {
+                continue;
+            }
+            self.time(seen.saturating_sub(at), name, at, faults);
         }
     }
-}
 
-impl Presence {
+    fn time(&mut self, took: Duration, name: &str, at: Duration, faults: &[Fault]) {
+        let list = if faults.iter().any(|f| f.touches(at, at)) { &mut self.blind } else { &mut self.calm };
+        list.push(took);
+        self.note_slow(took, name, at);
+    }
+
     fn note_slow(&mut self, took: Duration, name: &str, at: Duration) {
         let place = self.slowest.partition_point(|(longer, ..)| *longer >= took);
         if place < NAMED {
@@ -243,6 +264,9 @@ impl fmt::Display for Judgement {
         for (name, count) in [
             ("watches", presence.watches),
             ("changes of state", presence.changes),
+            ("refreshed", presence.refreshed),
+            ("ended and opened again", presence.renewed),
+            ("left to run out beside another one", presence.left),
             ("lost", presence.lost.len()),
             ("doubled", presence.doubled.len()),
             ("wrong at the end", presence.wrong.len()),

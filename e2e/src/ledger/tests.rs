@@ -166,6 +166,33 @@ fn a_stopped_server_excuses_its_queues_and_the_time_without_it_but_no_wrong_end(
 }
 
 #[test]
+fn a_watch_that_its_watcher_ended_is_not_stale_and_shows_the_state_of_now_when_it_is_open_again() {
+    let (ledger, watch) = (one_of_each(), "ana sees juliet");
+    ledger.unwatched_at(at(5), watch);
+    assert_eq!((ledger.stale(), ledger.unwatching(), verdicts(&ledger).len()), (0, 1, 0));
+    ledger.changed_at(at(6), watch, "busy");
+    assert_eq!((ledger.stale(), verdicts(&ledger).len()), (0, 0));
+    ledger.watches_again_at(at(8), watch);
+    assert_eq!((ledger.stale(), ledger.unwatching()), (1, 0));
+    ledger.saw_at(at(9), watch, "busy");
+    assert_eq!((ledger.stale(), verdicts(&ledger).len(), ledger.judge().presence.renewed), (0, 0, 1));
+    // The change that nobody was to see is not timed, the first sight after the new beginning is.
+    assert_eq!(ledger.judge().presence.calm, [at(1), at(1)]);
+    // An older dialog's view says nothing about the new one, even when nothing has changed.
+    ledger.unwatched_at(at(10), watch);
+    ledger.watches_again_at(at(11), watch);
+    assert_eq!(verdicts(&ledger), ["wrong at the end: ana sees juliet: is 'busy', shown 'busy'"]);
+}
+
+#[test]
+fn a_watch_that_was_not_opened_again_is_lost() {
+    let ledger = one_of_each();
+    ledger.unwatched("ana sees juliet");
+    ledger.alive("ana sees juliet", 0);
+    assert_eq!(verdicts(&ledger), ["subscription lost: ana sees juliet: no dialog at the end"]);
+}
+
+#[test]
 fn what_nobody_sent_is_found() {
     let ledger = one_of_each();
     ledger.arrived("ghost", "id-1");

@@ -1,5 +1,6 @@
 //! Dialogs of a [`super::SipAgent`]: watching, being watched, and chat sessions.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -8,8 +9,6 @@ use crate::sip_trace::SipMessage;
 
 /// How often a notifier tries to show a state before it gives the subscription up.
 const NOTIFY_ATTEMPTS: u32 = 40;
-/// The longest subscription that our users grant.
-const MAX_EXPIRES: u64 = 3600;
 
 /// What kind of dialog it is, and from which side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +35,8 @@ pub(super) struct Inside {
     their_cseq: u32,
     expires_at: Instant,
     ended: bool,
+    /// Whether our watcher has asked for the end.
+    unsubscribed: bool,
     /// The state that the other side has confirmed.
     confirmed: String,
     acked: bool,
@@ -116,6 +117,11 @@ impl Dialog {
         self.shared.inside().ended
     }
 
+    /// When it runs out.
+    pub fn expires_at(&self) -> Instant {
+        self.shared.inside().expires_at
+    }
+
     /// How many NOTIFY came in order: the number of the last one.
     pub fn last_notify(&self) -> u32 {
         self.shared.inside().their_cseq
@@ -124,9 +130,15 @@ impl Dialog {
     /// Refreshes it, or ends it with 0; gives the status, 0 when no answer came.
     pub async fn refresh(&self, expires_secs: u32) -> u16 {
         let _turn = self.shared.turn.lock().await;
+        self.shared.inside().unsubscribed |= expires_secs == 0;
         let fields = subscribe_fields(expires_secs);
         let answer = self.shared.request(&self.inner, "SUBSCRIBE", &fields, text::EMPTY).await;
-        answer.and_then(|a| a.status()).unwrap_or_default()
+        let Some(answer) = answer else { return 0 };
+        let status = answer.status().unwrap_or_default();
+        if (200..300).contains(&status) {
+            self.shared.inside().expires_at = runs_out(&answer, expires_secs);
+        }
+        status
     }
 }
 
@@ -164,6 +176,12 @@ impl Session {
     }
 }
 
+/// When a subscription runs out by the 2xx to a SUBSCRIBE that asked for this time.
+fn runs_out(answer: &SipMessage, asked_secs: u32) -> Instant {
+    let granted = answer.header("Expires").parse().unwrap_or(asked_secs);
+    Instant::now() + Duration::from_secs(granted.into())
+}
+
 fn subscribe_fields(expires_secs: u32) -> String {
     format!("Event: presence\r\nAccept: application/pidf+xml\r\nExpires: {expires_secs}\r\n")
 }
@@ -182,6 +200,7 @@ fn open(inner: &Arc<Inner>, kind: Kind, user: &str, to: &str) -> Shared {
         their_cseq: 0,
         expires_at: Instant::now() + TRANSACTION,
         ended: false,
+        unsubscribed: false,
         confirmed: String::new(),
         acked: false,
     });
@@ -200,7 +219,10 @@ pub(super) async fn watch(inner: &Arc<Inner>, user: &str, to: &str, expires_secs
     let shared = open(inner, Kind::Watcher, user, to);
     let answer = shared.request(inner, "SUBSCRIBE", &subscribe_fields(expires_secs), text::EMPTY).await;
     match confirmed(inner, &shared, answer) {
-        Ok(_) => Ok(Dialog { inner: Arc::clone(inner), shared }),
+        Ok(answer) => {
+            shared.inside().expires_at = runs_out(&answer, expires_secs);
+            Ok(Dialog { inner: Arc::clone(inner), shared })
+        }
         Err(status) => Err(status),
     }
 }
@@ -339,6 +361,7 @@ fn notified(inner: &Inner, dialog: &Shared, request: &SipMessage) {
         state,
         basic: request.basic().map(str::to_owned),
         note: request.body_element("note").map(|n| n.trim().to_owned()),
+        unsubscribed: inside.unsubscribed,
     };
     drop(inside);
     inner.tell(event);
@@ -347,11 +370,15 @@ fn notified(inner: &Inner, dialog: &Shared, request: &SipMessage) {
 fn subscribed(inner: &Arc<Inner>, dialog: Option<Shared>, request: &SipMessage) -> Served {
     let fresh = dialog.is_none();
     let tag = format!("n{}", inner.serial());
-    let wanted = request.header("Expires").parse::<u64>().unwrap_or(MAX_EXPIRES).min(MAX_EXPIRES);
+    let longest = inner.longest_secs.load(Ordering::Relaxed);
+    let wanted = request.header("Expires").parse().unwrap_or(longest).min(longest);
     let dialog = dialog.unwrap_or_else(|| accept(inner, request, &tag, Kind::Notifier));
+    if wanted > 0 && dialog.inside().ended {
+        return Served { text: text::answer_head(request, "481 Ran Out", &tag) + text::EMPTY, then_notify: None };
+    }
     let event = {
         let mut inside = dialog.inside();
-        inside.expires_at = Instant::now() + Duration::from_secs(wanted);
+        inside.expires_at = Instant::now() + Duration::from_secs(wanted.into());
         inside.ended |= wanted == 0;
         // Every SUBSCRIBE is followed by a NOTIFY, whether or not there is news.
         inside.confirmed.clear();
@@ -359,10 +386,34 @@ fn subscribed(inner: &Arc<Inner>, dialog: Option<Shared>, request: &SipMessage) 
         Event::Subscribed { watcher: inside.other.clone(), watched: inside.user.clone(), fresh }
     };
     inner.tell(event);
+    if fresh {
+        tokio::spawn(end_in_time(Arc::clone(inner), dialog.clone()));
+    }
     let user = dialog.inside().user.clone();
     let text = text::answer_head(request, "200 OK", &tag)
         + &format!("Contact: <sip:{user}@{}>\r\nExpires: {wanted}\r\n{}", inner.own, text::EMPTY);
     Served { text, then_notify: Some(dialog) }
+}
+
+/// Ends a subscription to a user of ours that nobody refreshes, and tells it.
+async fn end_in_time(inner: Arc<Inner>, dialog: Shared) {
+    loop {
+        let until = dialog.inside().expires_at;
+        tokio::time::sleep_until(until.into()).await;
+        let mut inside = dialog.inside();
+        if inside.ended {
+            return;
+        }
+        // A refresh that came meanwhile has moved the end.
+        if inside.expires_at <= Instant::now() {
+            inside.ended = true;
+            break;
+        }
+    }
+    let (watched, watcher) = dialog.names();
+    let others = inner.watched_by(&watcher, &watched);
+    inner.tell(Event::RanOut { watcher, watched, others });
+    notify(inner, dialog).await;
 }
 
 /// Makes the dialog that a request of the other side opens, with our tag.
@@ -379,8 +430,9 @@ fn accept(inner: &Inner, request: &SipMessage, tag: &str, kind: Kind) -> Shared 
         target: text::contact(request, ""),
         cseq: 0,
         their_cseq: request.cseq(),
-        expires_at: Instant::now() + Duration::from_secs(MAX_EXPIRES),
+        expires_at: Instant::now() + TRANSACTION,
         ended: false,
+        unsubscribed: false,
         confirmed: String::new(),
         // A session waits for the ACK of its 200.
         acked: kind != Kind::Session,
