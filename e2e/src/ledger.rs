@@ -80,6 +80,8 @@ enum Takes {
     Server(Duration),
     /// What was written to the store until this time, when everybody had left its former primary.
     Writes(Duration),
+    /// The way to the store, for as long as the fault lasted.
+    Store,
 }
 
 impl Fault {
@@ -96,7 +98,7 @@ impl Fault {
     /// killed or stood still, or had not got to writing it before it was stopped itself.
     fn takes_to_sip(&self, sent: Duration) -> bool {
         match self.takes {
-            Takes::Nothing | Takes::Writes(_) => false,
+            Takes::Nothing | Takes::Writes(_) | Takes::Store => false,
             Takes::Socket => self.lasts_at(sent),
             Takes::Server(gone) => (self.from..=gone).contains(&sent),
         }
@@ -116,6 +118,16 @@ impl Fault {
     /// Whether nobody could see a change of this time, because the watcher or the watched had no server.
     fn hides(&self, change: Duration) -> bool {
         matches!(self.takes, Takes::Server(_)) && self.lasts_at(change)
+    }
+
+    /// From when on a change of this time could be seen: not while there was no way to the store.
+    fn delays(&self, change: Duration) -> Duration {
+        if self.takes == Takes::Store && self.lasts_at(change) { self.until } else { change }
+    }
+
+    /// Whether it is the end of one process of the gateway.
+    fn ends_a_pod(name: &str) -> bool {
+        matches!(name, "kill" | "kill-holder" | "drain")
     }
 }
 
@@ -301,6 +313,12 @@ impl Ledger {
     /// excuses no message.
     pub fn replaced(&self, name: &str, from: Duration, left: Duration) {
         self.note(name, from, Takes::Writes(left));
+    }
+
+    /// The store could not be reached from `from` until now, however long that was: what changed meanwhile could be seen from
+    /// now on, and its blind time begins now.
+    pub fn store_away(&self, name: &str, from: Duration) {
+        self.note(name, from, Takes::Store);
     }
 
     /// A chat session was opened by either side.

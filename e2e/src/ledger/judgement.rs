@@ -6,6 +6,13 @@ use std::time::Duration;
 
 use super::{Answer, Fault, LINK_BACK, Message, NAMED, WINDOW, Watch, Way};
 
+/// How long 99 of 100 changes may take to be seen when something broke; less when no more than a pod was gone.
+const BLIND: Duration = Duration::from_secs(10);
+const BLIND_AFTER_POD: Duration = Duration::from_secs(5);
+/// One of so many messages may arrive twice under one id in a run in which something broke.
+const REPEATED: usize = 20;
+/// One of so many may arrive twice under two ids when the window is over.
+const DOUBLED_LATE: usize = 100;
 /// What took longer to be seen is named.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -139,6 +146,7 @@ impl Presence {
             if at < measured_from || faults.iter().any(|f| f.hides(at)) {
                 continue;
             }
+            let at = faults.iter().map(|f| f.delays(at)).max().unwrap_or(at);
             let Some(newer) = watch.changes.get(number..) else { continue };
             let shown = watch.seen.iter().find(|(seen, state)| *seen >= after && newer.iter().any(|(_, s)| s == state));
             let Some((seen, _)) = shown else { continue };
@@ -224,6 +232,30 @@ impl Judgement {
         }
         if let Some(longest) = self.link_back.last().filter(|longest| **longest > LINK_BACK) {
             found.push(format!("a server that was back had no link for {:.1} s", longest.as_secs_f64()));
+        }
+        found.extend(self.above_the_bars());
+        found
+    }
+
+    /// What is allowed, but not so much or so long.
+    fn above_the_bars(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let blind = percentile(&self.presence.blind, 0.99);
+        let bar = if self.faults.keys().all(|name| Fault::ends_a_pod(name)) { BLIND_AFTER_POD } else { BLIND };
+        if blind >= bar {
+            found.push(format!("p99 until seen during faults: {:.1} s, not below {bar:?}", blind.as_secs_f64()));
+        }
+        for (way, messages) in [("XMPP", &self.to_xmpp), ("SIP", &self.to_sip)] {
+            // One is little, however few messages there are.
+            let may = if self.faults.is_empty() { 0 } else { messages.arrived.div_ceil(REPEATED) };
+            if messages.repeated > may {
+                found.push(format!("twice under one id on the way to {way}: {}, not {may} at most", messages.repeated));
+            }
+            let (late, may) = (messages.doubled_late.len(), messages.arrived / DOUBLED_LATE);
+            if late > may {
+                let first = messages.doubled_late.first().map(String::as_str).unwrap_or_default();
+                found.push(format!("doubled late on the way to {way}: {late}, not {may} at most: {first}"));
+            }
         }
         found
     }

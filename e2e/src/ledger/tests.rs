@@ -66,11 +66,79 @@ fn a_message_to_sip_is_lost_without_arrival_and_error_unless_its_socket_died() {
 fn a_second_arrival_is_a_repetition_or_a_double_by_its_id_and_time() {
     let ledger = one_of_each();
     ledger.arrived_at(at(3), "in", "id-1");
-    assert_eq!((ledger.judge().to_xmpp.repeated, verdicts(&ledger).len()), (1, 0));
+    assert_eq!((ledger.judge().to_xmpp.repeated, ledger.judge().to_xmpp.doubled.len()), (1, 0));
     ledger.arrived_at(at(2) + WINDOW + at(1), "in", "id-2");
-    assert_eq!((ledger.judge().to_xmpp.doubled_late.len(), verdicts(&ledger).len()), (1, 0));
+    assert_eq!((ledger.judge().to_xmpp.doubled_late.len(), ledger.judge().to_xmpp.doubled.len()), (1, 0));
     ledger.arrived_at(at(3), "out", "id-2");
     assert!(verdicts(&ledger)[0].starts_with("doubled on the way to SIP: out"));
+}
+
+/// Something was broken in these seconds.
+fn broken(ledger: &Ledger, name: &str, from: u64, until: u64) {
+    let fault = Fault { name: name.into(), from: at(from), until: at(until), takes: Takes::Nothing };
+    ledger.books().faults.push(fault);
+}
+
+#[test]
+fn repetitions_are_few_under_faults_and_none_without() {
+    let ledger = one_of_each();
+    ledger.arrived_at(at(3), "in", "id-1");
+    assert_eq!(verdicts(&ledger), ["twice under one id on the way to XMPP: 1, not 0 at most"]);
+    broken(&ledger, "kill", 1, 2);
+    assert_eq!(verdicts(&ledger), Vec::<String>::new());
+    // 21 messages: two may, three may not.
+    for number in 0..20 {
+        let text = format!("in-{number}");
+        ledger.sent_at(at(1), Way::ToXmpp, &text);
+        ledger.arrived_at(at(2), &text, &text);
+        if number == 0 {
+            ledger.arrived_at(at(3), &text, &text);
+        }
+    }
+    assert_eq!(verdicts(&ledger), Vec::<String>::new());
+    ledger.arrived_at(at(3), "in-1", "in-1");
+    assert_eq!(verdicts(&ledger), ["twice under one id on the way to XMPP: 3, not 2 at most"]);
+}
+
+#[test]
+fn late_doubles_are_one_of_a_hundred_at_most() {
+    let ledger = one_of_each();
+    for number in 0..99 {
+        let text = format!("out-{number}");
+        ledger.sent_at(at(1), Way::ToSip, &text);
+        ledger.arrived_at(at(2), &text, "id-1");
+    }
+    for (text, wrong) in [("out-1", 0), ("out-2", 1)] {
+        ledger.arrived_at(at(3) + WINDOW, text, "id-2");
+        assert_eq!(verdicts(&ledger).len(), wrong, "{text}");
+    }
+    assert!(verdicts(&ledger)[0].starts_with("doubled late on the way to SIP: 2, not 1 at most: out-1 ("));
+}
+
+#[test]
+fn nobody_is_blind_for_five_seconds_after_a_kill_and_ten_after_anything() {
+    let blind_for = |seconds: u64, faults: &[&str]| {
+        let ledger = one_of_each();
+        faults.iter().for_each(|name| broken(&ledger, name, 9, 10));
+        ledger.changed_at(at(10), "ana sees juliet", "busy");
+        ledger.saw_at(at(10 + seconds), "ana sees juliet", "busy");
+        verdicts(&ledger)
+    };
+    assert_eq!(blind_for(4, &["kill", "kill-holder", "drain"]), Vec::<String>::new());
+    assert_eq!(blind_for(5, &["kill", "drain"]), ["p99 until seen during faults: 5.0 s, not below 5s"]);
+    assert_eq!(blind_for(9, &["kill", "pause"]), Vec::<String>::new());
+    assert_eq!(blind_for(10, &["pause"]), ["p99 until seen during faults: 10.0 s, not below 10s"]);
+    assert_eq!(blind_for(10, &[]), Vec::<String>::new(), "no fault, no blind time");
+}
+
+#[test]
+fn what_changed_without_a_store_is_timed_from_its_return() {
+    let ledger = one_of_each();
+    let fault = Fault { name: "redis away".into(), from: at(9), until: at(60), takes: Takes::Store };
+    ledger.books().faults.push(fault);
+    ledger.changed_at(at(10), "ana sees juliet", "busy");
+    ledger.saw_at(at(63), "ana sees juliet", "busy");
+    assert_eq!((ledger.judge().presence.blind, verdicts(&ledger).len()), (vec![at(3)], 0));
 }
 
 #[test]
