@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
@@ -13,11 +13,18 @@ use crate::lab::{Lab, wait_for};
 use crate::manifests::{POOL, Realm};
 use crate::process::Process;
 
+/// What a pool gives its pods when its manifest does not say: to settle, and of grace.
+const SETTLE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(90);
+/// After its grace a pod tells the others that it leaves, and closes its sockets.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
     process: Process,
     folder: PathBuf,
+    manifests: PathBuf,
     admin: SocketAddr,
 }
 
@@ -48,7 +55,7 @@ impl Gateway {
     ///
     /// As [`Self::start`].
     pub async fn resume_at(folder: &Path, admin: SocketAddr) -> Result<Self> {
-        Self::wait_ready(Self::spawn(folder)?, folder, admin).await
+        Self::wait_ready(Self::spawn(folder)?, folder, &folder.join("manifests"), admin).await
     }
 
     /// Starts the gateway on a folder of manifests that somebody else wrote, secrets included.
@@ -58,11 +65,11 @@ impl Gateway {
     /// As [`Self::start`].
     pub async fn on(manifests: &Path, folder: &Path, admin_port: u16) -> Result<Self> {
         let process = Process::spawn("gateway", &Self::command(manifests, None, folder)?, folder)?;
-        Self::wait_ready(process, folder, (Ipv4Addr::LOCALHOST, admin_port).into()).await
+        Self::wait_ready(process, folder, manifests, (Ipv4Addr::LOCALHOST, admin_port).into()).await
     }
 
-    async fn wait_ready(process: Process, folder: &Path, admin: SocketAddr) -> Result<Self> {
-        let mut gateway = Self { process, folder: folder.to_owned(), admin };
+    async fn wait_ready(process: Process, folder: &Path, manifests: &Path, admin: SocketAddr) -> Result<Self> {
+        let mut gateway = Self { process, folder: folder.to_owned(), manifests: manifests.to_owned(), admin };
         wait_for("the gateway is ready", Duration::from_secs(20), || {
             let state = gateway.process.must_run();
             async move {
@@ -174,14 +181,19 @@ impl Gateway {
         self.process.signal(Signal::HUP)
     }
 
-    /// Asks it to drain and end (SIGTERM), and waits.
+    /// Asks it to drain and end (SIGTERM), and gives the time that this took.
     ///
     /// # Errors
     ///
-    /// When it has to be killed after 15 s.
-    pub async fn stop(mut self) -> Result<ExitStatus> {
+    /// When it is not over in the time to settle and the grace of its manifests, or ends with another status than 0.
+    pub async fn stop(mut self) -> Result<Duration> {
+        let (settle, grace) = drain_times(&self.manifests)?;
+        let begin = Instant::now();
         self.process.signal(Signal::TERM)?;
-        self.process.wait_end(Duration::from_secs(15)).await
+        let ended = self.process.wait_end(settle + grace + CLOSING).await;
+        let status = ended.with_context(|| format!("its drain: {settle:?} to settle and {grace:?} of grace"))?;
+        ensure!(status.success(), "a drained gateway ended with {status}");
+        Ok(begin.elapsed())
     }
 
     /// Sends it a signal, for instance to stop and continue it.
@@ -208,6 +220,31 @@ impl Gateway {
     }
 }
 
+/// The time to settle and the grace that manifests give a pod.
+fn drain_times(manifests: &Path) -> Result<(Duration, Duration)> {
+    let mut text = String::new();
+    for entry in std::fs::read_dir(manifests).with_context(|| format!("no manifests in {}", manifests.display()))? {
+        text.push_str(&std::fs::read_to_string(entry?.path())?);
+    }
+    Ok((time_of(&text, "settle", SETTLE)?, time_of(&text, "grace", GRACE)?))
+}
+
+/// The value of a key of the manifests, such as `100ms`, `3s` or `2m`.
+fn time_of(text: &str, key: &str, default: Duration) -> Result<Duration> {
+    let Some((_, rest)) = text.split_once(&format!("{key}:")) else { return Ok(default) };
+    let value = rest.trim_start().trim_start_matches('"').split(|c: char| !c.is_alphanumeric()).next();
+    let value = value.unwrap_or_default();
+    let digits = value.find(|c: char| !c.is_ascii_digit()).unwrap_or(value.len());
+    let (number, unit) = value.split_at(digits);
+    let number: u64 = number.parse().with_context(|| format!("{key}: {value} is no time"))?;
+    match unit {
+        "ms" => Ok(Duration::from_millis(number)),
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(60 * number)),
+        _ => bail!("{key}: {value} has no unit that is known here"),
+    }
+}
+
 fn json(response: &http::Response) -> Result<serde_json::Value> {
     ensure!(response.status == 200, "status {}: {}", response.status, response.body);
     serde_json::from_str(&response.body).context("no JSON")
@@ -231,4 +268,19 @@ pub fn binary() -> Result<PathBuf> {
         }
     }
     bail!("no gateway beside {}: run `cargo build -p isthmus-gateway` first", own.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_times_of_a_drain_are_those_of_the_manifests() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(drain_times(folder.path()).unwrap(), (SETTLE, GRACE));
+        Realm::new(5347).unwrap().write(folder.path()).unwrap();
+        let times = drain_times(&folder.path().join("manifests")).unwrap();
+        assert_eq!(times, (Duration::from_millis(100), Duration::from_secs(3)));
+        assert!(time_of("grace: soon", "grace", GRACE).is_err());
+    }
 }

@@ -203,17 +203,14 @@ impl Pods {
         Ok(())
     }
 
-    /// Takes a pod out of the balancer, lets it drain (SIGTERM) and end, as a rolling restart does.
+    /// Lets a pod drain (SIGTERM) and end, as a rolling restart does, and gives the time that this took.
     ///
     /// # Errors
     ///
-    /// When it has to be killed after 15 s.
+    /// When it does not run, or as [`Gateway::stop`].
     pub async fn drain(&mut self, number: usize) -> Result<Duration> {
-        let begin = std::time::Instant::now();
-        if let Some(gateway) = self.place(number)?.gateway.take() {
-            gateway.stop().await?;
-        }
-        Ok(begin.elapsed())
+        let gateway = self.place(number)?.gateway.take().context("the pod does not run")?;
+        gateway.stop().await.with_context(|| format!("the drain of pod {number}"))
     }
 
     /// Which pod has this link up, by its own status page.
