@@ -147,6 +147,8 @@ struct Books {
     lost_sessions: Vec<(Duration, String)>,
     /// Watches of which one dialog ran out while another one served.
     left: Vec<String>,
+    /// Watches that their watcher had ended, and no NOTIFY has.
+    never_ended: Vec<String>,
     /// Changes before this time are not timed.
     measured_from: Duration,
     /// How long each restarted server was without its component.
@@ -257,6 +259,11 @@ impl Ledger {
     /// A dialog of the watch that was not needed any more was left to run out.
     pub fn left(&self, watch: &str) {
         self.books().left.push(watch.to_owned());
+    }
+
+    /// The watcher's end of a dialog was accepted, and the NOTIFY that must follow never came.
+    pub fn never_ended(&self, watch: &str, dialog: &str) {
+        self.books().never_ended.push(format!("{watch}: {dialog}"));
     }
 
     /// Whom `watch` is about has taken another state.
@@ -394,6 +401,7 @@ impl Ledger {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;
         }
         judgement.presence.left = books.left.len();
+        judgement.presence.never_ended.clone_from(&books.never_ended);
         judgement.sessions = books.sessions;
         let lost = books.lost_sessions.iter().filter(|(opened, _)| !forgotten(*opened));
         judgement.lost_sessions = lost.map(|(_, what)| what.clone()).collect();

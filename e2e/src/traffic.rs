@@ -108,6 +108,8 @@ struct Watch {
     user: String,
     /// While it is open, its dialog; who holds the lock refreshes it, ends it or opens it.
     dialog: tokio::sync::Mutex<Option<Dialog>>,
+    /// Its former dialogs whose end was accepted.
+    former: Mutex<Vec<Dialog>>,
 }
 
 /// A partner's users.
@@ -282,7 +284,13 @@ impl Traffic {
                 let dialog = dialog.map_err(|status| anyhow::anyhow!("{name}: SUBSCRIBE got {status}"))?;
                 self.ledger.watches(&name);
                 let dialog = tokio::sync::Mutex::new(Some(dialog));
-                let watch = Arc::new(Watch { name, contact: contact.clone(), user: user.clone(), dialog });
+                let watch = Arc::new(Watch {
+                    name,
+                    contact: contact.clone(),
+                    user: user.clone(),
+                    dialog,
+                    former: Mutex::default(),
+                });
                 let place = u32::try_from(self.watches.len())? % PLACES;
                 self.tasks.push(tokio::spawn(keep(
                     Arc::clone(&users),
@@ -375,6 +383,12 @@ impl Traffic {
         }
         // What a repetition that is still under way brings belongs to the books, too.
         tokio::time::sleep(Duration::from_secs(1)).await;
+        for watch in &self.watches {
+            let former = watch.former.lock().unwrap_or_else(PoisonError::into_inner);
+            for dialog in former.iter().filter(|dialog| !dialog.ended()) {
+                self.ledger.never_ended(&watch.name, &dialog.call_id());
+            }
+        }
         let judgement = self.ledger.judge();
         self.wire_is_right().with_context(|| judgement.to_string())?;
         Ok(judgement)
@@ -500,7 +514,7 @@ async fn refresh(ledger: &Ledger, watch: &str, dialog: &Dialog, expires_secs: u3
 async fn keep(users: Arc<Users>, ledger: Arc<Ledger>, watch: Arc<Watch>, place: u32) {
     let lifetime = Duration::from_secs(users.plan.watch_secs().into());
     // Half of the lifetime is left to try again in, less for those whose turn comes later.
-    let left = lifetime / 2 - lifetime / 4 * place / PLACES;
+    let left = lifetime / 4 + lifetime / 4 * (PLACES - place) / PLACES;
     loop {
         let due = watch.dialog.lock().await.as_ref().map(|dialog| Instant::from_std(dialog.expires_at()) - left);
         let Some(due) = due else { return };
@@ -540,7 +554,10 @@ async fn renew(users: &Users, ledger: &Ledger, watch: &Watch) {
     let mut first = true;
     while let Ok(status) = tokio::time::timeout_at(over, dialog.refresh(0)).await {
         match status {
-            200..=299 => break,
+            200..=299 => {
+                watch.former.lock().unwrap_or_else(PoisonError::into_inner).push(dialog.clone());
+                break;
+            }
             status if asks_patience(status) => {}
             // The end may have been served though its answer did not come.
             481 if !first => break,

@@ -107,6 +107,8 @@ pub struct Presence {
     pub refreshed: usize,
     /// How often a watcher ended a watch and opened it again.
     pub renewed: usize,
+    /// Watches that a watcher ended without ever getting the NOTIFY that follows (RFC 6665 §4.2.1.4).
+    pub never_ended: Vec<String>,
     /// Dialogs that were left to run out while another one served.
     pub left: usize,
     /// Time until each change was seen, in order, of changes made when nothing was broken.
@@ -217,6 +219,7 @@ impl Judgement {
             ("refused and arrived on the way to SIP, with nothing broken", &self.to_sip.refused_in_calm),
             ("subscription lost", &self.presence.lost),
             ("subscription doubled", &self.presence.doubled),
+            ("subscription not ended by its last NOTIFY", &self.presence.never_ended),
             ("wrong at the end", &self.presence.wrong),
             ("never sent", &self.unknown),
             ("session lost", &self.lost_sessions),

@@ -119,7 +119,9 @@ fn late_doubles_are_one_of_a_hundred_at_most() {
 fn nobody_is_blind_for_five_seconds_after_a_kill_and_ten_after_anything() {
     let blind_for = |seconds: u64, faults: &[&str]| {
         let ledger = one_of_each();
-        faults.iter().for_each(|name| broken(&ledger, name, 9, 10));
+        for name in faults {
+            broken(&ledger, name, 9, 10);
+        }
         ledger.changed_at(at(10), "ana sees juliet", "busy");
         ledger.saw_at(at(10 + seconds), "ana sees juliet", "busy");
         verdicts(&ledger)
@@ -258,6 +260,8 @@ fn a_watch_that_was_not_opened_again_is_lost() {
     ledger.unwatched("ana sees juliet");
     ledger.alive("ana sees juliet", 0);
     assert_eq!(verdicts(&ledger), ["subscription lost: ana sees juliet: no dialog at the end"]);
+    ledger.never_ended("ana sees juliet", "d1");
+    assert_eq!(verdicts(&ledger)[1], "subscription not ended by its last NOTIFY: ana sees juliet: d1");
 }
 
 #[test]
