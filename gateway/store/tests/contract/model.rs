@@ -1,9 +1,10 @@
 //! Random steps of several processes, against the reference.
 
+use futures::future::join_all;
 use isthmus_model::EpochMillis;
 use isthmus_store::{
-    Acquisition, Bound, Condition, Consumer, Due, Fence, ItemId, Key, Lease, LeaseName, Lifetime, QueueName, Record,
-    Shard, ShardClaim, StoreError, Timer, TimerKind,
+    Acquisition, Batch, Bound, Committed, Condition, Consumer, Due, Fence, ItemId, Key, Lease, LeaseName, Lifetime,
+    QueueName, Record, Shard, ShardClaim, StoreError, Timer, TimerKind,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -18,12 +19,11 @@ const KINDS: u16 = 2;
 enum Step {
     Advance(u32),
     Read,
-    Commit {
-        fence: Option<(usize, usize)>,
-        writes: Vec<(usize, CondPick, ChgPick)>,
-        timers: Vec<(u16, usize, TimPick)>,
-        queue: QueuePick,
-    },
+    Commit(Picks),
+    /// Changes that have nothing to do with one another, in one piece.
+    Each(Vec<Picks>),
+    /// The same, each with records that are read beside it, all at the same moment.
+    AndRead(Vec<(Picks, Vec<usize>)>),
     Acquire {
         lease: usize,
         holder: usize,
@@ -48,6 +48,23 @@ enum Step {
         max: usize,
         hold: u32,
     },
+}
+
+/// What a batch is made of.
+#[derive(Debug, Clone)]
+struct Picks {
+    fence: Option<(usize, usize)>,
+    writes: Vec<(usize, CondPick, ChgPick)>,
+    timers: Vec<(u16, usize, TimPick)>,
+    queue: QueuePick,
+}
+
+/// What the batches of one step have named so far; none of it is named twice, so no batch depends on another.
+#[derive(Debug, Default)]
+struct Named {
+    writes: Vec<usize>,
+    timers: Vec<(u16, usize)>,
+    queues: Vec<usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -80,7 +97,7 @@ enum QueuePick {
     Ack(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn write() -> impl Strategy<Value = (usize, CondPick, ChgPick)> {
     let cond = prop_oneof![
         3 => Just(CondPick::Current), 2 => Just(CondPick::Any), 2 => Just(CondPick::Absent), 1 => Just(CondPick::Stale)
     ];
@@ -91,6 +108,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => life().prop_map(ChgPick::Touch),
         1 => Just(ChgPick::Check),
     ];
+    (0..KEYS, cond, chg)
+}
+
+fn picks() -> impl Strategy<Value = Picks> {
     let tim =
         prop_oneof![3 => (0..6_u32).prop_map(TimPick::Set), 1 => Just(TimPick::Cancel), 2 => Just(TimPick::Complete)];
     let queue = prop_oneof![
@@ -98,17 +119,31 @@ fn step() -> impl Strategy<Value = Step> {
         2 => proptest::collection::vec((0..QUEUES, any::<u8>(), 0..9_u32), 1..4).prop_map(QueuePick::Enqueue),
         2 => any::<usize>().prop_map(QueuePick::Ack),
     ];
-    let commit = (
+    (
         proptest::option::of((0..LEASES, 0..HOLDERS)),
-        proptest::collection::vec((0..KEYS, cond, chg), 0..3),
+        proptest::collection::vec(write(), 0..3),
         proptest::collection::vec((0..KINDS, 0..KEYS, tim), 0..3),
         queue,
-    );
+    )
+        .prop_map(|(fence, writes, timers, queue)| Picks { fence, writes, timers, queue })
+}
+
+/// Mostly one write and nothing else: backends have a shorter way for such batches.
+fn small_picks() -> impl Strategy<Value = Picks> {
+    let small =
+        write().prop_map(|write| Picks { fence: None, writes: vec![write], timers: vec![], queue: QueuePick::Nothing });
+    prop_oneof![3 => small, 1 => picks()]
+}
+
+fn step() -> impl Strategy<Value = Step> {
     let lease = || (0..LEASES, 0..HOLDERS, 0..8_u32);
+    let reads = proptest::collection::vec(0..KEYS, 0..4);
     prop_oneof![
         4 => (1..4_u32).prop_map(Step::Advance),
         2 => Just(Step::Read),
-        8 => commit.prop_map(|(fence, writes, timers, queue)| Step::Commit { fence, writes, timers, queue }),
+        6 => picks().prop_map(Step::Commit),
+        4 => proptest::collection::vec(small_picks(), 1..4).prop_map(Step::Each),
+        4 => proptest::collection::vec((small_picks(), reads), 1..4).prop_map(Step::AndRead),
         3 => lease().prop_map(|(lease, holder, ttl)| Step::Acquire { lease, holder, ttl }),
         2 => lease().prop_map(|(lease, holder, ttl)| Step::Renew { lease, holder, ttl }),
         1 => lease().prop_map(|(lease, holder, _)| Step::Release { lease, holder }),
@@ -184,7 +219,22 @@ impl Run {
                     assert_eq!(holder.map(|holder| (holder.name, holder.token)), expected);
                 }
             }
-            Step::Commit { fence, writes, timers, queue } => self.commit(fence, writes, timers, queue).await,
+            Step::Commit(picks) => {
+                let (change, batch) = self.batch(picks, &mut Named::default());
+                let outcome = self.h.store.commit(batch).await;
+                self.settle(&change, outcome);
+            }
+            Step::Each(all) => {
+                let mut named = Named::default();
+                let (changes, batches): (Vec<_>, Vec<_>) =
+                    all.into_iter().map(|picks| self.batch(picks, &mut named)).unzip();
+                let outcomes = self.h.store.commit_each(batches).await;
+                assert_eq!(outcomes.len(), changes.len());
+                for (change, outcome) in changes.iter().zip(outcomes) {
+                    self.settle(change, outcome);
+                }
+            }
+            Step::AndRead(all) => self.commit_and_read(all).await,
             Step::Acquire { lease, holder, ttl } => {
                 let (free, end) = (self.reference.is_free_for(lease, holder), self.end(ttl));
                 match self.h.store.acquire(&self.leases[lease], &holder.to_string(), span(ttl)).await.unwrap() {
@@ -228,15 +278,11 @@ impl Run {
         }
     }
 
-    async fn commit(
-        &mut self,
-        fence: Option<(usize, usize)>,
-        writes: Vec<(usize, CondPick, ChgPick)>,
-        timers: Vec<(u16, usize, TimPick)>,
-        queue: QueuePick,
-    ) {
+    /// Makes a batch of what was not named before.
+    fn batch(&mut self, picks: Picks, named: &mut Named) -> (Change, Batch) {
+        let Picks { fence, writes, timers, queue } = picks;
         let mut change = Change::default();
-        let mut batch = isthmus_store::Batch::new();
+        let mut batch = Batch::new();
         if let Some((lease, holder)) = fence
             && let Some(fence) = self.fence(lease, holder)
         {
@@ -244,16 +290,16 @@ impl Run {
             batch.fence(fence);
         }
         for (key, cond, chg) in writes {
-            if change.writes.iter().all(|(other, ..)| *other != key) {
+            if !named.writes.contains(&key) {
+                named.writes.push(key);
                 self.add_write(&mut change, &mut batch, key, cond, chg);
             }
         }
-        let mut named: Vec<(u16, usize)> = Vec::new();
         for (kind, key, pick) in timers {
-            if named.contains(&(kind, key)) {
+            if named.timers.contains(&(kind, key)) {
                 continue;
             }
-            named.push((kind, key));
+            named.timers.push((kind, key));
             match pick {
                 TimPick::Set(steps) => {
                     self.generation += 1;
@@ -276,10 +322,13 @@ impl Run {
                 }
             }
         }
+        // Whether a queue has room depends on what else is put into it and taken out.
+        let taken = named.queues.clone();
         match queue {
             QueuePick::Nothing => {}
             QueuePick::Enqueue(items) => {
-                for (queue, value, life) in items {
+                for (queue, value, life) in items.into_iter().filter(|(queue, ..)| !taken.contains(queue)) {
+                    named.queues.push(queue);
                     change.enqueues.push((queue, value, self.end(life)));
                     batch.enqueue(self.queues[queue].clone(), vec![value], span(life));
                 }
@@ -287,17 +336,54 @@ impl Run {
             QueuePick::Ack(pick) => {
                 if !self.taken.is_empty() {
                     let (queue, id) = self.taken[pick % self.taken.len()];
-                    change.acks.push((queue, id.0));
-                    batch.ack(self.queues[queue].clone(), id);
+                    if !taken.contains(&queue) {
+                        named.queues.push(queue);
+                        change.acks.push((queue, id.0));
+                        batch.ack(self.queues[queue].clone(), id);
+                    }
                 }
             }
         }
-        let verdict = self.reference.judge(&change);
-        match self.h.store.commit(batch).await {
+        (change, batch)
+    }
+
+    async fn commit_and_read(&mut self, all: Vec<(Picks, Vec<usize>)>) {
+        let mut named = Named::default();
+        let mut changes = Vec::new();
+        let mut calls = Vec::new();
+        for (picks, reads) in all {
+            let (change, batch) = self.batch(picks, &mut named);
+            changes.push(change);
+            calls.push((batch, reads.iter().map(|key| self.keys[*key].clone()).collect::<Vec<_>>()));
+        }
+        let store = &self.h.store;
+        let outcomes = join_all(calls.iter().map(|(batch, keys)| store.commit_and_read(batch.clone(), keys))).await;
+        let before: [_; KEYS] = std::array::from_fn(|key| self.reference.record(key));
+        let (written, read): (Vec<_>, Vec<_>) = outcomes.into_iter().unzip();
+        for (change, outcome) in changes.iter().zip(written) {
+            self.settle(change, outcome);
+        }
+        for ((_, keys), read) in calls.iter().zip(read) {
+            let read = read.unwrap();
+            assert_eq!(read.len(), keys.len());
+            for (key, record) in keys.iter().zip(&read) {
+                // Nobody says whether it is read before or after the changes.
+                let key = self.index(key);
+                if seen(record.as_ref()) != wanted(before[key]) {
+                    same(record.as_ref(), self.reference.record(key));
+                }
+            }
+        }
+    }
+
+    /// Compares the outcome of a change with what it must be.
+    fn settle(&mut self, change: &Change, outcome: Result<Committed, StoreError>) {
+        let verdict = self.reference.judge(change);
+        match outcome {
             Ok(committed) => {
                 assert_eq!(verdict, Ok(()));
                 let items: Vec<_> = committed.items.iter().map(|id| id.0).collect();
-                self.reference.make(&change, &committed.versions, &items);
+                self.reference.make(change, &committed.versions, &items);
             }
             Err(StoreError::Conflict(conflict)) => {
                 let Err(Refusal::Conflict(key, current)) = verdict else { panic!("conflict, expected {verdict:?}") };
@@ -315,14 +401,7 @@ impl Run {
         }
     }
 
-    fn add_write(
-        &self,
-        change: &mut Change,
-        batch: &mut isthmus_store::Batch,
-        key: usize,
-        cond: CondPick,
-        chg: ChgPick,
-    ) {
+    fn add_write(&self, change: &mut Change, batch: &mut Batch, key: usize, cond: CondPick, chg: ChgPick) {
         let current = self.reference.record(key);
         let (condition, cond) = match (cond, current) {
             (CondPick::Any, _) => (Condition::Any, Cond::Any),
@@ -418,11 +497,19 @@ impl Run {
     }
 }
 
+/// What is known of a record: its version, its content, and whether it ends.
+type Seen = Option<(u64, Vec<u8>, bool)>;
+
+fn seen(record: Option<&Record>) -> Seen {
+    record.map(|record| (record.version, record.bytes.to_vec(), record.expires_at.is_some()))
+}
+
+fn wanted(record: Option<Rec>) -> Seen {
+    record.map(|record| (record.version, vec![record.value], record.end.is_some()))
+}
+
 fn same(record: Option<&Record>, expected: Option<Rec>) {
-    let seen = record.map(|record| (record.version, record.bytes.to_vec()));
-    assert_eq!(seen, expected.map(|record| (record.version, vec![record.value])));
-    let has_end = record.map(|record| record.expires_at.is_some());
-    assert_eq!(has_end, expected.map(|record| record.end.is_some()));
+    assert_eq!(seen(record), wanted(expected));
 }
 
 pub(crate) async fn random_steps_agree_with_the_reference(new: New) {
