@@ -6,6 +6,7 @@ mod fallback;
 mod forward;
 mod late;
 mod letters;
+mod lifetimes;
 mod reconcile;
 mod refusals;
 mod remembered;

@@ -28,12 +28,12 @@ pub(super) fn presence(show: &str) -> String {
     format!("<presence from='juliet@corp.example/home' to='ana@partner.example'><show>{show}</show></presence>")
 }
 
-fn active(document: &str) -> String {
+pub(super) fn active(document: &str) -> String {
     let kind = if document.is_empty() { "" } else { "Content-Type: application/pidf+xml\r\n" };
     format!("Event: presence\r\nSubscription-State: active;expires=600\r\nContact: <sip:ana@127.0.0.1>\r\n{kind}")
 }
 
-fn pidf(basic: &str) -> String {
+pub(super) fn pidf(basic: &str) -> String {
     format!(
         "<?xml version='1.0'?><presence xmlns='urn:ietf:params:xml:ns:pidf' entity='sip:ana@partner.example'>\
          <tuple id='t1'><status><basic>{basic}</basic></status></tuple></presence>"
@@ -45,7 +45,7 @@ pub(super) fn cseq(request: &str) -> u32 {
 }
 
 /// Lets juliet watch ana, who is there; gives the dialog as ana's requests name it.
-async fn watch_ana(rig: &mut Rig) -> String {
+pub(super) async fn watch_ana(rig: &mut Rig) -> String {
     rig.server.send(SUBSCRIBE);
     let subscribe = rig.partner.request("SUBSCRIBE").await;
     let more = "Expires: 600\r\nContact: <sip:ana@127.0.0.1>\r\n";
