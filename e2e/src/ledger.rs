@@ -59,6 +59,8 @@ struct Watch {
     pauses: Vec<(Duration, Option<Duration>)>,
     /// How often it was refreshed.
     refreshed: usize,
+    /// When a NOTIFY of its only dialog got 481; a new dialog may have mended that.
+    disowned: Vec<Duration>,
 }
 
 #[derive(Debug)]
@@ -254,6 +256,12 @@ impl Ledger {
     /// The dialog of the watch got a longer life.
     pub fn refreshed(&self, watch: &str) {
         self.books().watches.entry(watch.to_owned()).or_default().refreshed += 1;
+    }
+
+    /// The watcher's side knew nothing of the only dialog. It is a loss when there is none at the end.
+    pub fn disowned(&self, watch: &str) {
+        let now = self.now();
+        self.books().watches.entry(watch.to_owned()).or_default().disowned.push(now);
     }
 
     /// A dialog of the watch that was not needed any more was left to run out.

@@ -84,6 +84,15 @@ pub enum Event {
         /// How many other dialogs serve the same view.
         others: usize,
     },
+    /// A NOTIFY of ours got 481: the other side knows nothing of a subscription that it had not ended.
+    Disowned {
+        /// Who watched.
+        watcher: String,
+        /// Our user.
+        watched: String,
+        /// How many other dialogs serve the same view.
+        others: usize,
+    },
     /// An INVITE to a chat session was answered with 200.
     Invited {
         /// Who invited.

@@ -695,6 +695,15 @@ async fn keep_sip_books(domain: String, mut events: mpsc::UnboundedReceiver<Even
             Event::Subscribed { watcher, watched, .. } => {
                 ledger.refreshed(&watch_name(&watcher, &format!("{watched}@{domain}")));
             }
+            // A first SUBSCRIBE that its process did not live to write down leaves such a dialog beside the right one.
+            Event::Disowned { watcher, watched, others } => {
+                let watch = watch_name(&watcher, &format!("{watched}@{domain}"));
+                if others == 0 {
+                    ledger.disowned(&watch);
+                } else {
+                    ledger.left(&watch);
+                }
+            }
             Event::RanOut { watcher, watched, others } => {
                 let watch = watch_name(&watcher, &format!("{watched}@{domain}"));
                 if others == 0 {

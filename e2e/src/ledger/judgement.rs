@@ -103,6 +103,8 @@ pub struct Presence {
     pub wrong: Vec<String>,
     /// The same, when the last change was made while the store forgot what was written.
     pub behind: usize,
+    /// How often a NOTIFY of the only dialog of a watch got 481.
+    pub disowned: usize,
     /// How often a subscription was refreshed, by either side.
     pub refreshed: usize,
     /// How often a watcher ended a watch and opened it again.
@@ -131,11 +133,16 @@ impl Presence {
         }
         match (watch.alive, watch.ended.first()) {
             (_, Some((at, reason))) => self.lost.push(format!("{name}: {reason} at {:.1} s", at.as_secs_f64())),
-            (Some(0), None) => self.lost.push(format!("{name}: no dialog at the end")),
+            (Some(0), None) => {
+                let refused = watch.disowned.last();
+                let refused = refused.map(|at| format!(", its NOTIFY got 481 at {:.1} s", at.as_secs_f64()));
+                self.lost.push(format!("{name}: no dialog at the end{}", refused.unwrap_or_default()));
+            }
             (Some(2..), None) => self.doubled.push(name.to_owned()),
             _ => {}
         }
         self.refreshed += watch.refreshed;
+        self.disowned += watch.disowned.len();
         self.renewed += watch.pauses.iter().filter(|(_, until)| until.is_some()).count();
         // When each change can be seen, and after which time; a watch that is open again shows the state of then.
         let changes = watch.changes.iter().enumerate().map(|(number, (at, _))| (number, *at, *at));
@@ -301,6 +308,7 @@ impl fmt::Display for Judgement {
             ("changes of state", presence.changes),
             ("refreshed", presence.refreshed),
             ("ended and opened again", presence.renewed),
+            ("unknown to the gateway (NOTIFY got 481)", presence.disowned),
             ("left to run out beside another one", presence.left),
             ("lost", presence.lost.len()),
             ("doubled", presence.doubled.len()),

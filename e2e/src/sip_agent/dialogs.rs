@@ -503,8 +503,14 @@ pub(super) async fn notify(inner: Arc<Inner>, dialog: Shared) {
                 }
             }
             481 => {
-                dialog.inside().ended = true;
+                // Who has asked for the end may know nothing of the dialog any more.
+                let asked = std::mem::replace(&mut dialog.inside().ended, true);
                 forget(&inner, &dialog);
+                if !asked {
+                    let (watched, watcher) = dialog.names();
+                    let others = inner.watched_by(&watcher, &watched);
+                    inner.tell(Event::Disowned { watcher, watched, others });
+                }
                 return;
             }
             // RFC 6665 §4.2.2: a notifier tries again after the time that a 503 names; this one does so after any failure.
