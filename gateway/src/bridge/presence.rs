@@ -182,10 +182,17 @@ impl Bridge {
         }
     }
 
-    fn finish(self: &Arc<Self>, users: &PairUsers, done: Turned<Pair, ()>) {
+    /// Tells whether the turn is over: it was stored and done, or never will be.
+    fn finish(self: &Arc<Self>, users: &PairUsers, done: Turned<Pair, ()>) -> bool {
         match done {
-            Ok((_, outputs)) => self.perform(users, outputs),
-            Err(error) => self.store_failed(&error),
+            Ok((_, outputs)) => {
+                self.perform(users, outputs);
+                true
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                error.is_final()
+            }
         }
     }
 
@@ -200,8 +207,8 @@ impl Bridge {
         self.exchanges.lock().contains_key(&pair)
     }
 
-    /// Does what is due for a pair.
-    pub(super) async fn pair_timeout(self: &Arc<Self>, users: &PairUsers) {
+    /// Does what is due for a pair; false when it is still to be done.
+    pub(super) async fn pair_timeout(self: &Arc<Self>, users: &PairUsers) -> bool {
         let awaiting = self.awaits(users.id());
         let done = self
             .with_pair(users, |pair, ctx| {
@@ -211,7 +218,7 @@ impl Bridge {
                 pair.handle_timeout(ctx);
             })
             .await;
-        self.finish(users, done);
+        self.finish(users, done)
     }
 
     /// Gives the pair machine a turn under the configuration of this moment.

@@ -270,12 +270,7 @@ impl Bridge {
                     }
                     Err(error) => {
                         bridge.store_failed(&error);
-                        match error {
-                            StoreError::TooLarge { .. } | StoreError::Corrupt { .. } | StoreError::Misuse { .. } => {
-                                Done::Yes
-                            }
-                            _ => Done::Later,
-                        }
+                        if error.is_final() { Done::Yes } else { Done::Later }
                     }
                 };
                 let _ = tell.send(done);

@@ -256,15 +256,22 @@ impl Bridge {
     }
 
     /// Does what is due for a session.
-    pub(super) async fn session_timeout(self: &Arc<Self>, users: &PairUsers) {
+    pub(super) async fn session_timeout(self: &Arc<Self>, users: &PairUsers) -> bool {
         let done = self.with_session(users, Session::handle_timeout).await;
-        self.finish_session(users, done);
+        self.finish_session(users, done)
     }
 
-    fn finish_session(self: &Arc<Self>, users: &PairUsers, done: Turned<Session, ()>) {
+    /// Tells whether the turn is over: it was stored and done, or never will be.
+    fn finish_session(self: &Arc<Self>, users: &PairUsers, done: Turned<Session, ()>) -> bool {
         match done {
-            Ok((_, outputs)) => self.perform_session(users, outputs),
-            Err(error) => self.store_failed(&error),
+            Ok((_, outputs)) => {
+                self.perform_session(users, outputs);
+                true
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                error.is_final()
+            }
         }
     }
 

@@ -230,11 +230,15 @@ async fn act_on(bridge: &Arc<Bridge>, key: Key, stored: Option<Record>, due: Opt
     let at_work = Arc::clone(bridge);
     let submitted = bridge.lanes.submit(lane, async move {
         // Doing what is due sets the next deadline, which takes the place of this one.
-        match key.kind() {
+        let is_over = match key.kind() {
             Kind::Session => at_work.session_timeout(&users).await,
             _ => at_work.pair_timeout(&users).await,
+        };
+        // What could not be stored comes again. A full store would take this all the same, and the pair would have no due time
+        // any more, by which it is found.
+        if is_over {
+            complete(&at_work, due).await;
         }
-        complete(&at_work, due).await;
     });
     if submitted.is_err() {
         tracing::warn!("a pair's lane is full; its timer comes again");

@@ -163,6 +163,11 @@ impl StoreError {
         }
     }
 
+    /// Tells whether nobody will ever succeed with it. A lost lease says nothing: its next holder may.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Corrupt { .. } | Self::Misuse { .. })
+    }
+
     /// Tells whether the operation can succeed later or after a reload.
     pub fn retryable(&self) -> bool {
         self.retry() != Retry::Never

@@ -112,6 +112,28 @@ async fn a_store_whose_clock_is_behind_is_not_asked_without_pause() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_due_while_the_store_is_full_stays_due() {
+    let mut rig = shared().await;
+    rig.leased().await;
+    rig.partner.write("SUBSCRIBE", "Event: presence\r\nContact: <sip:ana@127.0.0.1>\r\n", "").await;
+    rig.partner.answered("SIP/2.0 20").await;
+    let bare = |jid: &str| BareAddress::from_jid(jid).unwrap();
+    let key = Key::pair(&PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example")));
+    assert!(rig.store.stored(key.clone()).await.is_some());
+    rig.partner.answered("NOTIFY ").await;
+    rig.store.set(Commits::Full);
+    let due = crate::bridge::now().epoch;
+    let mut batch = Batch::new();
+    batch.set_timer(Timer { kind: TimerKind(1), key, due, generation: due.0 });
+    let before = rig.store.claims();
+    rig.store.inner.commit(batch).await.unwrap();
+    let full = "isthmus_store_errors_total{reason=\"full\"}";
+    rig.until(full, || rig.store.claims() > before && rig.metrics.render().contains(full)).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(rig.store.inner.health().await.timers, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_due_is_read_once_and_not_one_by_one_while_the_store_is_away() {
     const DUE: u32 = 60;
     let rig = shared().await;

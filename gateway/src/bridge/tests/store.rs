@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use isthmus_model::EpochMillis;
+use isthmus_store::batch::Change;
 use isthmus_store::{
-    Acquisition, Batch, Committed, Consumer, Due, Health, Holder, Item, Key, Kind, Lease, LeaseName, QueueName, Record,
-    Shard, ShardClaim, Store, StoreError, StoreFuture, TimerCursor, TimerPage, Topic, Wake,
+    Acquisition, Batch, Bound, Committed, Consumer, Due, Health, Holder, Item, Key, Kind, Lease, LeaseName, QueueName,
+    Record, Shard, ShardClaim, Store, StoreError, StoreFuture, TimerCursor, TimerPage, Topic, Wake,
 };
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -34,6 +35,8 @@ pub(crate) enum Commits {
     Still,
     /// They happen, and so does the taking of items, of which nobody is told.
     Mute,
+    /// Those that need memory are refused.
+    Full,
 }
 
 /// A store whose commits can be held up and refused.
@@ -147,6 +150,10 @@ impl Store for TestStore {
             let mode = *mode.wait_for(goes).await.unwrap();
             if matches!(mode, Commits::Refuse | Commits::Away) {
                 return Err(away());
+            }
+            let grows = batch.writes.iter().any(|write| matches!(write.change, Change::Put { .. }));
+            if mode == Commits::Full && (grows || letters) {
+                return Err(StoreError::Full { bound: Bound::Bytes, limit: 0 });
             }
             let committed = self.inner.commit(batch).await;
             self.moves().await;
