@@ -57,8 +57,8 @@ struct Watch {
     alive: Option<usize>,
     /// When the watcher ended it by their own wish, and when it was open again.
     pauses: Vec<(Duration, Option<Duration>)>,
-    /// How often it was refreshed.
-    refreshed: usize,
+    /// When it was refreshed.
+    refreshed: Vec<Duration>,
     /// When a NOTIFY of its only dialog got 481; a new dialog may have mended that.
     disowned: Vec<Duration>,
 }
@@ -150,7 +150,7 @@ struct Books {
     /// Watches of which one dialog ran out while another one served.
     left: Vec<String>,
     /// Watches that their watcher had ended, and no NOTIFY has.
-    never_ended: Vec<String>,
+    never_ended: Vec<(String, String)>,
     /// Changes before this time are not timed.
     measured_from: Duration,
     /// How long each restarted server was without its component.
@@ -255,7 +255,11 @@ impl Ledger {
 
     /// The dialog of the watch got a longer life.
     pub fn refreshed(&self, watch: &str) {
-        self.books().watches.entry(watch.to_owned()).or_default().refreshed += 1;
+        self.refreshed_at(self.now(), watch);
+    }
+
+    fn refreshed_at(&self, now: Duration, watch: &str) {
+        self.books().watches.entry(watch.to_owned()).or_default().refreshed.push(now);
     }
 
     /// The watcher's side knew nothing of the only dialog. It is a loss when there is none at the end.
@@ -271,7 +275,7 @@ impl Ledger {
 
     /// The watcher's end of a dialog was accepted, and the NOTIFY that must follow never came.
     pub fn never_ended(&self, watch: &str, dialog: &str) {
-        self.books().never_ended.push(format!("{watch}: {dialog}"));
+        self.books().never_ended.push((watch.to_owned(), dialog.to_owned()));
     }
 
     /// Whom `watch` is about has taken another state.
@@ -409,7 +413,11 @@ impl Ledger {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;
         }
         judgement.presence.left = books.left.len();
-        judgement.presence.never_ended.clone_from(&books.never_ended);
+        // The end itself may be what the store forgot.
+        let ends = |watch: &str| books.watches.get(watch).into_iter().flat_map(|watch| &watch.pauses);
+        let never_ended = books.never_ended.iter().filter(|(watch, _)| !ends(watch).any(|(from, _)| forgotten(*from)));
+        judgement.presence.never_ended = never_ended.map(|(watch, dialog)| format!("{watch}: {dialog}")).collect();
+        judgement.presence.forgotten += books.never_ended.len() - judgement.presence.never_ended.len();
         judgement.sessions = books.sessions;
         let lost = books.lost_sessions.iter().filter(|(opened, _)| !forgotten(*opened));
         judgement.lost_sessions = lost.map(|(_, what)| what.clone()).collect();
@@ -437,9 +445,18 @@ impl Watch {
         self.pauses.last().is_some_and(|(_, until)| until.is_none())
     }
 
-    /// Whether the last state was taken while the store forgot what was written.
+    /// Whether the last state was taken while the store forgot what was written, or nobody serves the watch since then.
     fn is_excused(&self, faults: &[Fault]) -> bool {
         self.changes.last().is_some_and(|(at, _)| faults.iter().any(|fault| fault.takes_writes(*at)))
+            || self.is_forgotten(faults)
+    }
+
+    /// Whether it ended because the store forgot that it was refreshed or opened last.
+    fn is_forgotten(&self, faults: &[Fault]) -> bool {
+        let Some((ended, _)) = self.ended.first() else { return false };
+        let opened = self.pauses.iter().filter_map(|(_, until)| *until);
+        let last = self.refreshed.iter().copied().chain(opened).filter(|at| at < ended).max();
+        last.is_some_and(|at| faults.iter().any(|fault| fault.takes_writes(at)))
     }
 }
 

@@ -97,6 +97,8 @@ pub struct Presence {
     pub changes: usize,
     /// Watches without a dialog at the end, or ended although nobody asked.
     pub lost: Vec<String>,
+    /// Watches that ended because a fail-over of the store forgot that they were refreshed, opened or ended.
+    pub forgotten: usize,
     /// Watches with more than one dialog at the end.
     pub doubled: Vec<String>,
     /// Watchers who see another state than the last one.
@@ -132,6 +134,7 @@ impl Presence {
             self.wrong.push(format!("{name}: is '{}', shown '{}'", last(&watch.changes), last(&watch.seen)));
         }
         match (watch.alive, watch.ended.first()) {
+            (_, Some(_)) if watch.is_forgotten(faults) => self.forgotten += 1,
             (_, Some((at, reason))) => self.lost.push(format!("{name}: {reason} at {:.1} s", at.as_secs_f64())),
             (Some(0), None) => {
                 let refused = watch.disowned.last();
@@ -141,7 +144,7 @@ impl Presence {
             (Some(2..), None) => self.doubled.push(name.to_owned()),
             _ => {}
         }
-        self.refreshed += watch.refreshed;
+        self.refreshed += watch.refreshed.len();
         self.disowned += watch.disowned.len();
         self.renewed += watch.pauses.iter().filter(|(_, until)| until.is_some()).count();
         // When each change can be seen, and after which time; a watch that is open again shows the state of then.
@@ -313,6 +316,7 @@ impl fmt::Display for Judgement {
             ("lost", presence.lost.len()),
             ("doubled", presence.doubled.len()),
             ("wrong at the end", presence.wrong.len()),
+            ("forgotten by a fail-over of Redis", presence.forgotten),
             ("behind by what a fail-over of Redis took", presence.behind),
             ("CSeq again after a fail-over of Redis", self.misused_in_faults),
             ("gaps in CSeq", self.skipped.len() + self.skipped_in_faults),

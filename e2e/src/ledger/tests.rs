@@ -210,6 +210,49 @@ fn a_replaced_primary_excuses_what_was_written_to_it_and_nothing_else() {
 }
 
 #[test]
+fn a_replaced_primary_may_forget_that_a_watch_was_refreshed_opened_or_ended() {
+    let ended = |what: &str| {
+        let ledger = one_of_each();
+        match what {
+            "refresh" => ledger.refreshed_at(at(5), "ana sees juliet"),
+            _ => {
+                ledger.unwatched_at(at(4), "ana sees juliet");
+                ledger.watches_again_at(at(5), "ana sees juliet");
+            }
+        }
+        ledger
+            .books()
+            .watches
+            .get_mut("ana sees juliet")
+            .unwrap()
+            .ended
+            .push((at(8), "terminated;reason=timeout".into()));
+        ledger
+    };
+    let replaced = |ledger: &Ledger, from: u64, left: u64| {
+        let fault = Fault { name: "fail-over".into(), from: at(from), until: at(9), takes: Takes::Writes(at(left)) };
+        ledger.books().faults = vec![fault];
+        (ledger.judge().presence.lost.len(), ledger.judge().presence.forgotten)
+    };
+    for what in ["refresh", "opening"] {
+        let ledger = ended(what);
+        assert_eq!((replaced(&ledger, 6, 7), replaced(&ledger, 5, 6)), ((1, 0), (0, 1)), "{what}");
+        // What was refreshed after it ended says nothing.
+        ledger.refreshed_at(at(9), "ana sees juliet");
+        assert_eq!(replaced(&ledger, 9, 10), (1, 0), "{what}");
+    }
+    let ledger = one_of_each();
+    ledger.unwatched_at(at(4), "ana sees juliet");
+    ledger.watches_again_at(at(5), "ana sees juliet");
+    ledger.never_ended("ana sees juliet", "d1");
+    let unended = |from: u64, left: u64| {
+        let (_, forgotten) = replaced(&ledger, from, left);
+        (ledger.judge().presence.never_ended.len(), forgotten)
+    };
+    assert_eq!((unended(6, 7), unended(3, 4)), ((1, 0), (0, 1)));
+}
+
+#[test]
 fn a_stopped_server_excuses_its_queues_and_the_time_without_it_but_no_wrong_end() {
     let ledger = one_of_each();
     let from = ledger.now();
