@@ -213,12 +213,11 @@ fn a_replaced_primary_excuses_what_was_written_to_it_and_nothing_else() {
 fn a_replaced_primary_may_forget_that_a_watch_was_refreshed_opened_or_ended() {
     let ended = |what: &str| {
         let ledger = one_of_each();
-        match what {
-            "refresh" => ledger.refreshed_at(at(5), "ana sees juliet"),
-            _ => {
-                ledger.unwatched_at(at(4), "ana sees juliet");
-                ledger.watches_again_at(at(5), "ana sees juliet");
-            }
+        if what == "refresh" {
+            ledger.refreshed_at(at(5), "ana sees juliet");
+        } else {
+            ledger.unwatched_at(at(4), "ana sees juliet");
+            ledger.watches_again_at(at(5), "ana sees juliet");
         }
         ledger
             .books()

@@ -403,14 +403,9 @@ async fn nothing_is_lost_or_wrong_when_a_primary_of_a_cluster_is_lost() {
 #[tokio::test]
 async fn nothing_is_lost_doubled_or_wrong_under_faults_at_random() {
     scenario_alone("pods-chaos", async |lab| -> Result<()> {
-        // The gateway refreshes each of its subscriptions in this time, and the SIP users many of theirs.
-        let plan = Plan { renewals: 1, expires_secs: Some(75), sessions: true, proxied: true, ..MANY };
+        let plan = Plan { proxied: true, ..MANY };
         let field = Field::start(lab, 3, Policy::RoundRobin, &plan, false).await?;
-        let judgement = field.run(&FAULTS, Duration::from_secs(60), &mut Dice::new(7)).await?;
-        must_flow(&judgement)?;
-        let presence = &judgement.presence;
-        ensure!(presence.refreshed >= presence.watches / 2 && presence.renewed > 0, "no refreshes\n{judgement}");
-        Ok(())
+        must_flow(&field.run(&FAULTS, Duration::from_secs(60), &mut Dice::new(7)).await?)
     })
     .await;
 }
