@@ -278,6 +278,9 @@ impl Pair {
     pub fn handle_link_ready(&mut self, ctx: &mut Context<'_>) {
         if self.auth.inbound.is_allowed() && self.is_watched() {
             self.probe(ctx);
+        } else {
+            // What the user showed meanwhile came to nobody, so whoever watches next asks.
+            self.record.presentity_at = None;
         }
         // The question may have been lost with the link; a server that has it already asks nobody twice.
         if self.auth.inbound.is_pending() && self.is_watched() {

@@ -93,6 +93,19 @@ impl Lab {
         parse(std::str::from_utf8(&answer).unwrap())
     }
 
+    /// The watcher whose SUBSCRIBE got this answer watches no more.
+    fn end_watch(&mut self, answer: &Message) {
+        let end = parse(&format!(
+            "SUBSCRIBE sip:lee@sip.corp.example SIP/2.0\r\nVia: SIP/2.0/TLS edge.partner.example;branch=z9hG4bKend\r\n\
+             From: <sip:ana@partner.example>;tag=w91\r\nTo: <sip:lee@corp.example>;tag={}\r\nCall-ID: 9d1f\r\n\
+             CSeq: 2 SUBSCRIBE\r\nContact: <sip:ana@edge.partner.example>\r\nEvent: presence\r\nExpires: 0\r\n\
+             Content-Length: 0\r\n\r\n",
+            answer.to().tag().unwrap()
+        ));
+        let answer = self.act(|pair, ctx| pair.handle_subscribe(ctx, Access::Allow, &end, true).finish(b"").unwrap());
+        assert!(answer.starts_with(b"SIP/2.0 200"));
+    }
+
     fn notify(&mut self, subscribe: &Message, cseq: u32, state: &str, body: &str) -> StatusCode {
         let content = if body.is_empty() { "" } else { "Content-Type: application/pidf+xml\r\n" };
         let request = parse(&format!(
@@ -422,15 +435,7 @@ fn the_last_subscription_of_a_watcher_ends_closed_and_tells_the_user() {
     let mut lab = lab(Dialect::Standard);
     let answer = lab.subscribe(Access::Allow, PRESENCE);
     lab.drain();
-    let end = parse(&format!(
-        "SUBSCRIBE sip:lee@sip.corp.example SIP/2.0\r\nVia: SIP/2.0/TLS edge.partner.example;branch=z9hG4bKend\r\n\
-         From: <sip:ana@partner.example>;tag=w91\r\nTo: <sip:lee@corp.example>;tag={}\r\nCall-ID: 9d1f\r\n\
-         CSeq: 2 SUBSCRIBE\r\nContact: <sip:ana@edge.partner.example>\r\nEvent: presence\r\nExpires: 0\r\n\
-         Content-Length: 0\r\n\r\n",
-        answer.to().tag().unwrap()
-    ));
-    let answer = lab.act(|pair, ctx| pair.handle_subscribe(ctx, Access::Allow, &end, true).finish(b"").unwrap());
-    assert!(answer.starts_with(b"SIP/2.0 200"));
+    lab.end_watch(&answer);
     let (requests, presence, _) = lab.drain();
     let told = requests[0].header(isthmus_sip::HeaderName::SubscriptionState).unwrap();
     assert_eq!(told, "terminated;reason=timeout");
@@ -480,6 +485,31 @@ fn records_survive_being_stored() {
     let (local, remote) = record.users().unwrap();
     assert_eq!((local.to_jid().as_str(), remote.to_jid().as_str()), ("lee@corp.example", "ana@partner.example"));
     assert!(PairRecord::from_bytes(b"\xff\x00").is_err());
+}
+
+#[test]
+fn who_watches_after_the_link_was_away_is_not_told_what_was_known_before() {
+    let watch_again = |link_was_away: bool| {
+        let mut lab = lab(Dialect::Standard);
+        // The user has the contact too, so that the record stays while nobody watches.
+        lab.local(FromLocal::Subscribe);
+        let subscribe = lab.drain().0.remove(0);
+        lab.outcome(&subscribe, 202, "Expires: 3600\r\n");
+        let answer = lab.subscribe(Access::Allow, PRESENCE);
+        lab.local(state("home", true, None));
+        lab.drain();
+        lab.end_watch(&answer);
+        let last = lab.drain().0.remove(0);
+        lab.outcome(&last, 200, "");
+        if link_was_away {
+            lab.act(Pair::handle_link_ready);
+            lab.drain();
+        }
+        lab.subscribe(Access::Allow, PRESENCE);
+        lab.drain().1.contains(&ToLocal::Probe)
+    };
+    assert!(!watch_again(false), "what came a moment ago needs no question");
+    assert!(watch_again(true));
 }
 
 #[test]
