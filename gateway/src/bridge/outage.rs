@@ -1,7 +1,8 @@
-//! What is done when the store is back after it was away, or had no room.
+//! What is done when the store is back after it was away, or had no room, and when another server of it took over.
 //!
-//! Presence that came meanwhile could not be stored and was told to nobody. So the pairs of every link that this process
-//! holds are gone through as if the link had been lost for that time ([`super::reconcile`]).
+//! Presence that came meanwhile could not be stored and was told to nobody, and a server that took over may lack what a
+//! process wrote that is dead by now. So the pairs of every link that this process holds are gone through as if the link had
+//! been lost for that time ([`super::reconcile`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// An operation failed because the store is away or full.
+    /// An operation failed because the store is away or full, or the store may have forgotten something.
     pub(super) fn note(&self) {
         let mut since = self.since.lock();
         if since.is_none() {
@@ -37,8 +38,15 @@ impl Outage {
 
 /// Waits for the end of each outage.
 pub(super) async fn run(bridge: Arc<Bridge>) {
+    let mut takeovers = bridge.store.takeovers();
     loop {
-        bridge.outage.began.notified().await;
+        tokio::select! {
+            () = bridge.outage.began.notified() => {}
+            () = takeovers.changed() => {
+                bridge.outage.note();
+                continue;
+            }
+        }
         tokio::time::sleep(STEADY).await;
         // It may give what it has and take nothing.
         while !bridge.pods.can_write().await {

@@ -11,9 +11,9 @@
 //! happened, or one more than the last, so none comes twice even after the data was lost or a replica took over
 //! that had not seen the last ones.
 //!
-//! What Redis acknowledges can be lost in two ways: with `appendfsync everysec` up to a second of it when the
-//! machine dies, and what had not reached the replica that takes over. Fences hold after both, since later
-//! tokens are higher.
+//! What Redis acknowledges can be lost in two ways: with `appendfsync everysec` up to two seconds of it when the server
+//! dies, and what had not reached the replica that takes over. Fences hold after both, since later tokens are higher. The
+//! process that was told of a change writes it again then (the private module `recent`), unless it is a Cluster that lost it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -29,9 +29,10 @@ use tokio::time::Instant;
 pub use self::config::{Credentials, CredentialsSource, Mode, RedisConfig, RedisConfigError, Tls};
 use self::gather::Gathering;
 use self::names::{Names, corrupt};
+use self::recent::Recent;
 use self::reply::{Parts, odd};
 use self::route::{Operation, Router, What, unavailable};
-use self::script::{CLAIM, COPY, Call, LEASE, LOOK, NEXT, PAGE, Script, TAKE};
+use self::script::{CLAIM, COPY, Call, LEASE, LOOK, NEXT, PAGE, RESTORE, Script, TAKE};
 use crate::batch::{Batch, Committed};
 use crate::error::StoreError;
 use crate::health::Health;
@@ -50,6 +51,7 @@ mod gather;
 mod health;
 mod link;
 mod names;
+mod recent;
 mod reply;
 mod route;
 mod script;
@@ -63,10 +65,12 @@ const LATEST: u64 = 1 << 53;
 /// What the store and its tasks share.
 struct Shared {
     config: Arc<RedisConfig>,
-    names: Names,
+    names: Arc<Names>,
     router: Router,
     gathering: Gathering,
+    recent: Arc<Recent>,
     wakes: Wakes<String>,
+    takeovers: Arc<watch::Sender<u64>>,
 }
 
 /// A store in Redis. It connects by itself, and keeps trying as long as it lives.
@@ -91,9 +95,12 @@ impl RedisStore {
     pub fn start(config: RedisConfig) -> Result<Self, RedisConfigError> {
         config.check()?;
         let config = Arc::new(config);
-        let (names, router) = (Names::new(&config.prefix, config.mode == Mode::Cluster), Router::start(&config));
-        let shared =
-            Arc::new(Shared { config, names, router, gathering: Gathering::default(), wakes: Wakes::default() });
+        let names = Arc::new(Names::new(&config.prefix, config.mode == Mode::Cluster));
+        let takeovers = Arc::new(watch::Sender::new(0));
+        let recent = Arc::new(Recent::new(Arc::clone(&names), Arc::clone(&takeovers)));
+        let router = Router::start(&config, Arc::clone(&recent), Arc::clone(&takeovers));
+        let (gathering, wakes) = (Gathering::default(), Wakes::default());
+        let shared = Arc::new(Shared { config, names, router, gathering, recent, wakes, takeovers });
         let (sender, subscribed) = watch::channel(false);
         let listener = tokio::spawn(wake::listen(Arc::clone(&shared), sender));
         Ok(Self { shared, subscribed, listener })
@@ -111,6 +118,33 @@ impl RedisStore {
 impl Shared {
     async fn run(&self, shard: Shard, script: &Script, call: &Call) -> Result<Parts, StoreError> {
         Parts::of(self.router.call(shard, |whole| script.command(call, whole)).await?)
+    }
+
+    /// Keeps a change that was confirmed until no fail-over can take it any more; `takeover` is what [`Recent::takeovers`] said
+    /// when it was sent.
+    fn note(self: &Arc<Self>, takeover: u64, batch: Batch, outcome: &Result<Committed, StoreError>) {
+        let (Ok(done), true) = (outcome, self.router.reaches_all()) else { return };
+        if !self.recent.note(takeover, batch, done) {
+            let shared = Arc::clone(self);
+            tokio::spawn(async move {
+                for (shard, call) in shared.recent.late_calls() {
+                    shared.restore_late(shard, &call).await;
+                }
+            });
+        }
+    }
+
+    /// Writes something again at a server that may not serve yet.
+    async fn restore_late(&self, shard: Shard, call: &Call) {
+        let mut tries = 0;
+        while let Err(error) = self.router.call(shard, |whole| RESTORE.command(call, whole)).await {
+            tries += 1;
+            if !error.retryable() || tries > 10 {
+                tracing::error!(%error, "a change that the state store had confirmed is lost");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     async fn read(&self, keys: &[Key]) -> Result<Vec<Option<Record>>, StoreError> {
@@ -361,15 +395,32 @@ impl Store for RedisStore {
     }
 
     fn commit(&self, batch: Batch) -> StoreFuture<'_, Committed> {
-        Box::pin(self.shared.commit(batch))
+        Box::pin(async {
+            let takeover = self.shared.recent.takeovers();
+            let outcome = self.shared.commit(&batch).await;
+            self.shared.note(takeover, batch, &outcome);
+            outcome
+        })
     }
 
     fn commit_each(&self, batches: Vec<Batch>) -> CommitEach<'_> {
-        Box::pin(self.shared.commit_each(batches))
+        Box::pin(async {
+            let takeover = self.shared.recent.takeovers();
+            let outcomes = self.shared.commit_each(&batches).await;
+            for (batch, outcome) in batches.into_iter().zip(&outcomes) {
+                self.shared.note(takeover, batch, outcome);
+            }
+            outcomes
+        })
     }
 
     fn commit_and_read<'a>(&'a self, batch: Batch, keys: &'a [Key]) -> CommitAndRead<'a> {
-        Box::pin(self.shared.commit_and_read(batch, keys))
+        Box::pin(async {
+            let takeover = self.shared.recent.takeovers();
+            let (outcome, read) = self.shared.commit_and_read(&batch, keys).await;
+            self.shared.note(takeover, batch, &outcome);
+            (outcome, read)
+        })
     }
 
     fn acquire<'a>(&'a self, lease: &'a LeaseName, holder: &'a str, ttl: Duration) -> StoreFuture<'a, Acquisition> {
@@ -456,6 +507,10 @@ impl Store for RedisStore {
 
     fn wake(&self, topic: Topic) -> Wake {
         self.shared.wakes.register(wake::text(&topic))
+    }
+
+    fn takeovers(&self) -> Wake {
+        Wake::new(self.shared.takeovers.subscribe())
     }
 
     fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>> {

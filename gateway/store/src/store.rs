@@ -146,6 +146,12 @@ pub trait Store: Send + Sync + 'static {
     /// Registers for wake-ups.
     fn wake(&self, topic: Topic) -> Wake;
 
+    /// Registers for takeovers: another server answers from now on, or the same began anew, so that what other processes wrote
+    /// last may be gone. What this process wrote is written again where the backend can do that.
+    fn takeovers(&self) -> Wake {
+        Wake::new(tokio::sync::watch::channel(0).1)
+    }
+
     /// Looks at itself.
     fn health(&self) -> Pin<Box<dyn Future<Output = Health> + Send + '_>>;
 

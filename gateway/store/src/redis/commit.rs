@@ -19,19 +19,19 @@ use crate::record::Record;
 pub(super) const EACH_MAX: usize = 64;
 
 impl Shared {
-    pub(super) async fn commit(&self, batch: Batch) -> Result<Committed, StoreError> {
-        let Some((shard, call)) = self.prepare(&batch)? else { return Ok(Committed::default()) };
-        committed(&batch, self.run(shard, &COMMIT, &call).await?, self.config.limits.queue_items)
+    pub(super) async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
+        let Some((shard, call)) = self.prepare(batch)? else { return Ok(Committed::default()) };
+        committed(batch, self.run(shard, &COMMIT, &call).await?, self.config.limits.queue_items)
     }
 
     /// Makes batches that have nothing to do with one another, in one piece.
-    pub(super) async fn commit_each(&self, batches: Vec<Batch>) -> Vec<Result<Committed, StoreError>> {
+    pub(super) async fn commit_each(&self, batches: &[Batch]) -> Vec<Result<Committed, StoreError>> {
         let mut calls = Vec::new();
         // The last of the calls, while it has room for more small batches; and how many it has.
         let mut open: Option<(usize, usize)> = None;
         // Of each batch the place of its call, and whether it shares that with others.
         let mut parts: Vec<Result<Option<(usize, bool)>, StoreError>> = Vec::with_capacity(batches.len());
-        for batch in &batches {
+        for batch in batches {
             let small = if self.router.reaches_all() { small(batch) } else { None };
             parts.push(match small {
                 Some(write) => self.config.limits.check_batch(batch).map(|()| {
@@ -76,18 +76,18 @@ impl Shared {
     /// Makes a batch and reads records, in one piece.
     pub(super) async fn commit_and_read(
         self: &Arc<Self>,
-        batch: Batch,
+        batch: &Batch,
         keys: &[Key],
     ) -> (Result<Committed, StoreError>, Result<Vec<Option<Record>>, StoreError>) {
-        if let Some(write) = small(&batch).filter(|_| self.router.reaches_all()) {
-            return match self.gather(&batch, write, keys).await {
-                Ok((written, read)) => (small_committed(&batch, written), records(keys, read)),
+        if let Some(write) = small(batch).filter(|_| self.router.reaches_all()) {
+            return match self.gather(batch, write, keys).await {
+                Ok((written, read)) => (small_committed(batch, written), records(keys, read)),
                 Err(error @ StoreError::Unavailable { .. }) => (Err(error.clone()), Err(error)),
                 // With memory full nothing can be written, but read.
                 Err(error) => (Err(error), self.read(keys).await),
             };
         }
-        let prepared = match self.prepare(&batch) {
+        let prepared = match self.prepare(batch) {
             Ok(Some(prepared)) => prepared,
             Ok(None) => return (Ok(Committed::default()), self.read(keys).await),
             Err(error) => return (Err(error), self.read(keys).await),
@@ -98,7 +98,7 @@ impl Shared {
         operations.extend(groups.iter().map(|(shard, places)| self.read_of(keys, *shard, places)));
         let mut answers = self.router.call_together(&operations).await.into_iter();
         let answer = answers.next().unwrap_or_else(|| Err(odd())).and_then(Parts::of);
-        let written = answer.and_then(|reply| committed(&batch, reply, self.config.limits.queue_items));
+        let written = answer.and_then(|reply| committed(batch, reply, self.config.limits.queue_items));
         (written, sort_in(keys, &groups, answers))
     }
 
@@ -270,7 +270,7 @@ fn committed(batch: &Batch, mut reply: Parts, queue_items: usize) -> Result<Comm
     })
 }
 
-fn add_condition(call: &mut Call, condition: Condition) {
+pub(super) fn add_condition(call: &mut Call, condition: Condition) {
     match condition {
         Condition::Any => call.arg("*"),
         Condition::Absent => call.arg("-"),
@@ -278,7 +278,7 @@ fn add_condition(call: &mut Call, condition: Condition) {
     }
 }
 
-fn add_lifetime(call: &mut Call, lifetime: Lifetime) {
+pub(super) fn add_lifetime(call: &mut Call, lifetime: Lifetime) {
     match lifetime {
         Lifetime::For(duration) => call.shown(millis(duration)),
         Lifetime::Durable => call.arg(""),
@@ -286,7 +286,7 @@ fn add_lifetime(call: &mut Call, lifetime: Lifetime) {
 }
 
 /// Lists the queues of a batch, each once.
-fn queues(batch: &Batch) -> Vec<&QueueName> {
+pub(super) fn queues(batch: &Batch) -> Vec<&QueueName> {
     let mut queues: Vec<&QueueName> = Vec::new();
     let enqueues = batch.enqueues.iter().map(|enqueue| &enqueue.queue);
     for queue in enqueues.chain(batch.acks.iter().map(|(queue, _)| queue)) {

@@ -18,15 +18,18 @@ use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::config::{Mode, RedisConfig, join, split};
+use super::recent::Recent;
 use super::tls::{Judged, Refusal};
 
 /// The first pause before a connection is opened anew; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(50);
-/// The longest pause.
+/// The longest pause shortly after a loss, while a fail-over is likely, and later.
+const PAUSE_SOON: Duration = Duration::from_millis(200);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// How long after a loss operations wait for the next connection, and for how long.
+const SOON: Duration = Duration::from_secs(30);
+/// How long after a loss operations wait for the next connection, and for how long: a fail-over of a living primary takes less.
 const FRESH: Duration = Duration::from_secs(1);
-const GRACE: Duration = Duration::from_millis(250);
+const GRACE: Duration = Duration::from_millis(900);
 /// How long a look at a suspect connection may take.
 const PROBE: Duration = Duration::from_secs(1);
 /// How often the sentinels are asked who is the primary. After a fail-over the former one takes writes for 8 s more if it is alive,
@@ -248,6 +251,14 @@ async fn connect(config: &RedisConfig, target: &Target) -> Result<Live, Trouble>
     Err(trouble)
 }
 
+async fn connect_and_meet(config: &RedisConfig, target: &Target, recent: Option<&Recent>) -> Result<Live, Trouble> {
+    let mut live = connect(config, target).await?;
+    if let Some(recent) = recent {
+        recent.meet(&mut live.connection).await.map_err(|error| Trouble::of(&live.address, &error))?;
+    }
+    Ok(live)
+}
+
 /// Asks a sentinel for the primary.
 async fn ask_sentinel(config: &RedisConfig, address: &str, master: &str) -> Result<String, Trouble> {
     let mut live = dial_sentinel(config, address).await?;
@@ -324,10 +335,11 @@ impl Drop for Node {
 }
 
 impl Node {
-    pub(super) fn start(config: Arc<RedisConfig>, target: Target) -> Self {
+    /// Starts connecting. `recent` is told of each connection before anybody uses it.
+    pub(super) fn start(config: Arc<RedisConfig>, target: Target, recent: Option<Arc<Recent>>) -> Self {
         let (sender, state) = watch::channel(State::Starting);
         let suspect = Arc::new(Notify::new());
-        let task = tokio::spawn(keep(config, target, sender, Arc::clone(&suspect)));
+        let task = tokio::spawn(keep(config, target, recent, sender, Arc::clone(&suspect)));
         Self { state, suspect, task }
     }
 
@@ -441,10 +453,16 @@ impl Node {
 }
 
 /// Keeps a connection open.
-async fn keep(config: Arc<RedisConfig>, target: Target, state: watch::Sender<State>, suspect: Arc<Notify>) {
+async fn keep(
+    config: Arc<RedisConfig>,
+    target: Target,
+    recent: Option<Arc<Recent>>,
+    state: watch::Sender<State>,
+    suspect: Arc<Notify>,
+) {
     let mut pause = PAUSE_MIN;
     loop {
-        let trouble = match connect(&config, &target).await {
+        let trouble = match connect_and_meet(&config, &target, recent.as_deref()).await {
             Ok(mut live) => {
                 pause = PAUSE_MIN;
                 let (connection, address, hello) = (live.connection.clone(), live.address.clone(), live.hello.clone());
@@ -466,7 +484,7 @@ async fn keep(config: Arc<RedisConfig>, target: Target, state: watch::Sender<Sta
         state.send_replace(State::Down { trouble, since });
         // Not all processes at once.
         sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        pause = (pause * 2).min(if since.elapsed() < SOON { PAUSE_SOON } else { PAUSE_MAX });
     }
 }
 

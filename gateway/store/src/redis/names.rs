@@ -14,9 +14,10 @@
 //! | `ql:<queue>` | list | ids of items in order |
 //! | `qi:<queue>` | hash | content and state of items, see `common.lua` |
 //! | `qs` | sorted set | queues of the shard by when the next item ends |
+//! | `sv` | hash | only in shard 0: `r` the name of the server's process, `t` since when it gives numbers out, and of each shard the last number that it knew by then (not in a Cluster) |
 //!
-//! `m`, `due`, `tmr`, `qs` and `lr` have no expiry: the first two of a timer go when it is done, the registers hold
-//! what has an expiry of its own, and `m` is one small hash a shard.
+//! `m`, `due`, `tmr`, `qs`, `lr` and `sv` have no expiry: the first two of a timer go when it is done, the registers hold
+//! what has an expiry of its own, `m` is one small hash a shard, and `sv` one hash.
 
 use std::fmt;
 
@@ -88,6 +89,11 @@ impl Names {
 
     pub(super) fn counters(&self, shard: Shard) -> Name<'_, &'static str> {
         self.at(shard, "m")
+    }
+
+    /// What is known about the server.
+    pub(super) fn server(&self) -> Name<'_, &'static str> {
+        Name { start: self.starts.first().map_or("", String::as_str), rest: "sv" }
     }
 
     pub(super) fn due_times(&self, shard: Shard) -> Name<'_, &'static str> {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::config::{Mode, RedisConfig, join, split};
 use super::link::{Failure, Node, Target, Trouble, text};
+use super::recent::Recent;
 use super::script::{Call, Script};
 use super::strain::Strain;
 use crate::error::{Bound, StoreError};
@@ -39,12 +40,13 @@ enum Route {
 }
 
 impl Router {
-    pub(super) fn start(config: &Arc<RedisConfig>) -> Self {
+    /// Starts connecting; `takeovers` counts how often another server took over, or the same began anew.
+    pub(super) fn start(config: &Arc<RedisConfig>, recent: Arc<Recent>, takeovers: Arc<watch::Sender<u64>>) -> Self {
         let route = match config.mode {
             Mode::Standalone | Mode::Sentinel { .. } => {
-                Route::Single(Node::start(Arc::clone(config), Target::Configured))
+                Route::Single(Node::start(Arc::clone(config), Target::Configured, Some(recent)))
             }
-            Mode::Cluster => Route::Cluster(Cluster::start(Arc::clone(config))),
+            Mode::Cluster => Route::Cluster(Cluster::start(Arc::clone(config), takeovers)),
         };
         Self { config: Arc::clone(config), route, in_flight: Semaphore::new(config.in_flight), strain: Strain::new() }
     }
@@ -342,10 +344,10 @@ impl Drop for Cluster {
 }
 
 impl Cluster {
-    fn start(config: Arc<RedisConfig>) -> Self {
+    fn start(config: Arc<RedisConfig>, takeovers: Arc<watch::Sender<u64>>) -> Self {
         let (sender, layout) = watch::channel(Layout::default());
         let (sender, look) = (Arc::new(sender), Arc::new(Notify::new()));
-        let task = tokio::spawn(follow(Arc::clone(&config), Arc::clone(&sender), Arc::clone(&look)));
+        let task = tokio::spawn(follow(Arc::clone(&config), Arc::clone(&sender), Arc::clone(&look), takeovers));
         Self { config, layout, sender, look, task }
     }
 
@@ -356,18 +358,26 @@ impl Cluster {
         }
         let mut found = None;
         self.sender.send_modify(|layout| {
-            let start = || Arc::new(Node::start(Arc::clone(&self.config), Target::Address(address.to_owned())));
+            let start = || Arc::new(Node::start(Arc::clone(&self.config), Target::Address(address.to_owned()), None));
             found = Some(Arc::clone(layout.nodes.entry(address.to_owned()).or_insert_with(start)));
         });
         // The closure above always ran.
-        found.unwrap_or_else(|| Arc::new(Node::start(Arc::clone(&self.config), Target::Address(address.to_owned()))))
+        found.unwrap_or_else(|| {
+            Arc::new(Node::start(Arc::clone(&self.config), Target::Address(address.to_owned()), None))
+        })
     }
 }
 
 /// Keeps the layout up to date.
-async fn follow(config: Arc<RedisConfig>, sender: Arc<watch::Sender<Layout>>, look: Arc<Notify>) {
+async fn follow(
+    config: Arc<RedisConfig>,
+    sender: Arc<watch::Sender<Layout>>,
+    look: Arc<Notify>,
+    takeovers: Arc<watch::Sender<u64>>,
+) {
     loop {
         let found = find_layout(&config, &sender).await;
+        let before = sender.borrow().places.clone();
         sender.send_modify(|layout| match found {
             Ok(places) => {
                 let mut nodes = HashMap::new();
@@ -375,12 +385,11 @@ async fn follow(config: Arc<RedisConfig>, sender: Arc<watch::Sender<Layout>>, lo
                     .into_iter()
                     .map(|address| {
                         let address = address?;
-                        let node =
-                            nodes.entry(address.clone()).or_insert_with(|| {
-                                layout.nodes.get(&address).cloned().unwrap_or_else(|| {
-                                    Arc::new(Node::start(Arc::clone(&config), Target::Address(address)))
-                                })
-                            });
+                        let node = nodes.entry(address.clone()).or_insert_with(|| {
+                            layout.nodes.get(&address).cloned().unwrap_or_else(|| {
+                                Arc::new(Node::start(Arc::clone(&config), Target::Address(address), None))
+                            })
+                        });
                         Some(Arc::clone(node))
                     })
                     .collect();
@@ -392,10 +401,18 @@ async fn follow(config: Arc<RedisConfig>, sender: Arc<watch::Sender<Layout>>, lo
                 layout.trouble = Some(trouble);
             }
         });
+        if is_elsewhere(&before, &sender.borrow().places) {
+            takeovers.send_modify(|count| *count += 1);
+        }
         let wait = if sender.borrow().trouble.is_some() { RETRY } else { LAYOUT };
         sleep(LAYOUT_MIN).await;
         let _ = timeout(wait, look.notified()).await;
     }
+}
+
+/// Tells whether a shard has another server than before.
+fn is_elsewhere(before: &[Option<Arc<Node>>], now: &[Option<Arc<Node>>]) -> bool {
+    before.iter().zip(now).any(|places| matches!(places, (Some(one), Some(other)) if !Arc::ptr_eq(one, other)))
 }
 
 /// Asks one server after the other for the layout.
@@ -412,7 +429,7 @@ async fn find_layout(
         }
     }
     for address in &config.addresses {
-        let node = Node::start(Arc::clone(config), Target::Seed(address.clone()));
+        let node = Node::start(Arc::clone(config), Target::Seed(address.clone()), None);
         node.tried().await;
         match node.hello() {
             Ok(_) => match ask_layout(config, &node).await {

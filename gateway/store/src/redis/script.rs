@@ -61,6 +61,13 @@ script!(
 );
 script!(COPY, "lua/copy.lua", "#!lua flags=allow-oom\n", "Brings a copy of a lease up to date.");
 script!(TAKE, "lua/take.lua", "#!lua flags=allow-oom\n", "Takes items, which is how room is made.");
+script!(
+    MEET,
+    "lua/meet.lua",
+    "#!lua flags=allow-oom\n",
+    "Tells how far a server knows what was written before it took over; that takes one small hash."
+);
+script!(RESTORE, "lua/restore.lua", "", "Writes again what a server that took over lacks.");
 script!(COUNT, "lua/count.lua", "#!lua flags=allow-oom\n", "Counts and tidies a shard.");
 
 /// What a script is run on: keys and arguments, all in one piece of text.

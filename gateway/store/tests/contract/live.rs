@@ -15,6 +15,7 @@ mod nodes;
 mod sentinel;
 mod servers;
 mod single;
+mod takeover;
 mod tls;
 
 /// Servers that no test uses at the moment. They are stopped with the process.

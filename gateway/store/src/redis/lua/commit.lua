@@ -116,34 +116,14 @@ end
 
 for _ = 1, acks do
   local line, id = lines[tonumber(arg())], arg()
-  if redis.call('HDEL', line.items, id, id .. 'm') > 0 then
-    redis.call('LREM', line.list, 1, id)
-    if redis.call('EXISTS', line.list) == 0 then
-      redis.call('DEL', line.items)
-      redis.call('ZREM', registry, line.name)
-    end
-  end
+  drop(registry, line.name, line.list, line.items, id)
 end
 
 local ids = {}
 for n = 1, enqueues do
   local line, life, body = lines[tonumber(arg())], tonumber(arg()), arg()
-  local id, ends = following(meta), now + life
-  local name = text(id)
-  redis.call('RPUSH', line.list, name)
-  redis.call('HSET', line.items, name, body, name .. 'm', struct.pack('>I6I6I6I4', now, ends, 0, 0))
-  local limits = redis.call('HMGET', line.items, 'e', 'x')
-  local first, final = tonumber(limits[1] or ends), tonumber(limits[2] or '0')
-  if ends <= first then
-    redis.call('HSET', line.items, 'e', text(ends))
-    redis.call('ZADD', registry, text(ends), line.name)
-  end
-  if ends > final then
-    redis.call('HSET', line.items, 'x', text(ends))
-    -- Ten minutes more, so that somebody is there to count what ended.
-    redis.call('PEXPIREAT', line.items, text(ends + 600000))
-    redis.call('PEXPIREAT', line.list, text(ends + 600000))
-  end
+  local id = following(meta)
+  add(registry, line.name, line.list, line.items, text(id), body, now + life)
   line.new = true
   ids[n] = id
 end

@@ -65,3 +65,34 @@ local function purge(meta, registry, name, list, items)
     redis.call('ZREM', registry, name)
   end
 end
+
+-- Puts an item into a queue, behind what is there.
+local function add(registry, name, list, items, id, body, ends)
+  redis.call('RPUSH', list, id)
+  redis.call('HSET', items, id, body, id .. 'm', struct.pack('>I6I6I6I4', now, ends, 0, 0))
+  local limits = redis.call('HMGET', items, 'e', 'x')
+  local first, final = tonumber(limits[1] or ends), tonumber(limits[2] or '0')
+  if ends <= first then
+    redis.call('HSET', items, 'e', text(ends))
+    redis.call('ZADD', registry, text(ends), name)
+  end
+  if ends > final then
+    redis.call('HSET', items, 'x', text(ends))
+    -- Ten minutes more, so that somebody is there to count what ended.
+    redis.call('PEXPIREAT', items, text(ends + 600000))
+    redis.call('PEXPIREAT', list, text(ends + 600000))
+  end
+end
+
+-- Takes an item out of a queue; tells whether it was there.
+local function drop(registry, name, list, items, id)
+  if redis.call('HDEL', items, id, id .. 'm') == 0 then
+    return false
+  end
+  redis.call('LREM', list, 1, id)
+  if redis.call('EXISTS', list) == 0 then
+    redis.call('DEL', items)
+    redis.call('ZREM', registry, name)
+  end
+  return true
+end

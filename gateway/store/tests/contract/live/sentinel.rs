@@ -42,7 +42,7 @@ async fn settled(sentinel: &Server, replicas: usize) {
 }
 
 /// Starts a primary with one copy and three sentinels that know both.
-async fn group() -> (Server, Server, Vec<Server>) {
+pub(super) async fn group() -> (Server, Server, Vec<Server>) {
     let (first, second, sentinels) = tokio::task::block_in_place(|| {
         let first = Server::start(&PLAIN);
         let second = Server::start(&[&PLAIN[..], &["--replicaof", "127.0.0.1", &first.port.to_string()]].concat());

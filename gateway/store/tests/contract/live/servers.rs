@@ -153,6 +153,11 @@ impl Server {
         format!("127.0.0.1:{}", self.port)
     }
 
+    /// A file in the server's folder.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     pub(crate) fn offset(&self) -> Arc<Offset> {
         Arc::clone(&self.offset)
     }
