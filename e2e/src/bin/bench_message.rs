@@ -7,7 +7,7 @@
 //! Latencies are taken at a rate at which nothing queues. `COUNT` and `RATE` change the numbers.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use isthmus_e2e::gateway::Gateway;
@@ -18,6 +18,8 @@ use isthmus_e2e::manifests::{Partner, Realm};
 use isthmus_e2e::ports;
 use isthmus_e2e::redis::Redis;
 use isthmus_e2e::sink::{ComponentSink, SipSink};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// The gateway shall take at most this part of Kamailio's time.
 const OF_KAMAILIO: f64 = 0.25;
@@ -77,10 +79,14 @@ async fn main() -> Result<()> {
     println!("latencies at {CALM_RATE} a second");
     memory.reset();
     shared.reset();
+    let mut bare = Vec::new();
     for _ in 0..SLICES {
         memory.run(CALM_COUNT, CALM_RATE).await?;
         shared.run(CALM_COUNT, CALM_RATE).await?;
+        bare.push(pings(&redis).await?);
     }
+    let [half, most] = of_slices(&bare);
+    println!("a PING to Redis from another process at the same rate: p50 {half:.2?}, p99 {most:.2?}");
     let added = shared.latency("Redis").saturating_sub(memory.latency("embedded store"));
     let holds = if added < ADDED { "holds" } else { "DOES NOT HOLD" };
     println!("Redis adds {added:.2?} to p99: less than {ADDED:?} wanted, {holds}");
@@ -192,8 +198,7 @@ impl Subject {
 
     /// Says how long answers took in the median of the slices, and returns what 99 of 100 took at most.
     fn latency(&self, what: &str) -> Duration {
-        let of_slices = |part| self.latencies.iter().map(|slice| percentile(slice, part)).collect::<Vec<_>>();
-        let [half, most] = [0.5, 0.99].map(|part| percentile(&of_slices(part), 0.5));
+        let [half, most] = of_slices(&self.latencies);
         let all = self.latencies.concat();
         let [of_all, worst] = [0.99, 1.0].map(|part| percentile(&all, part));
         println!(
@@ -208,6 +213,28 @@ impl Subject {
         self.gateway.stop().await?;
         Ok(())
     }
+}
+
+/// What half of all waited at most, and what 99 of 100 did, in the median of the slices.
+fn of_slices(slices: &[Vec<Duration>]) -> [Duration; 2] {
+    [0.5, 0.99].map(|part| percentile(&slices.iter().map(|slice| percentile(slice, part)).collect::<Vec<_>>(), 0.5))
+}
+
+/// How long the least that can be asked of a Redis takes at the rate at which latencies are taken: what two wake-ups of
+/// processes cost on this machine.
+async fn pings(redis: &Redis) -> Result<Vec<Duration>> {
+    let mut connection = TcpStream::connect(("127.0.0.1", redis.port)).await?;
+    connection.set_nodelay(true)?;
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / CALM_RATE);
+    let (mut latencies, mut answer) = (Vec::new(), [0; 7]);
+    for _ in 0..CALM_COUNT {
+        pace.tick().await;
+        let asked = Instant::now();
+        connection.write_all(b"PING\r\n").await?;
+        connection.read_exact(&mut answer).await?;
+        latencies.push(asked.elapsed());
+    }
+    Ok(latencies)
 }
 
 /// Says what a message took in the median of the slices, and returns it in seconds.
