@@ -285,15 +285,15 @@ mod tests {
 
     // S-13, S-41
     #[tokio::test]
-    async fn shards_are_shared_out_and_one_that_stands_still_claims_nothing_any_more() {
+    async fn shards_are_shared_out_and_those_of_a_dead_process_are_taken() {
         let inner = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
         let mut one = process(&inner, "one");
         keep_until(&mut [&mut one], "one has all", |all| all[0].held.len() == 2 * HALF).await;
         let mut two = process(&inner, "two");
         let halves = |all: &[&mut Served]| all.iter().all(|served| served.held.len() == HALF);
         keep_until(&mut [&mut one, &mut two], "each has a half", halves).await;
-        // The first one stands still.
-        one.pods.leave().await;
+        // The first one dies, and tells nobody.
+        one.pods.die();
         let stopped = Instant::now();
         keep_until(&mut [&mut two], "two has all", |all| all[0].held.len() == 2 * HALF).await;
         assert!(stopped.elapsed() < Duration::from_secs(10), "{:?}", stopped.elapsed());

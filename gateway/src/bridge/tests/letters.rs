@@ -87,6 +87,7 @@ async fn after_a_broken_link_an_accepted_message_is_sent_again_until_it_is_confi
     rig.partner.answered("SIP/2.0 200 ").await;
 }
 
+//
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_not_answered_when_the_link_broke_gets_an_error_and_is_not_sent_again() {
     let mut rig = Rig::start("Pager").await;

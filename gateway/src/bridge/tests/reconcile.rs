@@ -325,6 +325,19 @@ async fn every_pair_of_many_is_asked_for() {
     nothing_more(&mut rig).await;
 }
 
+// A server that takes over may lack what a process wrote that died at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_pair_is_asked_for_when_another_server_of_the_store_took_over() {
+    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    rig.leased().await;
+    be_watched(&mut rig).await;
+    rig.store.take_over();
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
+    // Once is enough.
+    rig.until("the walk is over", || rig.bridge.blind_times().count == 1).await;
+    nothing_more(&mut rig).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_turns_of_a_walk_need_is_read_in_one_piece_for_many() {
     let mut rig = Rig::with_shared_store("Session", shared()).await;

@@ -53,6 +53,7 @@ pub(crate) struct TestStore {
     pair_writes: AtomicU32,
     strained: AtomicBool,
     claims: AtomicU32,
+    takeovers: watch::Sender<u64>,
 }
 
 impl TestStore {
@@ -76,6 +77,7 @@ impl TestStore {
             pair_writes: AtomicU32::new(0),
             strained: AtomicBool::new(false),
             claims: AtomicU32::new(0),
+            takeovers: watch::Sender::new(0),
         })
     }
 
@@ -86,6 +88,11 @@ impl TestStore {
     /// Says whether it keeps up.
     pub(super) fn set_strained(&self, strained: bool) {
         self.strained.store(strained, Ordering::SeqCst);
+    }
+
+    /// Says that another server of it took over.
+    pub(super) fn take_over(&self) {
+        self.takeovers.send_modify(|count| *count += 1);
     }
 
     /// Returns how often due times were claimed so far.
@@ -244,6 +251,10 @@ impl Store for TestStore {
 
     fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    fn takeovers(&self) -> Wake {
+        Wake::new(self.takeovers.subscribe())
     }
 
     fn wake(&self, topic: Topic) -> Wake {

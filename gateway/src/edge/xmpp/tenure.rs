@@ -251,7 +251,10 @@ impl Tenure {
         let held = self.holding.send_if_modified(|holding| match holding {
             Holding::Always => true,
             Holding::Mine { lease: held, until, away, .. } => {
-                (*held, *until, *away) = (lease.clone(), asked + TTL, false);
+                // It may have been granted once more meanwhile.
+                if held.fence.token < lease.fence.token {
+                    (*held, *until, *away) = (lease.clone(), asked + TTL, false);
+                }
                 true
             }
             _ => false,
@@ -438,8 +441,12 @@ impl Tenure {
 
     fn granted(&self, lease: Lease, asked: Instant) {
         let mut former = Holding::Nobody;
-        self.holding.send_modify(|holding| {
+        let taken = self.holding.send_if_modified(|holding| {
             former = holding.clone();
+            // Whoever asks twice at the same time holds what was granted last.
+            if matches!(&former, Holding::Mine { lease: held, .. } if held.fence.token > lease.fence.token) {
+                return false;
+            }
             let (since, lost_at, before) = match &former {
                 Holding::Mine { since, lost_at, former, .. } => (*since, *lost_at, former.clone()),
                 // A lease that ran out was not given back: its holder is dead, or stands still.
@@ -449,8 +456,13 @@ impl Tenure {
                 Holding::Other { .. } => (asked, Some(renewed_before(lease.expires_at)), None),
                 _ => (asked, None, None),
             };
-            *holding = Holding::Mine { lease, until: asked + TTL, away: false, since, lost_at, former: before };
+            *holding =
+                Holding::Mine { lease: lease.clone(), until: asked + TTL, away: false, since, lost_at, former: before };
+            true
         });
+        if !taken {
+            return;
+        }
         let how = match former {
             Holding::Mine { .. } => "again",
             Holding::Other { .. } => "taken_over",

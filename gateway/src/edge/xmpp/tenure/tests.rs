@@ -196,6 +196,20 @@ async fn a_lease_that_is_taken_anew_keeps_the_link() {
     assert!(matches!(one.may_write(before).await, Err(StoreError::FenceLost { .. })));
 }
 
+// The task that renews and one that takes the lease anew may ask at the same time, and hear of it in either order.
+#[tokio::test]
+async fn of_two_grants_the_later_one_counts() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    let asked = Instant::now();
+    let Acquisition::Granted(earlier) = inner.acquire(&one.tenure.name, "one", TTL).await.unwrap() else { panic!() };
+    let later = one.tenure.refresh().await.unwrap().unwrap();
+    one.tenure.granted(earlier, asked);
+    assert_eq!(one.fence(), later);
+    assert!(one.may_write(later).await.is_ok());
+}
+
 #[tokio::test]
 async fn a_process_that_cannot_reach_the_server_lets_others_try() {
     let inner = store();
