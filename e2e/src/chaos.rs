@@ -1,6 +1,7 @@
 //! Faults at random under load: what `make chaos` runs for a quarter of an hour, and a scenario for a minute.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,7 @@ use crate::balancer::Policy;
 use crate::cluster::Cluster;
 use crate::kamailio::Kamailio;
 use crate::lab::{Lab, wait_until};
-use crate::ledger::{Judgement, Ledger};
+use crate::ledger::Judgement;
 use crate::manifests::{Partner, Realm};
 use crate::pods::Pods;
 use crate::ports;
@@ -26,7 +27,8 @@ pub const PARTNER: &str = "partner.example";
 pub const TALKER: &str = "talker.example";
 /// What a server wrote so shortly before a process died may not have been read, or not have left on the other side.
 const IN_SOCKET: Duration = Duration::from_millis(250);
-
+/// How soon after it goes on a pod that stood still has a new connection, if it has lost its own.
+const JUST_NOW: Duration = Duration::from_secs(1);
 /// How long a pod may take to see that the Sentinels name another primary.
 const NOTICED: Duration = Duration::from_millis(500);
 /// How long is waited for a link to a server that listens again; the books have their own opinion of it.
@@ -195,6 +197,26 @@ impl Shared {
     }
 }
 
+/// A pod that was killed or stood still.
+#[derive(Debug, Clone, Copy)]
+pub struct Struck {
+    /// Since when what it had may have got lost.
+    pub from: Duration,
+    /// Until when the server wrote into its socket, if it may have had a link.
+    pub socket: Option<Duration>,
+}
+
+/// A pod that stands still.
+#[derive(Debug)]
+pub struct Still {
+    pod: usize,
+    from: Duration,
+    /// The links that it may hold, and how often somebody had logged in there when it stopped.
+    links: Vec<(usize, String)>,
+    /// When others had all of them.
+    taken: Option<Duration>,
+}
+
 /// A realm of several pods with Redis, Prosody and a SIP domain around it, and users who talk.
 #[derive(Debug)]
 pub struct Field {
@@ -208,6 +230,8 @@ pub struct Field {
     pub pods: Pods,
     /// The users.
     pub traffic: Traffic,
+    /// The partners, each of which has a link.
+    domains: Vec<String>,
     /// The partners' proxy, if they have one.
     _proxy: Option<Kamailio>,
 }
@@ -265,7 +289,8 @@ impl Field {
             sides.push(Side { agent, events, domain: (*domain).to_owned(), sessions: *domain == TALKER });
         }
         let traffic = Traffic::start(plan, &prosody, sides).await?;
-        Ok(Self { prosody, store, link_way, pods, traffic, _proxy: kamailio })
+        let domains = domains.iter().map(ToString::to_string).collect();
+        Ok(Self { prosody, store, link_way, pods, traffic, domains, _proxy: kamailio })
     }
 
     /// Makes one fault, waits until what was broken is whole again, and writes it in the books.
@@ -274,7 +299,7 @@ impl Field {
     ///
     /// When a pod or Redis does not start again: that is a finding, too.
     pub async fn make(&mut self, fault: Fault, dice: &mut Dice) -> Result<()> {
-        let books = std::sync::Arc::clone(&self.traffic.ledger);
+        let books = Arc::clone(&self.traffic.ledger);
         let from = books.now().saturating_sub(IN_SOCKET);
         let holder = self.pods.holder(PARTNER).await;
         let running = self.pods.running();
@@ -287,30 +312,30 @@ impl Field {
                 let pod = if fault == Fault::KillHolder { holder.or(any) } else { any }.context("no pod runs")?;
                 if fault == Fault::Drain {
                     self.pods.drain(pod).await?;
-                    books.fault(fault.name(), from, false);
+                    books.fault(fault.name(), from);
                 } else {
-                    self.pods.kill(pod)?;
+                    let struck = self.kill(pod).await?;
                     tokio::time::sleep(IN_SOCKET).await;
-                    books.fault(fault.name(), from, true);
+                    books.struck(fault.name(), struck.from, struck.socket);
                 }
                 tokio::time::sleep(some(dice, 500, 2500)).await;
                 self.pods.run(pod).await?;
             }
             Fault::Pause => {
                 let pod = if dice.below(2) == 0 { holder.or(any) } else { any }.context("no pod runs")?;
-                self.pods.pause(pod)?;
-                tokio::time::sleep(some(dice, 4000, 4000)).await;
-                self.pods.resume(pod)?;
-                note_pause(&books, from);
+                let mut still = self.stop(pod).await?;
+                self.watch(&mut still, some(dice, 4000, 4000)).await;
+                let struck = self.go_on(still).await?;
+                books.struck(fault.name(), struck.from, struck.socket);
             }
             Fault::RedisRestart => {
                 let Shared::Alone { redis, .. } = &mut self.store else { bail!("a group is not restarted") };
                 redis.restart().await?;
-                books.fault(fault.name(), from, false);
+                books.store_cut(fault.name(), from);
             }
             Fault::RedisCut => {
                 self.store.way()?.break_connections();
-                books.fault(fault.name(), from, false);
+                books.store_cut(fault.name(), from);
             }
             Fault::RedisSilent | Fault::RedisSlow => {
                 let delay = Weather::Delay(some(dice, 20, 180));
@@ -318,19 +343,23 @@ impl Field {
                 way.set(if fault == Fault::RedisSlow { delay } else { Weather::Silent });
                 tokio::time::sleep(some(dice, 1000, 4000)).await;
                 way.set(Weather::Delay(Duration::ZERO));
-                books.fault(fault.name(), from, false);
+                if fault == Fault::RedisSlow {
+                    books.fault(fault.name(), from);
+                } else {
+                    books.store_cut(fault.name(), from);
+                }
             }
             Fault::RedisFull => {
                 let Shared::Alone { redis, .. } = &self.store else { bail!("only one server is filled") };
                 redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
                 tokio::time::sleep(some(dice, 1000, 4000)).await;
                 redis.ask(&["CONFIG", "SET", "maxmemory", "0"])?;
-                books.fault(fault.name(), from, false);
+                books.fault(fault.name(), from);
             }
             Fault::RedisKillNode => {
                 let Shared::Cluster(cluster) = &mut self.store else { bail!("there is no Cluster") };
                 cluster.kill_primary(dice.below(3)).await?;
-                books.fault(fault.name(), from, false);
+                books.store_cut(fault.name(), from);
             }
             Fault::RedisFailover | Fault::RedisKillPrimary => {
                 let Shared::Group(group) = &mut self.store else { bail!("there are no Sentinels") };
@@ -342,13 +371,13 @@ impl Field {
                     books.replaced(fault.name(), from, left);
                 } else {
                     group.kill_primary().await?;
-                    books.fault(fault.name(), from, false);
+                    books.store_cut(fault.name(), from);
                 }
             }
             Fault::LinkCut => {
                 self.link_way.break_connections();
                 tokio::time::sleep(IN_SOCKET).await;
-                books.fault(fault.name(), from, true);
+                books.links_cut(fault.name(), from);
             }
             Fault::ServerRestart => {
                 self.prosody.halt().await?;
@@ -374,6 +403,77 @@ impl Field {
         Ok(())
     }
 
+    /// The links that a pod may hold now, by the pods' own word. One of which nobody says so may be just coming up, here as well as
+    /// anywhere.
+    async fn held_by(&self, pod: usize) -> Vec<String> {
+        let mut held = Vec::new();
+        for domain in &self.domains {
+            if self.pods.holder(domain).await.is_none_or(|holder| holder == pod) {
+                held.push(domain.clone());
+            }
+        }
+        held
+    }
+
+    /// Kills a pod. If it held no link it took nothing with it; otherwise the server sees the end of its connection at once, and
+    /// returns what it has for nobody.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pod.
+    pub async fn kill(&mut self, pod: usize) -> Result<Struck> {
+        let held = self.held_by(pod).await;
+        let now = self.traffic.ledger.now();
+        self.pods.kill(pod)?;
+        Ok(Struck { from: now.saturating_sub(IN_SOCKET), socket: (!held.is_empty()).then_some(now + IN_SOCKET) })
+    }
+
+    /// Lets a pod stand still, until [`Self::go_on`].
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub async fn stop(&mut self, pod: usize) -> Result<Still> {
+        let held = self.held_by(pod).await;
+        let from = self.traffic.ledger.now().saturating_sub(IN_SOCKET);
+        self.pods.pause(pod)?;
+        let links = held.into_iter().map(|link| (self.prosody.component_logins(&link), link)).collect();
+        Ok(Still { pod, from, links, taken: None })
+    }
+
+    /// Waits for so long, and sees when the links of a pod that stands still have gone to others: from then on the server writes to
+    /// those. Whether they have is what it gives.
+    pub async fn watch(&self, still: &mut Still, lasts: Duration) -> bool {
+        let end = tokio::time::Instant::now() + lasts;
+        let is_taken = || still.links.iter().all(|(logins, link)| self.prosody.component_logins(link) > *logins);
+        if still.taken.is_none()
+            && wait_until("its links at another pod", lasts, || is_taken().then_some(())).await.is_ok()
+        {
+            still.taken = Some(self.traffic.ledger.now());
+        }
+        tokio::time::sleep_until(end).await;
+        still.taken.is_some()
+    }
+
+    /// Lets a pod go on that stood still.
+    ///
+    /// What the server wrote into its socket is at risk until others have its links. If nobody has taken them when it goes on, it reads
+    /// what waits for it, and nothing of what comes later is at risk, unless its connection is gone or its place is taken just
+    /// now: then the new connection follows at once, and what was written before that is at risk, too.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub async fn go_on(&mut self, mut still: Still) -> Result<Struck> {
+        self.pods.resume(still.pod)?;
+        let now = self.traffic.ledger.now();
+        if still.taken.is_none() {
+            self.watch(&mut still, JUST_NOW).await;
+        }
+        let socket = (!still.links.is_empty()).then(|| still.taken.unwrap_or(now));
+        Ok(Struck { from: still.from, socket })
+    }
+
     /// Makes faults of these kinds for a time, with pauses between them, and judges.
     ///
     /// # Errors
@@ -392,11 +492,6 @@ impl Field {
         }
         self.traffic.finish(Duration::from_secs(40)).await
     }
-}
-
-/// A paused process reads what waits for it once it goes on, unless the server has closed its connection meanwhile.
-fn note_pause(books: &Ledger, from: Duration) {
-    books.fault(Fault::Pause.name(), from, true);
 }
 
 #[cfg(test)]

@@ -39,9 +39,11 @@ pub struct Messages {
     pub doubled_late: Vec<String>,
     /// Nobody has them and nobody was told.
     pub lost: Vec<String>,
-    /// As `lost`, but written by the server into the socket of a process that was just then killed or paused, or in the queues
+    /// As `lost`, but written by the server into the socket of a process that was just then killed or stood still, or in the queues
     /// of a server that was just then stopped.
     pub taken: usize,
+    /// With which faults they went.
+    pub taken_by: BTreeMap<String, usize>,
     /// The longest way of one that arrived.
     pub slowest: Duration,
 }
@@ -63,9 +65,13 @@ impl Messages {
                 (Way::ToXmpp, Some((accepted, _))) => f.takes_to_xmpp(accepted),
                 (Way::ToXmpp, None) => false,
             };
-            if promised && faults.iter().any(taken) {
+            if !promised {
+                return;
+            }
+            if let Some(fault) = faults.iter().find(|fault| taken(fault)) {
                 self.taken += 1;
-            } else if promised {
+                *self.taken_by.entry(fault.name.clone()).or_default() += 1;
+            } else {
                 self.lost.push(format!("{text} (sent at {:.1} s)", message.sent.as_secs_f64()));
             }
             return;
@@ -197,9 +203,9 @@ pub struct Judgement {
     pub presence: Presence,
     /// Messages that nobody had sent.
     pub unknown: Vec<String>,
-    /// Requests whose CSeq left numbers out though no process died or stood still.
+    /// Requests whose CSeq left numbers out though no process died or stood still meanwhile, or lost its store.
     pub skipped: Vec<String>,
-    /// How many there were in a run in which one did.
+    /// How many there were while one did.
     pub skipped_in_faults: usize,
     /// Chat sessions that were opened.
     pub sessions: usize,
@@ -302,6 +308,11 @@ impl fmt::Display for Judgement {
         row(f, "doubled later", |m| m.doubled_late.len())?;
         row(f, "gone with a dead process or server", |m| m.taken)?;
         row(f, "lost", |m| m.lost.len())?;
+        for (way, messages) in [("XMPP", &self.to_xmpp), ("SIP", &self.to_sip)] {
+            for (fault, count) in &messages.taken_by {
+                writeln!(f, "    {count} to {way} gone with {fault}")?;
+            }
+        }
         let (slow_in, slow_out) = (self.to_xmpp.slowest.as_secs_f64(), self.to_sip.slowest.as_secs_f64());
         writeln!(f, "  {:<38}{slow_in:>10.2} s{slow_out:>10.2} s", "slowest")?;
         let presence = &self.presence;
