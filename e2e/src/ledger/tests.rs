@@ -328,6 +328,45 @@ fn a_watch_that_was_not_opened_again_is_lost() {
 }
 
 #[test]
+fn a_notify_that_got_481_is_counted_and_a_loss_only_without_a_dialog_at_the_end() {
+    let ledger = one_of_each();
+    ledger.disowned("ana sees juliet");
+    assert_eq!((verdicts(&ledger), ledger.judge().presence.disowned), (vec![], 1));
+    ledger.alive("ana sees juliet", 0);
+    let found = verdicts(&ledger);
+    assert!(found[0].starts_with("subscription lost: ana sees juliet: no dialog at the end, its NOTIFY got 481 at "));
+    assert_eq!(found.len(), 1);
+    // An end that was told is named first.
+    ledger.ended("ana sees juliet", "terminated");
+    assert!(verdicts(&ledger)[0].starts_with("subscription lost: ana sees juliet: terminated at "));
+}
+
+#[test]
+fn a_dialog_that_is_left_to_run_out_beside_another_one_is_counted_and_hides_no_loss() {
+    let ledger = one_of_each();
+    ledger.left("ana sees juliet");
+    assert_eq!((verdicts(&ledger), ledger.judge().presence.left), (vec![], 1));
+    ledger.alive("ana sees juliet", 0);
+    assert_eq!(verdicts(&ledger), ["subscription lost: ana sees juliet: no dialog at the end"]);
+}
+
+#[test]
+fn a_watch_that_no_notify_ended_is_found_whatever_broke() {
+    let ledger = one_of_each();
+    ledger.never_ended("ana sees juliet", "d1");
+    ledger.never_ended("ana sees juliet", "d2");
+    let found = ["d1", "d2"].map(|d| format!("subscription not ended by its last NOTIFY: ana sees juliet: {d}"));
+    assert_eq!(verdicts(&ledger), found);
+    ledger.unwatched_at(at(4), "ana sees juliet");
+    ledger.watches_again_at(at(4), "ana sees juliet");
+    ledger.saw_at(at(5), "ana sees juliet", "away");
+    for takes in [Takes::Nothing, Takes::Socket(at(9)), Takes::Server(at(9)), Takes::Store] {
+        ledger.books().faults = vec![fault("fault", 3, 9, takes)];
+        assert_eq!(verdicts(&ledger), found, "{takes:?}");
+    }
+}
+
+#[test]
 fn what_nobody_sent_is_found() {
     let ledger = one_of_each();
     ledger.arrived("ghost", "id-1");
