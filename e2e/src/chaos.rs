@@ -31,6 +31,8 @@ const IN_SOCKET: Duration = Duration::from_millis(250);
 const JUST_NOW: Duration = Duration::from_secs(1);
 /// How long a pod may take to see that the Sentinels name another primary.
 const NOTICED: Duration = Duration::from_millis(500);
+/// How long is waited for a link to leave a pod without a store; the books have their own opinion of it, too.
+const MOVED: Duration = Duration::from_secs(10);
 /// How long is waited for a link to a server that listens again; the books have their own opinion of it.
 const LINK: Duration = Duration::from_secs(60);
 
@@ -51,6 +53,9 @@ pub enum Fault {
     RedisCut,
     /// Redis does not answer for some seconds.
     RedisSilent,
+    /// One pod alone cannot reach Redis for some seconds, half of the time one with the partner's link: its connections are
+    /// refused, or nothing passes.
+    RedisCutOne,
     /// Every answer of Redis comes late.
     RedisSlow,
     /// The connections of components break.
@@ -69,7 +74,7 @@ pub enum Fault {
 
 impl Fault {
     /// Those of a realm with one Redis.
-    pub const ALONE: [Self; 11] = [
+    pub const ALONE: [Self; 12] = [
         Self::KillHolder,
         Self::KillAny,
         Self::Pause,
@@ -77,6 +82,7 @@ impl Fault {
         Self::RedisRestart,
         Self::RedisCut,
         Self::RedisSilent,
+        Self::RedisCutOne,
         Self::RedisSlow,
         Self::RedisFull,
         Self::LinkCut,
@@ -112,6 +118,7 @@ impl Fault {
             Self::RedisRestart => "redis-restart",
             Self::RedisCut => "redis-cut",
             Self::RedisSilent => "redis-silent",
+            Self::RedisCutOne => "redis-cut-one",
             Self::RedisSlow => "redis-slow",
             Self::LinkCut => "link-cut",
             Self::RedisFailover => "redis-failover",
@@ -128,6 +135,31 @@ impl Fault {
     }
 }
 
+/// What stands between each pod and the one server.
+#[derive(Debug)]
+pub struct Ways(Vec<SlowProxy>);
+
+impl Ways {
+    /// Changes the weather for all pods.
+    pub fn set(&self, weather: Weather) {
+        self.0.iter().for_each(|way| way.set(weather));
+    }
+
+    /// Breaks what is open, once.
+    pub fn break_connections(&self) {
+        self.0.iter().for_each(SlowProxy::break_connections);
+    }
+
+    /// The way of one pod.
+    ///
+    /// # Errors
+    ///
+    /// When it has none.
+    pub fn of(&self, pod: usize) -> Result<&SlowProxy> {
+        self.0.get(pod).with_context(|| format!("pod {pod} has no way to Redis"))
+    }
+}
+
 /// The shared store of a realm, and what can be done to it.
 #[derive(Debug)]
 pub enum Shared {
@@ -136,7 +168,7 @@ pub enum Shared {
         /// The server.
         redis: Redis,
         /// Between the pods and Redis.
-        way: SlowProxy,
+        ways: Ways,
     },
     /// A primary, its copies, and three Sentinels.
     Group(Group),
@@ -145,15 +177,16 @@ pub enum Shared {
 }
 
 impl Shared {
-    /// Starts one server behind a proxy.
+    /// Starts one server, and a proxy before it for each of so many pods.
     ///
     /// # Errors
     ///
     /// When it does not start.
-    pub async fn alone(lab: &Lab) -> Result<Self> {
+    pub async fn alone(lab: &Lab, pods: u8) -> Result<Self> {
         let redis = Redis::start_strict(lab).await?;
-        let way = SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into())?;
-        Ok(Self::Alone { redis, way })
+        let way = |_| SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into());
+        let ways = Ways((0..pods).map(way).collect::<Result<_>>()?);
+        Ok(Self::Alone { redis, ways })
     }
 
     /// Starts a group.
@@ -179,21 +212,21 @@ impl Shared {
     /// # Errors
     ///
     /// When there are several.
-    pub fn way(&self) -> Result<&SlowProxy> {
+    pub fn ways(&self) -> Result<&Ways> {
         match self {
-            Self::Alone { way, .. } => Ok(way),
+            Self::Alone { ways, .. } => Ok(ways),
             Self::Group(_) | Self::Cluster(_) => bail!("nothing stands before several servers"),
         }
     }
 
-    fn declaration(&self) -> String {
-        match self {
-            Self::Alone { way, .. } => {
-                format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", way.port)
+    fn declaration(&self, pod: usize) -> Result<String> {
+        Ok(match self {
+            Self::Alone { ways, .. } => {
+                format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", ways.of(pod)?.port)
             }
             Self::Group(group) => group.declaration(),
             Self::Cluster(cluster) => cluster.declaration(),
-        }
+        })
     }
 }
 
@@ -243,7 +276,7 @@ impl Field {
     ///
     /// When a part does not start, or subscriptions do not come up.
     pub async fn start(lab: &Lab, count: u8, policy: Policy, plan: &Plan, traces: bool) -> Result<Self> {
-        Self::start_on(Shared::alone(lab).await?, lab, count, policy, plan, traces).await
+        Self::start_on(Shared::alone(lab, count).await?, lab, count, policy, plan, traces).await
     }
 
     /// As [`Self::start`], on this store.
@@ -274,8 +307,8 @@ impl Field {
             ports_of.push((hop, users));
         }
         realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
-        realm.state_store = Some(store.declaration());
-        let pods = Pods::start(lab, &realm, count, policy).await?;
+        let own = |pod: u8| Ok(Realm { state_store: Some(store.declaration(pod.into())?), ..realm.clone() });
+        let pods = Pods::start_each(lab, &(0..count).map(own).collect::<Result<Vec<_>>>()?, policy).await?;
         let gateways = pods.balancer.address;
         let kamailio = if plan.proxied { Some(Kamailio::proxy(lab, &ports_of, gateways).await?) } else { None };
         let mut sides = Vec::new();
@@ -334,20 +367,26 @@ impl Field {
                 books.store_cut(fault.name(), from);
             }
             Fault::RedisCut => {
-                self.store.way()?.break_connections();
+                self.store.ways()?.break_connections();
                 books.store_cut(fault.name(), from);
             }
             Fault::RedisSilent | Fault::RedisSlow => {
                 let delay = Weather::Delay(some(dice, 20, 180));
-                let way = self.store.way()?;
-                way.set(if fault == Fault::RedisSlow { delay } else { Weather::Silent });
+                let ways = self.store.ways()?;
+                ways.set(if fault == Fault::RedisSlow { delay } else { Weather::Silent });
                 tokio::time::sleep(some(dice, 1000, 4000)).await;
-                way.set(Weather::Delay(Duration::ZERO));
+                ways.set(Weather::Delay(Duration::ZERO));
                 if fault == Fault::RedisSlow {
                     books.fault(fault.name(), from);
                 } else {
                     books.store_cut(fault.name(), from);
                 }
+            }
+            Fault::RedisCutOne => {
+                let pod = if dice.below(2) == 0 { holder.or(any) } else { any }.context("no pod runs")?;
+                let weather = if dice.below(2) == 0 { Weather::Cut } else { Weather::Silent };
+                self.cut_one(pod, weather, some(dice, 3000, 5000)).await?;
+                books.store_cut(fault.name(), from);
             }
             Fault::RedisFull => {
                 let Shared::Alone { redis, .. } = &self.store else { bail!("only one server is filled") };
@@ -472,6 +511,42 @@ impl Field {
         }
         let socket = (!still.links.is_empty()).then(|| still.taken.unwrap_or(now));
         Ok(Struck { from: still.from, socket })
+    }
+
+    /// Keeps one pod from the store for so long. What links it holds must go to other pods once its leases have run out, and stay
+    /// there; that takes the time that it takes, and is written in the books.
+    ///
+    /// Nothing may be lost by that: the pod lives, and reads what the server writes to it until the server has closed
+    /// its connection for that of the next holder.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pod, or several stores.
+    pub async fn cut_one(&mut self, pod: usize, weather: Weather, lasts: Duration) -> Result<()> {
+        let books = &self.traffic.ledger;
+        let mut links = Vec::new();
+        for domain in &self.domains {
+            if self.pods.holder(domain).await == Some(pod) {
+                links.push((domain, self.prosody.component_logins(domain)));
+            }
+        }
+        if self.pods.running().len() < 2 {
+            links.clear();
+        }
+        let way = self.store.ways()?.of(pod)?;
+        let (begin, end) = (books.now(), tokio::time::Instant::now() + lasts);
+        way.set(weather);
+        for (domain, logins) in &links {
+            let moved = || (self.prosody.component_logins(domain) > *logins).then_some(());
+            let _ = wait_until("the link at another pod", MOVED, moved).await;
+            books.link_moved(books.now().saturating_sub(begin));
+        }
+        tokio::time::sleep_until(end).await;
+        for (domain, logins) in &links {
+            books.links_fought_for(self.prosody.component_logins(domain).saturating_sub(logins + 1));
+        }
+        way.set(Weather::Delay(Duration::ZERO));
+        Ok(())
     }
 
     /// Makes faults of these kinds for a time, with pauses between them, and judges.

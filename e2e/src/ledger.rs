@@ -17,7 +17,7 @@ pub const WINDOW: Duration = Duration::from_secs(32);
 const AFTER: Duration = Duration::from_secs(5);
 /// A request may be seen so long after it was sent.
 const SEEN_LATE: Duration = Duration::from_millis(250);
-/// How long a server that listens again may be without its component.
+/// How long a server that listens again may be without its component, and a pod without a store may keep a link.
 const LINK_BACK: Duration = Duration::from_secs(5);
 /// How many offenders of a kind a table names.
 const NAMED: usize = 5;
@@ -172,6 +172,10 @@ struct Books {
     measured_from: Duration,
     /// How long each restarted server was without its component.
     link_back: Vec<Duration>,
+    /// How long each link stayed with a pod that alone had no store.
+    link_moved: Vec<Duration>,
+    /// How often a link changed its pod more than that.
+    fought: usize,
 }
 
 /// The books of one run.
@@ -206,6 +210,17 @@ impl Ledger {
     /// A server that had been away got its component back so long after it listened again.
     pub fn link_back(&self, after: Duration) {
         self.books().link_back.push(after);
+    }
+
+    /// A pod that alone had no store had a link for so long until another pod connected.
+    pub fn link_moved(&self, after: Duration) {
+        self.books().link_moved.push(after);
+    }
+
+    /// A link that had left a pod without a store was connected anew so often before that had its store again: once by the pod
+    /// that did not give it up, and then by the one that has the lease.
+    pub fn links_fought_for(&self, times: usize) {
+        self.books().fought += times;
     }
 
     /// A message is about to leave; `text` is unlike that of any other.
@@ -471,6 +486,9 @@ impl Ledger {
         judgement.forgotten_sessions = books.lost_sessions.len() - judgement.lost_sessions.len();
         judgement.link_back.clone_from(&books.link_back);
         judgement.link_back.sort_unstable();
+        judgement.link_moved.clone_from(&books.link_moved);
+        judgement.link_moved.sort_unstable();
+        judgement.fought = books.fought;
         judgement.presence.calm.sort_unstable();
         judgement.presence.blind.sort_unstable();
         judgement

@@ -221,6 +221,10 @@ pub struct Judgement {
     pub faults: BTreeMap<String, usize>,
     /// How long servers that listened again were without their component, in order.
     pub link_back: Vec<Duration>,
+    /// How long links stayed with pods that alone had no store, in order.
+    pub link_moved: Vec<Duration>,
+    /// How often such a link was connected anew after it had moved.
+    pub fought: usize,
 }
 
 impl Judgement {
@@ -251,6 +255,15 @@ impl Judgement {
         }
         if let Some(longest) = self.link_back.last().filter(|longest| **longest > LINK_BACK) {
             found.push(format!("a server that was back had no link for {:.1} s", longest.as_secs_f64()));
+        }
+        if let Some(longest) = self.link_moved.last().filter(|longest| **longest > LINK_BACK) {
+            found.push(format!("a pod without a store kept a link for {:.1} s", longest.as_secs_f64()));
+        }
+        if self.fought > 0 {
+            found.push(format!(
+                "links that a pod without a store did not give up: connected anew {} times",
+                self.fought
+            ));
         }
         found.extend(self.above_the_bars());
         found
@@ -349,13 +362,15 @@ impl fmt::Display for Judgement {
             self.lost_sessions.len(),
             self.forgotten_sessions
         )?;
-        if let Some(longest) = self.link_back.last() {
-            let middle = percentile(&self.link_back, 0.5).as_secs_f64();
-            writeln!(
-                f,
-                "links back after their server's restart: p50 {middle:.2} s, max {:.2} s",
-                longest.as_secs_f64()
-            )?;
+        for (what, list) in [
+            ("links back after their server's restart", &self.link_back),
+            ("links away from pods without a store", &self.link_moved),
+        ] {
+            if list.is_empty() {
+                continue;
+            }
+            let [middle, all] = [0.5, 1.0].map(|part| percentile(list, part).as_secs_f64());
+            writeln!(f, "{what} ({}): p50 {middle:.2} s, max {all:.2} s", list.len())?;
         }
         let faults: Vec<String> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
         writeln!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })?;

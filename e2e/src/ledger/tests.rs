@@ -206,6 +206,23 @@ fn a_server_that_is_back_may_not_be_without_its_link_for_long() {
 }
 
 #[test]
+fn a_link_must_leave_a_pod_without_a_store_once_and_soon() {
+    let ledger = one_of_each();
+    ledger.link_moved(at(3));
+    ledger.links_fought_for(0);
+    assert_eq!(verdicts(&ledger), Vec::<String>::new());
+    ledger.link_moved(at(6));
+    ledger.links_fought_for(2);
+    assert_eq!(
+        verdicts(&ledger),
+        [
+            "a pod without a store kept a link for 6.0 s",
+            "links that a pod without a store did not give up: connected anew 2 times"
+        ]
+    );
+}
+
+#[test]
 fn changes_before_the_measurement_are_not_timed() {
     let ledger = one_of_each();
     ledger.books().measured_from = at(4);

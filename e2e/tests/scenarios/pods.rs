@@ -338,11 +338,11 @@ async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
         field.traffic.flow();
         tokio::time::sleep(Duration::from_secs(1)).await;
         let from = field.traffic.ledger.now();
-        field.store.way()?.set(Weather::Cut);
+        field.store.ways()?.set(Weather::Cut);
         // Longer by hand: ISTHMUS_E2E_AWAY_SECS=600.
         let away = number("ISTHMUS_E2E_AWAY_SECS", 8)?;
         tokio::time::sleep(Duration::from_secs(away)).await;
-        field.store.way()?.set(Weather::Delay(Duration::ZERO));
+        field.store.ways()?.set(Weather::Delay(Duration::ZERO));
         field.traffic.ledger.store_away("redis away", from);
         tokio::time::sleep(Duration::from_secs(2)).await;
         must_flow(&field.traffic.finish(Duration::from_secs(30)).await?)
