@@ -145,7 +145,11 @@ impl Presence {
             (Some(0), None) => {
                 let refused = watch.disowned.last();
                 let refused = refused.map(|at| format!(", its NOTIFY got 481 at {:.1} s", at.as_secs_f64()));
-                self.lost.push(format!("{name}: no dialog at the end{}", refused.unwrap_or_default()));
+                let closed = watch.pauses.last().filter(|(_, until)| until.is_none());
+                let closed =
+                    closed.map(|(at, _)| format!(", its watcher wants another since {:.1} s", at.as_secs_f64()));
+                let why = refused.unwrap_or_default() + &closed.unwrap_or_default();
+                self.lost.push(format!("{name}: no dialog at the end{why}"));
             }
             (Some(2..), None) => self.doubled.push(name.to_owned()),
             _ => {}

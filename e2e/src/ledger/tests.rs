@@ -337,9 +337,10 @@ fn a_watch_that_its_watcher_ended_is_not_stale_and_shows_the_state_of_now_when_i
 #[test]
 fn a_watch_that_was_not_opened_again_is_lost() {
     let ledger = one_of_each();
-    ledger.unwatched("ana sees juliet");
+    ledger.unwatched_at(at(5), "ana sees juliet");
     ledger.alive("ana sees juliet", 0);
-    assert_eq!(verdicts(&ledger), ["subscription lost: ana sees juliet: no dialog at the end"]);
+    let lost = "subscription lost: ana sees juliet: no dialog at the end, its watcher wants another since 5.0 s";
+    assert_eq!(verdicts(&ledger), [lost]);
     ledger.never_ended("ana sees juliet", "d1");
     assert_eq!(verdicts(&ledger)[1], "subscription not ended by its last NOTIFY: ana sees juliet: d1");
 }
