@@ -27,8 +27,7 @@ pub const PARTNER: &str = "partner.example";
 pub const TALKER: &str = "talker.example";
 /// What a server wrote so shortly before a process died may not have been read, or not have left on the other side.
 const IN_SOCKET: Duration = Duration::from_millis(250);
-/// How soon after it goes on a pod that stood still has a new connection, if it has lost its own.
-const JUST_NOW: Duration = Duration::from_secs(1);
+
 /// How long a pod may take to see that the Sentinels name another primary.
 const NOTICED: Duration = Duration::from_millis(500);
 /// How long is waited for a link to leave a pod without a store; the books have their own opinion of it, too.
@@ -230,24 +229,13 @@ impl Shared {
     }
 }
 
-/// A pod that was killed or stood still.
+/// What went with a pod that was killed.
 #[derive(Debug, Clone, Copy)]
 pub struct Struck {
     /// Since when what it had may have got lost.
     pub from: Duration,
-    /// Until when the server wrote into its socket, if it may have had a link.
+    /// Until when the server may have written into its socket, if it may have had a link.
     pub socket: Option<Duration>,
-}
-
-/// A pod that stands still.
-#[derive(Debug)]
-pub struct Still {
-    pod: usize,
-    from: Duration,
-    /// The links that it may hold, and how often somebody had logged in there when it stopped.
-    links: Vec<(usize, String)>,
-    /// When others had all of them.
-    taken: Option<Duration>,
 }
 
 /// A realm of several pods with Redis, Prosody and a SIP domain around it, and users who talk.
@@ -356,10 +344,11 @@ impl Field {
             }
             Fault::Pause => {
                 let pod = if dice.below(2) == 0 { holder.or(any) } else { any }.context("no pod runs")?;
-                let mut still = self.stop(pod).await?;
-                self.watch(&mut still, some(dice, 4000, 4000)).await;
-                let struck = self.go_on(still).await?;
-                books.struck(fault.name(), struck.from, struck.socket);
+                self.pods.pause(pod)?;
+                tokio::time::sleep(some(dice, 4000, 4000)).await;
+                self.pods.resume(pod)?;
+                // It reads what waits for it, even if the server has closed the connection meanwhile, and hands it on.
+                books.struck(fault.name(), from, None);
             }
             Fault::RedisRestart => {
                 let Shared::Alone { redis, .. } = &mut self.store else { bail!("a group is not restarted") };
@@ -465,52 +454,6 @@ impl Field {
         let now = self.traffic.ledger.now();
         self.pods.kill(pod)?;
         Ok(Struck { from: now.saturating_sub(IN_SOCKET), socket: (!held.is_empty()).then_some(now + IN_SOCKET) })
-    }
-
-    /// Lets a pod stand still, until [`Self::go_on`].
-    ///
-    /// # Errors
-    ///
-    /// When it does not run.
-    pub async fn stop(&mut self, pod: usize) -> Result<Still> {
-        let held = self.held_by(pod).await;
-        let from = self.traffic.ledger.now().saturating_sub(IN_SOCKET);
-        self.pods.pause(pod)?;
-        let links = held.into_iter().map(|link| (self.prosody.component_logins(&link), link)).collect();
-        Ok(Still { pod, from, links, taken: None })
-    }
-
-    /// Waits for so long, and sees when the links of a pod that stands still have gone to others: from then on the server writes to
-    /// those. Whether they have is what it gives.
-    pub async fn watch(&self, still: &mut Still, lasts: Duration) -> bool {
-        let end = tokio::time::Instant::now() + lasts;
-        let is_taken = || still.links.iter().all(|(logins, link)| self.prosody.component_logins(link) > *logins);
-        if still.taken.is_none()
-            && wait_until("its links at another pod", lasts, || is_taken().then_some(())).await.is_ok()
-        {
-            still.taken = Some(self.traffic.ledger.now());
-        }
-        tokio::time::sleep_until(end).await;
-        still.taken.is_some()
-    }
-
-    /// Lets a pod go on that stood still.
-    ///
-    /// What the server wrote into its socket is at risk until others have its links. If nobody has taken them when it goes on, it reads
-    /// what waits for it, and nothing of what comes later is at risk, unless its connection is gone or its place is taken just
-    /// now: then the new connection follows at once, and what was written before that is at risk, too.
-    ///
-    /// # Errors
-    ///
-    /// When it does not run.
-    pub async fn go_on(&mut self, mut still: Still) -> Result<Struck> {
-        self.pods.resume(still.pod)?;
-        let now = self.traffic.ledger.now();
-        if still.taken.is_none() {
-            self.watch(&mut still, JUST_NOW).await;
-        }
-        let socket = (!still.links.is_empty()).then(|| still.taken.unwrap_or(now));
-        Ok(Struck { from: still.from, socket })
     }
 
     /// Keeps one pod from the store for so long. What links it holds must go to other pods once its leases have run out, and stay

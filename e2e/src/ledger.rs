@@ -101,7 +101,7 @@ impl Fault {
     }
 
     /// Whether an XMPP user's message of this time may be in no one's hands: the server had written it to a process that was
-    /// killed or stood still, or had not got to writing it before it was stopped itself.
+    /// killed, or had not got to writing it before it was stopped itself.
     fn takes_to_sip(&self, sent: Duration) -> bool {
         match self.takes {
             Takes::Nothing | Takes::Writes(_) | Takes::Store => false,
@@ -344,9 +344,9 @@ impl Ledger {
         self.note(name, from, Takes::Nothing, false);
     }
 
-    /// A process of the gateway was killed, or stood still, from `from` until now. If it had the link of a server, what that had
-    /// written into its socket until `socket` went with it: XEP-0114 has no acknowledgements. A process without a link has
-    /// nothing to lose: `None`.
+    /// A process of the gateway was killed, or stood still, from `from` until now. What a server had written until `socket` into the
+    /// socket of one that was killed went with it: XEP-0114 has no acknowledgements. `None` is for a process that had no link,
+    /// and for one that goes on: it reads what waits for it and hands it to the next holder.
     ///
     /// It also excuses numbers of requests that it had stored and not sent.
     pub fn struck(&self, name: &str, from: Duration, socket: Option<Duration>) {

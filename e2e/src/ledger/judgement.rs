@@ -39,7 +39,7 @@ pub struct Messages {
     pub doubled_late: Vec<String>,
     /// Nobody has them and nobody was told.
     pub lost: Vec<String>,
-    /// As `lost`, but written by the server into the socket of a process that was just then killed or stood still, or in the queues
+    /// As `lost`, but written by the server into the socket of a process that was just then killed, or in the queues
     /// of a server that was just then stopped.
     pub taken: usize,
     /// With which faults they went.

@@ -63,18 +63,18 @@ fn a_message_to_sip_is_lost_without_arrival_and_error_unless_its_socket_died() {
 }
 
 #[test]
-fn a_socket_is_at_risk_until_another_process_has_the_link_and_not_until_the_end_of_the_fault() {
+fn a_socket_is_at_risk_for_a_time_of_its_own_and_not_until_the_end_of_the_fault() {
     let lost = |sent: u64, takes: Takes| {
         let ledger = one_of_each();
         ledger.sent_at(at(sent), Way::ToSip, "silent");
-        ledger.books().faults.push(fault("pause", 10, 20, takes));
+        ledger.books().faults.push(fault("kill", 10, 20, takes));
         let judgement = ledger.judge();
         assert_eq!(judgement.to_sip.lost.len() + judgement.to_sip.taken, 1);
-        judgement.to_sip.taken_by.get("pause").copied()
+        judgement.to_sip.taken_by.get("kill").copied()
     };
     let socket = Takes::Socket(at(13));
     assert_eq!([9, 10, 13, 14, 20].map(|sent| lost(sent, socket)), [None, Some(1), Some(1), None, None]);
-    assert_eq!(lost(12, Takes::Nothing), None, "it had no link");
+    assert_eq!(lost(12, Takes::Nothing), None, "it had no link, or goes on");
     // A process without a link may have had numbers; broken links do not.
     let ledger = one_of_each();
     let from = ledger.now();
