@@ -32,6 +32,8 @@ const IN_SOCKET: Duration = Duration::from_millis(250);
 const NOTICED: Duration = Duration::from_millis(500);
 /// How long is waited for a link to leave a pod without a store; the books have their own opinion of it, too.
 const MOVED: Duration = Duration::from_secs(10);
+/// How long is waited for what is under way at the end: long enough to tell what is late from what is lost.
+const PATIENCE: Duration = Duration::from_secs(75);
 /// How long is waited for a link to a server that listens again; the books have their own opinion of it.
 const LINK: Duration = Duration::from_secs(60);
 
@@ -508,7 +510,7 @@ impl Field {
                 self.make(*fault, dice).await.with_context(|| fault.name().to_owned())?;
             }
         }
-        self.traffic.finish(Duration::from_secs(40)).await
+        self.traffic.finish(PATIENCE).await
     }
 }
 

@@ -13,6 +13,8 @@ const BLIND_AFTER_POD: Duration = Duration::from_secs(5);
 const REPEATED: usize = 20;
 /// One of so many may arrive twice under two ids when the window is over.
 const DOUBLED_LATE: usize = 100;
+/// Who hears so long neither of the arrival nor of the failure of a message takes it for delivered, or has given it up.
+const LATE: Duration = Duration::from_secs(40);
 /// What took longer to be seen is named.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -46,6 +48,10 @@ pub struct Messages {
     pub taken_by: BTreeMap<String, usize>,
     /// The longest way of one that arrived.
     pub slowest: Duration,
+    /// The longest time until a sender was told of a failure.
+    pub told: Duration,
+    /// Arrived, or their senders were told, later than anybody waits for.
+    pub late: Vec<String>,
 }
 
 impl Messages {
@@ -54,6 +60,11 @@ impl Messages {
         let answer = message.answer.map(|(_, answer)| answer);
         self.accepted += usize::from(answer == Some(Answer::Accepted));
         self.refused += usize::from(answer == Some(Answer::Refused));
+        if let Some((told, Answer::Refused)) = message.answer {
+            let took = told.saturating_sub(message.sent);
+            self.told = self.told.max(took);
+            self.note_late(text, message, took, "refused");
+        }
         let Some((first, id)) = message.arrivals.first() else {
             // A SIP sender counts as told when nothing was promised; an XMPP sender only by an error.
             let promised = match message.way {
@@ -83,13 +94,22 @@ impl Messages {
                 self.refused_in_calm.push(format!("{text} (sent at {:.1} s)", message.sent.as_secs_f64()));
             }
         }
-        self.slowest = self.slowest.max(first.saturating_sub(message.sent));
+        let took = first.saturating_sub(message.sent);
+        self.slowest = self.slowest.max(took);
+        self.note_late(text, message, took, "arrived");
         let others = message.arrivals.iter().skip(1);
         self.repeated += usize::from(others.clone().any(|(_, again)| again == id));
         if let Some((at, again)) = others.clone().find(|(_, again)| again != id) {
             let list = if *at <= *first + WINDOW { &mut self.doubled } else { &mut self.doubled_late };
             let (first, at) = (first.as_secs_f64(), at.as_secs_f64());
             list.push(format!("{text} ({id} at {first:.1} s, {again} at {at:.1} s)"));
+        }
+    }
+
+    fn note_late(&mut self, text: &str, message: &Message, took: Duration, what: &str) {
+        if took > LATE {
+            let sent = message.sent.as_secs_f64();
+            self.late.push(format!("{text} (sent at {sent:.1} s, {what} after {:.1} s)", took.as_secs_f64()));
         }
     }
 }
@@ -237,9 +257,11 @@ impl Judgement {
         let lists = [
             ("lost on the way to XMPP", &self.to_xmpp.lost),
             ("doubled on the way to XMPP", &self.to_xmpp.doubled),
+            ("late on the way to XMPP", &self.to_xmpp.late),
             ("refused and arrived on the way to XMPP, with nothing broken", &self.to_xmpp.refused_in_calm),
             ("lost on the way to SIP", &self.to_sip.lost),
             ("doubled on the way to SIP", &self.to_sip.doubled),
+            ("late on the way to SIP", &self.to_sip.late),
             ("refused and arrived on the way to SIP, with nothing broken", &self.to_sip.refused_in_calm),
             ("subscription lost", &self.presence.lost),
             ("subscription doubled", &self.presence.doubled),
@@ -330,8 +352,10 @@ impl fmt::Display for Judgement {
                 writeln!(f, "    {count} to {way} gone with {fault}")?;
             }
         }
-        let (slow_in, slow_out) = (self.to_xmpp.slowest.as_secs_f64(), self.to_sip.slowest.as_secs_f64());
-        writeln!(f, "  {:<38}{slow_in:>10.2} s{slow_out:>10.2} s", "slowest")?;
+        for (name, of) in [("slowest", (|m| m.slowest) as fn(&Messages) -> Duration), ("slowest error", |m| m.told)] {
+            let (slow_in, slow_out) = (of(&self.to_xmpp).as_secs_f64(), of(&self.to_sip).as_secs_f64());
+            writeln!(f, "  {name:<38}{slow_in:>10.2} s{slow_out:>10.2} s")?;
+        }
         let presence = &self.presence;
         writeln!(f, "subscriptions")?;
         for (name, count) in [

@@ -86,6 +86,23 @@ fn a_socket_is_at_risk_for_a_time_of_its_own_and_not_until_the_end_of_the_fault(
 }
 
 #[test]
+fn what_arrives_or_comes_back_after_a_long_time_is_late() {
+    for (after, wrong) in [(40, 0), (41, 1)] {
+        let ledger = one_of_each();
+        ledger.sent_at(at(1), Way::ToXmpp, "slow");
+        ledger.arrived_at(at(1 + after), "slow", "id-1");
+        assert_eq!(verdicts(&ledger).len(), wrong);
+        ledger.sent_at(at(1), Way::ToSip, "returned");
+        ledger.books().messages.get_mut("returned").unwrap().answer = Some((at(1 + after), Answer::Refused));
+        assert_eq!((verdicts(&ledger).len(), ledger.judge().to_sip.told), (2 * wrong, at(after)));
+    }
+    let ledger = one_of_each();
+    ledger.sent_at(at(1), Way::ToSip, "returned");
+    ledger.books().messages.get_mut("returned").unwrap().answer = Some((at(61), Answer::Refused));
+    assert_eq!(verdicts(&ledger), ["late on the way to SIP: returned (sent at 1.0 s, refused after 60.0 s)"]);
+}
+
+#[test]
 fn a_second_arrival_is_a_repetition_or_a_double_by_its_id_and_time() {
     let ledger = one_of_each();
     ledger.arrived_at(at(3), "in", "id-1");
