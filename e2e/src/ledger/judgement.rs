@@ -13,7 +13,8 @@ const BLIND_AFTER_POD: Duration = Duration::from_secs(5);
 const REPEATED: usize = 20;
 /// One of so many may arrive twice under two ids when the window is over.
 const DOUBLED_LATE: usize = 100;
-/// Who hears so long neither of the arrival nor of the failure of a message takes it for delivered, or has given it up.
+/// Who hears so long neither of the arrival nor of the failure of a message takes it for delivered, or has given it up; and who
+/// sees an old state for so long has used it.
 const LATE: Duration = Duration::from_secs(40);
 /// What took longer to be seen is named.
 const SLOW: Duration = Duration::from_secs(1);
@@ -141,6 +142,8 @@ pub struct Presence {
     pub never_ended: Vec<String>,
     /// Dialogs that were left to run out while another one served.
     pub left: usize,
+    /// Changes that were seen, and watches that were open again, later than anybody waits for.
+    pub late: Vec<String>,
     /// Time until each change was seen, in order, of changes made when nothing was broken.
     pub calm: Vec<Duration>,
     /// The same, of changes made during a fault or within 5 s of its end.
@@ -176,7 +179,14 @@ impl Presence {
         }
         self.refreshed += watch.refreshed.len();
         self.disowned += watch.disowned.len();
-        self.renewed += watch.pauses.iter().filter(|(_, until)| until.is_some()).count();
+        for (from, until) in &watch.pauses {
+            let Some(until) = until else { continue };
+            self.renewed += 1;
+            let (took, from) = (until.saturating_sub(*from), from.as_secs_f64());
+            if took > LATE {
+                self.late.push(format!("{name}: ended at {from:.1} s, open again after {:.1} s", took.as_secs_f64()));
+            }
+        }
         // When each change can be seen, and after which time; a watch that is open again shows the state of then.
         let changes = watch.changes.iter().enumerate().map(|(number, (at, _))| (number, *at, *at));
         let again = watch.pauses.iter().filter_map(|(from, until)| {
@@ -204,6 +214,10 @@ impl Presence {
     fn time(&mut self, took: Duration, name: &str, at: Duration, faults: &[Fault]) {
         let list = if faults.iter().any(|f| f.touches(at, at)) { &mut self.blind } else { &mut self.calm };
         list.push(took);
+        if took > LATE {
+            let (took, at) = (took.as_secs_f64(), at.as_secs_f64());
+            self.late.push(format!("{name}: changed at {at:.1} s, seen after {took:.1} s"));
+        }
         self.note_slow(took, name, at);
     }
 
@@ -267,6 +281,7 @@ impl Judgement {
             ("subscription doubled", &self.presence.doubled),
             ("subscription not ended by its last NOTIFY", &self.presence.never_ended),
             ("wrong at the end", &self.presence.wrong),
+            ("late for a watcher", &self.presence.late),
             ("never sent", &self.unknown),
             ("session lost", &self.lost_sessions),
             ("CSeq with a gap", &self.skipped),

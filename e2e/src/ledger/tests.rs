@@ -103,6 +103,26 @@ fn what_arrives_or_comes_back_after_a_long_time_is_late() {
 }
 
 #[test]
+fn what_is_seen_or_open_again_after_a_long_time_is_late() {
+    for (after, wrong) in [(40, 0), (41, 1)] {
+        let (ledger, watch) = (one_of_each(), "ana sees juliet");
+        ledger.changed_at(at(10), watch, "busy");
+        ledger.saw_at(at(10 + after), watch, "busy");
+        assert_eq!(ledger.judge().presence.late.len(), wrong);
+        ledger.unwatched_at(at(100), watch);
+        ledger.watches_again_at(at(100 + after), watch);
+        ledger.saw_at(at(100 + after), watch, "busy");
+        let found = verdicts(&ledger);
+        assert_eq!(found.len(), 2 * wrong, "{found:?}");
+        let all = ["ended at 100.0 s, open again after 41.0 s", "changed at 10.0 s, seen after 41.0 s"];
+        assert!(
+            found.iter().zip(all).all(|(f, what)| *f == format!("late for a watcher: {watch}: {what}")),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_second_arrival_is_a_repetition_or_a_double_by_its_id_and_time() {
     let ledger = one_of_each();
     ledger.arrived_at(at(3), "in", "id-1");
