@@ -1,6 +1,7 @@
 //! Faults at random under load: what `make chaos` runs for a quarter of an hour, and a scenario for a minute.
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,7 @@ use crate::balancer::Policy;
 use crate::cluster::Cluster;
 use crate::kamailio::Kamailio;
 use crate::lab::{Lab, wait_until};
-use crate::ledger::{Judgement, Ledger};
+use crate::ledger::Judgement;
 use crate::manifests::{Partner, Realm};
 use crate::pods::Pods;
 use crate::ports;
@@ -29,6 +30,10 @@ const IN_SOCKET: Duration = Duration::from_millis(250);
 
 /// How long a pod may take to see that the Sentinels name another primary.
 const NOTICED: Duration = Duration::from_millis(500);
+/// How long is waited for a link to leave a pod without a store; the books have their own opinion of it, too.
+const MOVED: Duration = Duration::from_secs(10);
+/// How long is waited for what is under way at the end: long enough to tell what is late from what is lost.
+const PATIENCE: Duration = Duration::from_secs(75);
 /// How long is waited for a link to a server that listens again; the books have their own opinion of it.
 const LINK: Duration = Duration::from_secs(60);
 
@@ -49,6 +54,9 @@ pub enum Fault {
     RedisCut,
     /// Redis does not answer for some seconds.
     RedisSilent,
+    /// One pod alone cannot reach Redis for some seconds, half of the time one with the partner's link: its connections are
+    /// refused, or nothing passes.
+    RedisCutOne,
     /// Every answer of Redis comes late.
     RedisSlow,
     /// The connections of components break.
@@ -67,7 +75,7 @@ pub enum Fault {
 
 impl Fault {
     /// Those of a realm with one Redis.
-    pub const ALONE: [Self; 11] = [
+    pub const ALONE: [Self; 12] = [
         Self::KillHolder,
         Self::KillAny,
         Self::Pause,
@@ -75,6 +83,7 @@ impl Fault {
         Self::RedisRestart,
         Self::RedisCut,
         Self::RedisSilent,
+        Self::RedisCutOne,
         Self::RedisSlow,
         Self::RedisFull,
         Self::LinkCut,
@@ -110,6 +119,7 @@ impl Fault {
             Self::RedisRestart => "redis-restart",
             Self::RedisCut => "redis-cut",
             Self::RedisSilent => "redis-silent",
+            Self::RedisCutOne => "redis-cut-one",
             Self::RedisSlow => "redis-slow",
             Self::LinkCut => "link-cut",
             Self::RedisFailover => "redis-failover",
@@ -126,6 +136,31 @@ impl Fault {
     }
 }
 
+/// What stands between each pod and the one server.
+#[derive(Debug)]
+pub struct Ways(Vec<SlowProxy>);
+
+impl Ways {
+    /// Changes the weather for all pods.
+    pub fn set(&self, weather: Weather) {
+        self.0.iter().for_each(|way| way.set(weather));
+    }
+
+    /// Breaks what is open, once.
+    pub fn break_connections(&self) {
+        self.0.iter().for_each(SlowProxy::break_connections);
+    }
+
+    /// The way of one pod.
+    ///
+    /// # Errors
+    ///
+    /// When it has none.
+    pub fn of(&self, pod: usize) -> Result<&SlowProxy> {
+        self.0.get(pod).with_context(|| format!("pod {pod} has no way to Redis"))
+    }
+}
+
 /// The shared store of a realm, and what can be done to it.
 #[derive(Debug)]
 pub enum Shared {
@@ -134,7 +169,7 @@ pub enum Shared {
         /// The server.
         redis: Redis,
         /// Between the pods and Redis.
-        way: SlowProxy,
+        ways: Ways,
     },
     /// A primary, its copies, and three Sentinels.
     Group(Group),
@@ -143,15 +178,16 @@ pub enum Shared {
 }
 
 impl Shared {
-    /// Starts one server behind a proxy.
+    /// Starts one server, and a proxy before it for each of so many pods.
     ///
     /// # Errors
     ///
     /// When it does not start.
-    pub async fn alone(lab: &Lab) -> Result<Self> {
+    pub async fn alone(lab: &Lab, pods: u8) -> Result<Self> {
         let redis = Redis::start_strict(lab).await?;
-        let way = SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into())?;
-        Ok(Self::Alone { redis, way })
+        let way = |_| SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into());
+        let ways = Ways((0..pods).map(way).collect::<Result<_>>()?);
+        Ok(Self::Alone { redis, ways })
     }
 
     /// Starts a group.
@@ -177,22 +213,31 @@ impl Shared {
     /// # Errors
     ///
     /// When there are several.
-    pub fn way(&self) -> Result<&SlowProxy> {
+    pub fn ways(&self) -> Result<&Ways> {
         match self {
-            Self::Alone { way, .. } => Ok(way),
+            Self::Alone { ways, .. } => Ok(ways),
             Self::Group(_) | Self::Cluster(_) => bail!("nothing stands before several servers"),
         }
     }
 
-    fn declaration(&self) -> String {
-        match self {
-            Self::Alone { way, .. } => {
-                format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", way.port)
+    fn declaration(&self, pod: usize) -> Result<String> {
+        Ok(match self {
+            Self::Alone { ways, .. } => {
+                format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", ways.of(pod)?.port)
             }
             Self::Group(group) => group.declaration(),
             Self::Cluster(cluster) => cluster.declaration(),
-        }
+        })
     }
+}
+
+/// What went with a pod that was killed.
+#[derive(Debug, Clone, Copy)]
+pub struct Struck {
+    /// Since when what it had may have got lost.
+    pub from: Duration,
+    /// Until when the server may have written into its socket, if it may have had a link.
+    pub socket: Option<Duration>,
 }
 
 /// A realm of several pods with Redis, Prosody and a SIP domain around it, and users who talk.
@@ -208,6 +253,8 @@ pub struct Field {
     pub pods: Pods,
     /// The users.
     pub traffic: Traffic,
+    /// The partners, each of which has a link.
+    domains: Vec<String>,
     /// The partners' proxy, if they have one.
     _proxy: Option<Kamailio>,
 }
@@ -219,7 +266,7 @@ impl Field {
     ///
     /// When a part does not start, or subscriptions do not come up.
     pub async fn start(lab: &Lab, count: u8, policy: Policy, plan: &Plan, traces: bool) -> Result<Self> {
-        Self::start_on(Shared::alone(lab).await?, lab, count, policy, plan, traces).await
+        Self::start_on(Shared::alone(lab, count).await?, lab, count, policy, plan, traces).await
     }
 
     /// As [`Self::start`], on this store.
@@ -250,8 +297,8 @@ impl Field {
             ports_of.push((hop, users));
         }
         realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
-        realm.state_store = Some(store.declaration());
-        let pods = Pods::start(lab, &realm, count, policy).await?;
+        let own = |pod: u8| Ok(Realm { state_store: Some(store.declaration(pod.into())?), ..realm.clone() });
+        let pods = Pods::start_each(lab, &(0..count).map(own).collect::<Result<Vec<_>>>()?, policy).await?;
         let gateways = pods.balancer.address;
         let kamailio = if plan.proxied { Some(Kamailio::proxy(lab, &ports_of, gateways).await?) } else { None };
         let mut sides = Vec::new();
@@ -265,7 +312,8 @@ impl Field {
             sides.push(Side { agent, events, domain: (*domain).to_owned(), sessions: *domain == TALKER });
         }
         let traffic = Traffic::start(plan, &prosody, sides).await?;
-        Ok(Self { prosody, store, link_way, pods, traffic, _proxy: kamailio })
+        let domains = domains.iter().map(ToString::to_string).collect();
+        Ok(Self { prosody, store, link_way, pods, traffic, domains, _proxy: kamailio })
     }
 
     /// Makes one fault, waits until what was broken is whole again, and writes it in the books.
@@ -274,7 +322,7 @@ impl Field {
     ///
     /// When a pod or Redis does not start again: that is a finding, too.
     pub async fn make(&mut self, fault: Fault, dice: &mut Dice) -> Result<()> {
-        let books = std::sync::Arc::clone(&self.traffic.ledger);
+        let books = Arc::clone(&self.traffic.ledger);
         let from = books.now().saturating_sub(IN_SOCKET);
         let holder = self.pods.holder(PARTNER).await;
         let running = self.pods.running();
@@ -287,11 +335,11 @@ impl Field {
                 let pod = if fault == Fault::KillHolder { holder.or(any) } else { any }.context("no pod runs")?;
                 if fault == Fault::Drain {
                     self.pods.drain(pod).await?;
-                    books.fault(fault.name(), from, false);
+                    books.fault(fault.name(), from);
                 } else {
-                    self.pods.kill(pod)?;
+                    let struck = self.kill(pod).await?;
                     tokio::time::sleep(IN_SOCKET).await;
-                    books.fault(fault.name(), from, true);
+                    books.struck(fault.name(), struck.from, struck.socket);
                 }
                 tokio::time::sleep(some(dice, 500, 2500)).await;
                 self.pods.run(pod).await?;
@@ -301,36 +349,47 @@ impl Field {
                 self.pods.pause(pod)?;
                 tokio::time::sleep(some(dice, 4000, 4000)).await;
                 self.pods.resume(pod)?;
-                note_pause(&books, from);
+                // It reads what waits for it, even if the server has closed the connection meanwhile, and hands it on.
+                books.struck(fault.name(), from, None);
             }
             Fault::RedisRestart => {
                 let Shared::Alone { redis, .. } = &mut self.store else { bail!("a group is not restarted") };
                 redis.restart().await?;
-                books.fault(fault.name(), from, false);
+                books.store_cut(fault.name(), from);
             }
             Fault::RedisCut => {
-                self.store.way()?.break_connections();
-                books.fault(fault.name(), from, false);
+                self.store.ways()?.break_connections();
+                books.store_cut(fault.name(), from);
             }
             Fault::RedisSilent | Fault::RedisSlow => {
                 let delay = Weather::Delay(some(dice, 20, 180));
-                let way = self.store.way()?;
-                way.set(if fault == Fault::RedisSlow { delay } else { Weather::Silent });
+                let ways = self.store.ways()?;
+                ways.set(if fault == Fault::RedisSlow { delay } else { Weather::Silent });
                 tokio::time::sleep(some(dice, 1000, 4000)).await;
-                way.set(Weather::Delay(Duration::ZERO));
-                books.fault(fault.name(), from, false);
+                ways.set(Weather::Delay(Duration::ZERO));
+                if fault == Fault::RedisSlow {
+                    books.fault(fault.name(), from);
+                } else {
+                    books.store_cut(fault.name(), from);
+                }
+            }
+            Fault::RedisCutOne => {
+                let pod = if dice.below(2) == 0 { holder.or(any) } else { any }.context("no pod runs")?;
+                let weather = if dice.below(2) == 0 { Weather::Cut } else { Weather::Silent };
+                self.cut_one(pod, weather, some(dice, 3000, 5000)).await?;
+                books.store_cut(fault.name(), from);
             }
             Fault::RedisFull => {
                 let Shared::Alone { redis, .. } = &self.store else { bail!("only one server is filled") };
                 redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
                 tokio::time::sleep(some(dice, 1000, 4000)).await;
                 redis.ask(&["CONFIG", "SET", "maxmemory", "0"])?;
-                books.fault(fault.name(), from, false);
+                books.fault(fault.name(), from);
             }
             Fault::RedisKillNode => {
                 let Shared::Cluster(cluster) = &mut self.store else { bail!("there is no Cluster") };
                 cluster.kill_primary(dice.below(3)).await?;
-                books.fault(fault.name(), from, false);
+                books.store_cut(fault.name(), from);
             }
             Fault::RedisFailover | Fault::RedisKillPrimary => {
                 let Shared::Group(group) = &mut self.store else { bail!("there are no Sentinels") };
@@ -342,13 +401,13 @@ impl Field {
                     books.replaced(fault.name(), from, left);
                 } else {
                     group.kill_primary().await?;
-                    books.fault(fault.name(), from, false);
+                    books.store_cut(fault.name(), from);
                 }
             }
             Fault::LinkCut => {
                 self.link_way.break_connections();
                 tokio::time::sleep(IN_SOCKET).await;
-                books.fault(fault.name(), from, true);
+                books.links_cut(fault.name(), from);
             }
             Fault::ServerRestart => {
                 self.prosody.halt().await?;
@@ -374,6 +433,67 @@ impl Field {
         Ok(())
     }
 
+    /// The links that a pod may hold now, by the pods' own word. One of which nobody says so may be just coming up, here as well as
+    /// anywhere.
+    async fn held_by(&self, pod: usize) -> Vec<String> {
+        let mut held = Vec::new();
+        for domain in &self.domains {
+            if self.pods.holder(domain).await.is_none_or(|holder| holder == pod) {
+                held.push(domain.clone());
+            }
+        }
+        held
+    }
+
+    /// Kills a pod. If it held no link it took nothing with it; otherwise the server sees the end of its connection at once, and
+    /// returns what it has for nobody.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pod.
+    pub async fn kill(&mut self, pod: usize) -> Result<Struck> {
+        let held = self.held_by(pod).await;
+        let now = self.traffic.ledger.now();
+        self.pods.kill(pod)?;
+        Ok(Struck { from: now.saturating_sub(IN_SOCKET), socket: (!held.is_empty()).then_some(now + IN_SOCKET) })
+    }
+
+    /// Keeps one pod from the store for so long. What links it holds must go to other pods once its leases have run out, and stay
+    /// there; that takes the time that it takes, and is written in the books.
+    ///
+    /// Nothing may be lost by that: the pod lives, and reads what the server writes to it until the server has closed
+    /// its connection for that of the next holder.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such pod, or several stores.
+    pub async fn cut_one(&mut self, pod: usize, weather: Weather, lasts: Duration) -> Result<()> {
+        let books = &self.traffic.ledger;
+        let mut links = Vec::new();
+        for domain in &self.domains {
+            if self.pods.holder(domain).await == Some(pod) {
+                links.push((domain, self.prosody.component_logins(domain)));
+            }
+        }
+        if self.pods.running().len() < 2 {
+            links.clear();
+        }
+        let way = self.store.ways()?.of(pod)?;
+        let (begin, end) = (books.now(), tokio::time::Instant::now() + lasts);
+        way.set(weather);
+        for (domain, logins) in &links {
+            let moved = || (self.prosody.component_logins(domain) > *logins).then_some(());
+            let _ = wait_until("the link at another pod", MOVED, moved).await;
+            books.link_moved(books.now().saturating_sub(begin));
+        }
+        tokio::time::sleep_until(end).await;
+        for (domain, logins) in &links {
+            books.links_fought_for(self.prosody.component_logins(domain).saturating_sub(logins + 1));
+        }
+        way.set(Weather::Delay(Duration::ZERO));
+        Ok(())
+    }
+
     /// Makes faults of these kinds for a time, with pauses between them, and judges.
     ///
     /// # Errors
@@ -390,13 +510,8 @@ impl Field {
                 self.make(*fault, dice).await.with_context(|| fault.name().to_owned())?;
             }
         }
-        self.traffic.finish(Duration::from_secs(40)).await
+        self.traffic.finish(PATIENCE).await
     }
-}
-
-/// A paused process reads what waits for it once it goes on, unless the server has closed its connection meanwhile.
-fn note_pause(books: &Ledger, from: Duration) {
-    books.fault(Fault::Pause.name(), from, true);
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ pub use judgement::{Judgement, Messages, Presence, percentile};
 pub const WINDOW: Duration = Duration::from_secs(32);
 /// How long after its end a fault may still be felt.
 const AFTER: Duration = Duration::from_secs(5);
-/// How long a server that listens again may be without its component.
+/// A request may be seen so long after it was sent.
+const SEEN_LATE: Duration = Duration::from_millis(250);
+/// How long a server that listens again may be without its component, and a pod without a store may keep a link.
 const LINK_BACK: Duration = Duration::from_secs(5);
 /// How many offenders of a kind a table names.
 const NAMED: usize = 5;
@@ -69,6 +71,8 @@ struct Fault {
     from: Duration,
     until: Duration,
     takes: Takes,
+    /// Whether a request may have been stored with its number and never sent.
+    unsent: bool,
 }
 
 /// What a fault takes with it that the gateway cannot give back.
@@ -76,8 +80,8 @@ struct Fault {
 enum Takes {
     /// Nothing.
     Nothing,
-    /// What a server wrote into the socket of a gateway's process while the fault lasted.
-    Socket,
+    /// What a server wrote into the socket of a gateway's process until this time.
+    Socket(Duration),
     /// What was in the queues of the local server when it stopped, at this time at the latest.
     Server(Duration),
     /// What was written to the store until this time, when everybody had left its former primary.
@@ -97,12 +101,11 @@ impl Fault {
     }
 
     /// Whether an XMPP user's message of this time may be in no one's hands: the server had written it to a process that was
-    /// killed or stood still, or had not got to writing it before it was stopped itself.
+    /// killed, or had not got to writing it before it was stopped itself.
     fn takes_to_sip(&self, sent: Duration) -> bool {
         match self.takes {
             Takes::Nothing | Takes::Writes(_) | Takes::Store => false,
-            Takes::Socket => self.lasts_at(sent),
-            Takes::Server(gone) => (self.from..=gone).contains(&sent),
+            Takes::Socket(until) | Takes::Server(until) => (self.from..=until).contains(&sent),
         }
     }
 
@@ -115,6 +118,12 @@ impl Fault {
     /// Whether the store may have forgotten what was written at this time.
     fn takes_writes(&self, time: Duration) -> bool {
         matches!(self.takes, Takes::Writes(left) if (self.from..=left).contains(&time))
+    }
+
+    /// Whether the numbers that a request left out may have been stored and not sent because of this: then it happened between
+    /// the last request before them and the first one after them.
+    fn leaves_unsent(&self, skip: &Skip) -> bool {
+        self.unsent && skip.before <= self.until + SEEN_LATE && self.from <= skip.at
     }
 
     /// Whether nobody could see a change of this time, because the watcher or the watched had no server.
@@ -133,6 +142,14 @@ impl Fault {
     }
 }
 
+/// A request whose CSeq left numbers out, and when it and the one before it were seen.
+#[derive(Debug)]
+struct Skip {
+    what: String,
+    before: Duration,
+    at: Duration,
+}
+
 #[derive(Debug, Default)]
 struct Books {
     messages: BTreeMap<String, Message>,
@@ -141,7 +158,7 @@ struct Books {
     /// What arrived though nobody sent it.
     unknown: Vec<String>,
     /// Requests whose CSeq left numbers out.
-    skipped: Vec<String>,
+    skipped: Vec<Skip>,
     /// What a peer must not do on the wire and did.
     misused: Vec<String>,
     /// Chat sessions that were opened, and those that were gone though nobody had ended them.
@@ -155,6 +172,10 @@ struct Books {
     measured_from: Duration,
     /// How long each restarted server was without its component.
     link_back: Vec<Duration>,
+    /// How long each link stayed with a pod that alone had no store.
+    link_moved: Vec<Duration>,
+    /// How often a link changed its pod more than that.
+    fought: usize,
 }
 
 /// The books of one run.
@@ -189,6 +210,17 @@ impl Ledger {
     /// A server that had been away got its component back so long after it listened again.
     pub fn link_back(&self, after: Duration) {
         self.books().link_back.push(after);
+    }
+
+    /// A pod that alone had no store had a link for so long until another pod connected.
+    pub fn link_moved(&self, after: Duration) {
+        self.books().link_moved.push(after);
+    }
+
+    /// A link that had left a pod without a store was connected anew so often before that had its store again: once by the pod
+    /// that did not give it up, and then by the one that has the lease.
+    pub fn links_fought_for(&self, times: usize) {
+        self.books().fought += times;
     }
 
     /// A message is about to leave; `text` is unlike that of any other.
@@ -307,10 +339,30 @@ impl Ledger {
         self.books().watches.entry(watch.to_owned()).or_default().alive = Some(dialogs);
     }
 
-    /// Something was broken from `from` until now. `takes_socket` tells that a process was killed or stood still, so that
-    /// what a server had written into its socket went with it: XEP-0114 has no acknowledgements.
-    pub fn fault(&self, name: &str, from: Duration, takes_socket: bool) {
-        self.note(name, from, if takes_socket { Takes::Socket } else { Takes::Nothing });
+    /// Something was broken from `from` until now. It excuses nothing that is lost or left out.
+    pub fn fault(&self, name: &str, from: Duration) {
+        self.note(name, from, Takes::Nothing, false);
+    }
+
+    /// A process of the gateway was killed, or stood still, from `from` until now. What a server had written until `socket` into the
+    /// socket of one that was killed went with it: XEP-0114 has no acknowledgements. `None` is for a process that had no link,
+    /// and for one that goes on: it reads what waits for it and hands it to the next holder.
+    ///
+    /// It also excuses numbers of requests that it had stored and not sent.
+    pub fn struck(&self, name: &str, from: Duration, socket: Option<Duration>) {
+        self.note(name, from, socket.map_or(Takes::Nothing, Takes::Socket), true);
+    }
+
+    /// The connections of the links broke between `from` and now, and what was under way in them went with them. The processes
+    /// went on and had their store, so no number is left out.
+    pub fn links_cut(&self, name: &str, from: Duration) {
+        self.note(name, from, Takes::Socket(self.now()), false);
+    }
+
+    /// A way to the store was broken from `from` until now. What was to be written may have been written though nobody was
+    /// told, so the number of a request that was not sent may be in the store. It excuses nothing else.
+    pub fn store_cut(&self, name: &str, from: Duration) {
+        self.note(name, from, Takes::Nothing, true);
     }
 
     /// The local server was away from `from` until now, when everybody was logged in again; `gone` is when the last of its
@@ -321,7 +373,7 @@ impl Ledger {
     /// until the users were back, so it makes no blind time; that the last state is right at the end is demanded as ever. It
     /// excuses nothing that was accepted after `gone`: with no server to give a message to, the gateway must refuse it.
     pub fn server_away(&self, name: &str, from: Duration, gone: Duration) {
-        self.note(name, from, Takes::Server(gone));
+        self.note(name, from, Takes::Server(gone), false);
     }
 
     /// The primary of the store was replaced while it lived, between `from` and `left`: what it was given meanwhile is lost, since
@@ -331,13 +383,13 @@ impl Ledger {
     /// comes again, no more of them than changes in this time, and the loss of a session that was opened in this time. It
     /// excuses no message.
     pub fn replaced(&self, name: &str, from: Duration, left: Duration) {
-        self.note(name, from, Takes::Writes(left));
+        self.note(name, from, Takes::Writes(left), true);
     }
 
     /// The store could not be reached from `from` until now, however long that was: what changed meanwhile could be seen from
     /// now on, and its blind time begins now.
     pub fn store_away(&self, name: &str, from: Duration) {
-        self.note(name, from, Takes::Store);
+        self.note(name, from, Takes::Store, true);
     }
 
     /// A chat session was opened by either side.
@@ -356,15 +408,22 @@ impl Ledger {
         self.books().misused.push(what.to_owned());
     }
 
-    fn note(&self, name: &str, from: Duration, takes: Takes) {
+    fn note(&self, name: &str, from: Duration, takes: Takes, unsent: bool) {
         let until = self.now();
-        self.books().faults.push(Fault { name: name.to_owned(), from, until, takes });
+        self.books().faults.push(Fault { name: name.to_owned(), from, until, takes, unsent });
     }
 
-    /// A request left numbers of its dialog's CSeq out. A process that dies between storing a request and sending it makes
-    /// such a gap, which receivers must accept (RFC 3261 §12.2.2); nothing else may.
-    pub fn skipped(&self, what: &str) {
-        self.books().skipped.push(what.to_owned());
+    /// A request left numbers of its dialog's CSeq out; `before` is when the request before it in this dialog was seen, `at` when
+    /// this one was. A process that dies between storing a request and sending it makes such a gap, and so does one that is
+    /// not told what it stored; receivers must accept it (RFC 3261 §12.2.2). Nothing else may make one.
+    pub fn skipped(&self, what: &str, before: Instant, at: Instant) {
+        let [before, at] = [before, at].map(|time| time.saturating_duration_since(self.start));
+        self.skipped_at(before, at, what);
+    }
+
+    fn skipped_at(&self, before: Duration, at: Duration, what: &str) {
+        let skip = Skip { what: what.to_owned(), before, at };
+        self.books().skipped.push(skip);
     }
 
     /// How many messages went this way so far, and how many of them have arrived or come back.
@@ -397,10 +456,13 @@ impl Ledger {
         for (name, watch) in &books.watches {
             judgement.presence.count(name, watch, &books.faults, books.measured_from);
         }
-        if books.faults.iter().any(|fault| fault.takes == Takes::Socket) {
-            judgement.skipped_in_faults = books.skipped.len();
-        } else {
-            judgement.skipped.clone_from(&books.skipped);
+        for skip in &books.skipped {
+            if books.faults.iter().any(|fault| fault.leaves_unsent(skip)) {
+                judgement.skipped_in_faults += 1;
+            } else {
+                let [before, at] = [skip.before, skip.at].map(|time| time.as_secs_f64());
+                judgement.skipped.push(format!("{}, seen at {before:.1} s and {at:.1} s", skip.what));
+            }
         }
         let forgotten = |at: Duration| books.faults.iter().any(|fault| fault.takes_writes(at));
         let changes = books.watches.values().flat_map(|watch| &watch.changes);
@@ -424,6 +486,9 @@ impl Ledger {
         judgement.forgotten_sessions = books.lost_sessions.len() - judgement.lost_sessions.len();
         judgement.link_back.clone_from(&books.link_back);
         judgement.link_back.sort_unstable();
+        judgement.link_moved.clone_from(&books.link_moved);
+        judgement.link_moved.sort_unstable();
+        judgement.fought = books.fought;
         judgement.presence.calm.sort_unstable();
         judgement.presence.blind.sort_unstable();
         judgement

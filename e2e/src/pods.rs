@@ -55,9 +55,23 @@ impl Pods {
     ///
     /// When one does not get ready.
     pub async fn start(lab: &Lab, realm: &Realm, count: u8, policy: Policy) -> Result<Self> {
-        let write =
-            |folder: &Path, address: Ipv4Addr| Realm { bind: vec![address.to_string()], ..realm.clone() }.write(folder);
-        Self::start_on(lab, count, policy, (realm.plain_port, realm.admin_port), write).await
+        Self::start_each(lab, &vec![realm.clone(); count.into()], policy).await
+    }
+
+    /// As [`Self::start`], with one gateway for each of these, which differ in what a gateway may be told for itself: its way to
+    /// the store.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`], or when there is none.
+    pub async fn start_each(lab: &Lab, realms: &[Realm], policy: Policy) -> Result<Self> {
+        let first = realms.first().context("no gateway is wanted")?;
+        let write = |number: u8, folder: &Path, address: Ipv4Addr| {
+            let own = realms.get(usize::from(number)).unwrap_or(first).clone();
+            Realm { bind: vec![address.to_string()], ..own }.write(folder)
+        };
+        let count = u8::try_from(realms.len())?;
+        Self::start_on(lab, count, policy, (first.plain_port, first.admin_port), write).await
     }
 
     /// As [`Self::start`], on the files of `manifests` with two changes: where each listens, and the state store.
@@ -72,7 +86,7 @@ impl Pods {
         ports: (u16, u16),
         state_store: &str,
     ) -> Result<Self> {
-        let write = |folder: &Path, address: Ipv4Addr| {
+        let write = |_: u8, folder: &Path, address: Ipv4Addr| {
             let (own, secrets) = (folder.join("manifests"), folder.join("secrets"));
             std::fs::create_dir_all(&own)?;
             std::fs::create_dir_all(&secrets)?;
@@ -100,13 +114,13 @@ impl Pods {
         count: u8,
         policy: Policy,
         (plain_port, admin_port): (u16, u16),
-        write: impl Fn(&Path, Ipv4Addr) -> Result<()>,
+        write: impl Fn(u8, &Path, Ipv4Addr) -> Result<()>,
     ) -> Result<Self> {
         let mut places = Vec::new();
         for number in 0..count {
             let address = Ipv4Addr::new(127, 0, 0, 11 + number);
             let folder = lab.folder(&format!("pod-{number}"))?;
-            write(&folder, address)?;
+            write(number, &folder, address)?;
             places.push(Place {
                 folder,
                 sip: (address, plain_port).into(),

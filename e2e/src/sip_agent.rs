@@ -103,7 +103,14 @@ pub enum Event {
     /// Something that a peer must not do, such as a CSeq that fails to grow.
     Wrong(String),
     /// A CSeq that grew by more than one.
-    Skipped(String),
+    Skipped {
+        /// Which.
+        what: String,
+        /// When the request before it in this dialog came.
+        before: Instant,
+        /// When it came.
+        at: Instant,
+    },
 }
 
 /// The users of a domain. Dropping it closes the socket.

@@ -442,7 +442,7 @@ impl Traffic {
     }
 
     /// Fails when a peer did on the wire what it must not do, such as a CSeq that does not grow, or by more than one though
-    /// no process died.
+    /// no process died or lost its store.
     ///
     /// # Errors
     ///
@@ -713,7 +713,7 @@ async fn keep_sip_books(domain: String, mut events: mpsc::UnboundedReceiver<Even
                 }
             }
             Event::Invited { .. } => ledger.session_opened(),
-            Event::Skipped(text) => ledger.skipped(&text),
+            Event::Skipped { what, before, at } => ledger.skipped(&what, before, at),
             Event::Wrong(text) => ledger.misused(&text),
         }
     }

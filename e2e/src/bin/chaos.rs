@@ -58,7 +58,7 @@ async fn main() -> Result<ExitCode> {
         } else if faults.contains(&Fault::RedisKillNode) {
             ("a Redis Cluster", Shared::cluster(&lab).await?)
         } else {
-            ("one Redis", Shared::alone(&lab).await?)
+            ("one Redis", Shared::alone(&lab, pods).await?)
         };
         println!("chaos: {pods} pods on {redis}, {} pairs, {seconds} s, seed {seed}", plan.users * plan.contacts);
         let field = Field::start_on(store, &lab, pods, Policy::RoundRobin, &plan, false).await?;

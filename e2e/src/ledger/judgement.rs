@@ -13,6 +13,9 @@ const BLIND_AFTER_POD: Duration = Duration::from_secs(5);
 const REPEATED: usize = 20;
 /// One of so many may arrive twice under two ids when the window is over.
 const DOUBLED_LATE: usize = 100;
+/// Who hears so long neither of the arrival nor of the failure of a message takes it for delivered, or has given it up; and who
+/// sees an old state for so long has used it.
+const LATE: Duration = Duration::from_secs(40);
 /// What took longer to be seen is named.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -39,11 +42,17 @@ pub struct Messages {
     pub doubled_late: Vec<String>,
     /// Nobody has them and nobody was told.
     pub lost: Vec<String>,
-    /// As `lost`, but written by the server into the socket of a process that was just then killed or paused, or in the queues
+    /// As `lost`, but written by the server into the socket of a process that was just then killed, or in the queues
     /// of a server that was just then stopped.
     pub taken: usize,
+    /// With which faults they went.
+    pub taken_by: BTreeMap<String, usize>,
     /// The longest way of one that arrived.
     pub slowest: Duration,
+    /// The longest time until a sender was told of a failure.
+    pub told: Duration,
+    /// Arrived, or their senders were told, later than anybody waits for.
+    pub late: Vec<String>,
 }
 
 impl Messages {
@@ -52,6 +61,11 @@ impl Messages {
         let answer = message.answer.map(|(_, answer)| answer);
         self.accepted += usize::from(answer == Some(Answer::Accepted));
         self.refused += usize::from(answer == Some(Answer::Refused));
+        if let Some((told, Answer::Refused)) = message.answer {
+            let took = told.saturating_sub(message.sent);
+            self.told = self.told.max(took);
+            self.note_late(text, message, took, "refused");
+        }
         let Some((first, id)) = message.arrivals.first() else {
             // A SIP sender counts as told when nothing was promised; an XMPP sender only by an error.
             let promised = match message.way {
@@ -63,9 +77,13 @@ impl Messages {
                 (Way::ToXmpp, Some((accepted, _))) => f.takes_to_xmpp(accepted),
                 (Way::ToXmpp, None) => false,
             };
-            if promised && faults.iter().any(taken) {
+            if !promised {
+                return;
+            }
+            if let Some(fault) = faults.iter().find(|fault| taken(fault)) {
                 self.taken += 1;
-            } else if promised {
+                *self.taken_by.entry(fault.name.clone()).or_default() += 1;
+            } else {
                 self.lost.push(format!("{text} (sent at {:.1} s)", message.sent.as_secs_f64()));
             }
             return;
@@ -77,13 +95,22 @@ impl Messages {
                 self.refused_in_calm.push(format!("{text} (sent at {:.1} s)", message.sent.as_secs_f64()));
             }
         }
-        self.slowest = self.slowest.max(first.saturating_sub(message.sent));
+        let took = first.saturating_sub(message.sent);
+        self.slowest = self.slowest.max(took);
+        self.note_late(text, message, took, "arrived");
         let others = message.arrivals.iter().skip(1);
         self.repeated += usize::from(others.clone().any(|(_, again)| again == id));
         if let Some((at, again)) = others.clone().find(|(_, again)| again != id) {
             let list = if *at <= *first + WINDOW { &mut self.doubled } else { &mut self.doubled_late };
             let (first, at) = (first.as_secs_f64(), at.as_secs_f64());
             list.push(format!("{text} ({id} at {first:.1} s, {again} at {at:.1} s)"));
+        }
+    }
+
+    fn note_late(&mut self, text: &str, message: &Message, took: Duration, what: &str) {
+        if took > LATE {
+            let sent = message.sent.as_secs_f64();
+            self.late.push(format!("{text} (sent at {sent:.1} s, {what} after {:.1} s)", took.as_secs_f64()));
         }
     }
 }
@@ -115,6 +142,8 @@ pub struct Presence {
     pub never_ended: Vec<String>,
     /// Dialogs that were left to run out while another one served.
     pub left: usize,
+    /// Changes that were seen, and watches that were open again, later than anybody waits for.
+    pub late: Vec<String>,
     /// Time until each change was seen, in order, of changes made when nothing was broken.
     pub calm: Vec<Duration>,
     /// The same, of changes made during a fault or within 5 s of its end.
@@ -139,14 +168,25 @@ impl Presence {
             (Some(0), None) => {
                 let refused = watch.disowned.last();
                 let refused = refused.map(|at| format!(", its NOTIFY got 481 at {:.1} s", at.as_secs_f64()));
-                self.lost.push(format!("{name}: no dialog at the end{}", refused.unwrap_or_default()));
+                let closed = watch.pauses.last().filter(|(_, until)| until.is_none());
+                let closed =
+                    closed.map(|(at, _)| format!(", its watcher wants another since {:.1} s", at.as_secs_f64()));
+                let why = refused.unwrap_or_default() + &closed.unwrap_or_default();
+                self.lost.push(format!("{name}: no dialog at the end{why}"));
             }
             (Some(2..), None) => self.doubled.push(name.to_owned()),
             _ => {}
         }
         self.refreshed += watch.refreshed.len();
         self.disowned += watch.disowned.len();
-        self.renewed += watch.pauses.iter().filter(|(_, until)| until.is_some()).count();
+        for (from, until) in &watch.pauses {
+            let Some(until) = until else { continue };
+            self.renewed += 1;
+            let (took, from) = (until.saturating_sub(*from), from.as_secs_f64());
+            if took > LATE {
+                self.late.push(format!("{name}: ended at {from:.1} s, open again after {:.1} s", took.as_secs_f64()));
+            }
+        }
         // When each change can be seen, and after which time; a watch that is open again shows the state of then.
         let changes = watch.changes.iter().enumerate().map(|(number, (at, _))| (number, *at, *at));
         let again = watch.pauses.iter().filter_map(|(from, until)| {
@@ -174,6 +214,10 @@ impl Presence {
     fn time(&mut self, took: Duration, name: &str, at: Duration, faults: &[Fault]) {
         let list = if faults.iter().any(|f| f.touches(at, at)) { &mut self.blind } else { &mut self.calm };
         list.push(took);
+        if took > LATE {
+            let (took, at) = (took.as_secs_f64(), at.as_secs_f64());
+            self.late.push(format!("{name}: changed at {at:.1} s, seen after {took:.1} s"));
+        }
         self.note_slow(took, name, at);
     }
 
@@ -197,9 +241,9 @@ pub struct Judgement {
     pub presence: Presence,
     /// Messages that nobody had sent.
     pub unknown: Vec<String>,
-    /// Requests whose CSeq left numbers out though no process died or stood still.
+    /// Requests whose CSeq left numbers out though no process died or stood still meanwhile, or lost its store.
     pub skipped: Vec<String>,
-    /// How many there were in a run in which one did.
+    /// How many there were while one did.
     pub skipped_in_faults: usize,
     /// Chat sessions that were opened.
     pub sessions: usize,
@@ -215,6 +259,10 @@ pub struct Judgement {
     pub faults: BTreeMap<String, usize>,
     /// How long servers that listened again were without their component, in order.
     pub link_back: Vec<Duration>,
+    /// How long links stayed with pods that alone had no store, in order.
+    pub link_moved: Vec<Duration>,
+    /// How often such a link was connected anew after it had moved.
+    pub fought: usize,
 }
 
 impl Judgement {
@@ -223,14 +271,17 @@ impl Judgement {
         let lists = [
             ("lost on the way to XMPP", &self.to_xmpp.lost),
             ("doubled on the way to XMPP", &self.to_xmpp.doubled),
+            ("late on the way to XMPP", &self.to_xmpp.late),
             ("refused and arrived on the way to XMPP, with nothing broken", &self.to_xmpp.refused_in_calm),
             ("lost on the way to SIP", &self.to_sip.lost),
             ("doubled on the way to SIP", &self.to_sip.doubled),
+            ("late on the way to SIP", &self.to_sip.late),
             ("refused and arrived on the way to SIP, with nothing broken", &self.to_sip.refused_in_calm),
             ("subscription lost", &self.presence.lost),
             ("subscription doubled", &self.presence.doubled),
             ("subscription not ended by its last NOTIFY", &self.presence.never_ended),
             ("wrong at the end", &self.presence.wrong),
+            ("late for a watcher", &self.presence.late),
             ("never sent", &self.unknown),
             ("session lost", &self.lost_sessions),
             ("CSeq with a gap", &self.skipped),
@@ -245,6 +296,15 @@ impl Judgement {
         }
         if let Some(longest) = self.link_back.last().filter(|longest| **longest > LINK_BACK) {
             found.push(format!("a server that was back had no link for {:.1} s", longest.as_secs_f64()));
+        }
+        if let Some(longest) = self.link_moved.last().filter(|longest| **longest > LINK_BACK) {
+            found.push(format!("a pod without a store kept a link for {:.1} s", longest.as_secs_f64()));
+        }
+        if self.fought > 0 {
+            found.push(format!(
+                "links that a pod without a store did not give up: connected anew {} times",
+                self.fought
+            ));
         }
         found.extend(self.above_the_bars());
         found
@@ -302,8 +362,15 @@ impl fmt::Display for Judgement {
         row(f, "doubled later", |m| m.doubled_late.len())?;
         row(f, "gone with a dead process or server", |m| m.taken)?;
         row(f, "lost", |m| m.lost.len())?;
-        let (slow_in, slow_out) = (self.to_xmpp.slowest.as_secs_f64(), self.to_sip.slowest.as_secs_f64());
-        writeln!(f, "  {:<38}{slow_in:>10.2} s{slow_out:>10.2} s", "slowest")?;
+        for (way, messages) in [("XMPP", &self.to_xmpp), ("SIP", &self.to_sip)] {
+            for (fault, count) in &messages.taken_by {
+                writeln!(f, "    {count} to {way} gone with {fault}")?;
+            }
+        }
+        for (name, of) in [("slowest", (|m| m.slowest) as fn(&Messages) -> Duration), ("slowest error", |m| m.told)] {
+            let (slow_in, slow_out) = (of(&self.to_xmpp).as_secs_f64(), of(&self.to_sip).as_secs_f64());
+            writeln!(f, "  {name:<38}{slow_in:>10.2} s{slow_out:>10.2} s")?;
+        }
         let presence = &self.presence;
         writeln!(f, "subscriptions")?;
         for (name, count) in [
@@ -338,13 +405,15 @@ impl fmt::Display for Judgement {
             self.lost_sessions.len(),
             self.forgotten_sessions
         )?;
-        if let Some(longest) = self.link_back.last() {
-            let middle = percentile(&self.link_back, 0.5).as_secs_f64();
-            writeln!(
-                f,
-                "links back after their server's restart: p50 {middle:.2} s, max {:.2} s",
-                longest.as_secs_f64()
-            )?;
+        for (what, list) in [
+            ("links back after their server's restart", &self.link_back),
+            ("links away from pods without a store", &self.link_moved),
+        ] {
+            if list.is_empty() {
+                continue;
+            }
+            let [middle, all] = [0.5, 1.0].map(|part| percentile(list, part).as_secs_f64());
+            writeln!(f, "{what} ({}): p50 {middle:.2} s, max {all:.2} s", list.len())?;
         }
         let faults: Vec<String> = self.faults.iter().map(|(name, count)| format!("{name} {count}")).collect();
         writeln!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })?;

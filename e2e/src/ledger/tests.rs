@@ -49,17 +49,77 @@ fn a_message_to_sip_is_lost_without_arrival_and_error_unless_its_socket_died() {
     let from = ledger.now();
     ledger.sent(Way::ToSip, "silent");
     assert!(verdicts(&ledger)[0].starts_with("lost on the way to SIP: silent"));
-    ledger.fault("slow", from, false);
+    ledger.fault("slow", from);
     assert_eq!(verdicts(&ledger).len(), 1, "a slow store excuses nothing");
-    ledger.fault("kill", from, true);
+    ledger.struck("kill", from, Some(ledger.now()));
     assert_eq!(verdicts(&ledger).len(), 0);
     assert_eq!(ledger.judge().to_sip.taken, 1);
     // The same excuse is none for what was promised to a SIP user.
     let from = ledger.now();
     ledger.sent(Way::ToXmpp, "promised");
     ledger.answered("promised", Answer::Accepted);
-    ledger.fault("kill", from, true);
+    ledger.struck("kill", from, Some(ledger.now()));
     assert_eq!(verdicts(&ledger).len(), 1);
+}
+
+#[test]
+fn a_socket_is_at_risk_for_a_time_of_its_own_and_not_until_the_end_of_the_fault() {
+    let lost = |sent: u64, takes: Takes| {
+        let ledger = one_of_each();
+        ledger.sent_at(at(sent), Way::ToSip, "silent");
+        ledger.books().faults.push(fault("kill", 10, 20, takes));
+        let judgement = ledger.judge();
+        assert_eq!(judgement.to_sip.lost.len() + judgement.to_sip.taken, 1);
+        judgement.to_sip.taken_by.get("kill").copied()
+    };
+    let socket = Takes::Socket(at(13));
+    assert_eq!([9, 10, 13, 14, 20].map(|sent| lost(sent, socket)), [None, Some(1), Some(1), None, None]);
+    assert_eq!(lost(12, Takes::Nothing), None, "it had no link, or goes on");
+    // A process without a link may have had numbers; broken links do not.
+    let ledger = one_of_each();
+    let from = ledger.now();
+    ledger.struck("pause", from, None);
+    ledger.links_cut("link-cut", from);
+    let faults = &ledger.books().faults;
+    assert_eq!((faults[0].takes, faults[0].unsent), (Takes::Nothing, true));
+    assert!(matches!(faults[1].takes, Takes::Socket(until) if until <= faults[1].until) && !faults[1].unsent);
+}
+
+#[test]
+fn what_arrives_or_comes_back_after_a_long_time_is_late() {
+    for (after, wrong) in [(40, 0), (41, 1)] {
+        let ledger = one_of_each();
+        ledger.sent_at(at(1), Way::ToXmpp, "slow");
+        ledger.arrived_at(at(1 + after), "slow", "id-1");
+        assert_eq!(verdicts(&ledger).len(), wrong);
+        ledger.sent_at(at(1), Way::ToSip, "returned");
+        ledger.books().messages.get_mut("returned").unwrap().answer = Some((at(1 + after), Answer::Refused));
+        assert_eq!((verdicts(&ledger).len(), ledger.judge().to_sip.told), (2 * wrong, at(after)));
+    }
+    let ledger = one_of_each();
+    ledger.sent_at(at(1), Way::ToSip, "returned");
+    ledger.books().messages.get_mut("returned").unwrap().answer = Some((at(61), Answer::Refused));
+    assert_eq!(verdicts(&ledger), ["late on the way to SIP: returned (sent at 1.0 s, refused after 60.0 s)"]);
+}
+
+#[test]
+fn what_is_seen_or_open_again_after_a_long_time_is_late() {
+    for (after, wrong) in [(40, 0), (41, 1)] {
+        let (ledger, watch) = (one_of_each(), "ana sees juliet");
+        ledger.changed_at(at(10), watch, "busy");
+        ledger.saw_at(at(10 + after), watch, "busy");
+        assert_eq!(ledger.judge().presence.late.len(), wrong);
+        ledger.unwatched_at(at(100), watch);
+        ledger.watches_again_at(at(100 + after), watch);
+        ledger.saw_at(at(100 + after), watch, "busy");
+        let found = verdicts(&ledger);
+        assert_eq!(found.len(), 2 * wrong, "{found:?}");
+        let all = ["ended at 100.0 s, open again after 41.0 s", "changed at 10.0 s, seen after 41.0 s"];
+        assert!(
+            found.iter().zip(all).all(|(f, what)| *f == format!("late for a watcher: {watch}: {what}")),
+            "{found:?}"
+        );
+    }
 }
 
 #[test]
@@ -73,10 +133,14 @@ fn a_second_arrival_is_a_repetition_or_a_double_by_its_id_and_time() {
     assert!(verdicts(&ledger)[0].starts_with("doubled on the way to SIP: out"));
 }
 
+/// A fault of these seconds that leaves no number unsent.
+fn fault(name: &str, from: u64, until: u64, takes: Takes) -> Fault {
+    Fault { name: name.into(), from: at(from), until: at(until), takes, unsent: false }
+}
+
 /// Something was broken in these seconds.
 fn broken(ledger: &Ledger, name: &str, from: u64, until: u64) {
-    let fault = Fault { name: name.into(), from: at(from), until: at(until), takes: Takes::Nothing };
-    ledger.books().faults.push(fault);
+    ledger.books().faults.push(fault(name, from, until, Takes::Nothing));
 }
 
 #[test]
@@ -136,8 +200,7 @@ fn nobody_is_blind_for_five_seconds_after_a_kill_and_ten_after_anything() {
 #[test]
 fn what_changed_without_a_store_is_timed_from_its_return() {
     let ledger = one_of_each();
-    let fault = Fault { name: "redis away".into(), from: at(9), until: at(60), takes: Takes::Store };
-    ledger.books().faults.push(fault);
+    ledger.books().faults.push(fault("redis away", 9, 60, Takes::Store));
     ledger.changed_at(at(10), "ana sees juliet", "busy");
     ledger.saw_at(at(63), "ana sees juliet", "busy");
     assert_eq!((ledger.judge().presence.blind, verdicts(&ledger).len()), (vec![at(3)], 0));
@@ -149,8 +212,7 @@ fn a_message_may_arrive_though_refused_only_when_something_broke() {
     ledger.books().messages.get_mut("in").unwrap().answer = Some((at(2), Answer::Refused));
     assert!(verdicts(&ledger)[0].starts_with("refused and arrived on the way to XMPP, with nothing broken: in"));
     let broken = |from: u64, until: u64| {
-        let fault = Fault { name: "kill".into(), from: at(from), until: at(until), takes: Takes::Nothing };
-        ledger.books().faults = vec![fault];
+        ledger.books().faults = vec![fault("kill", from, until, Takes::Nothing)];
         verdicts(&ledger).len()
     };
     assert_eq!((broken(3, 4), broken(2, 4)), (1, 0));
@@ -165,9 +227,7 @@ fn a_session_that_nobody_ended_may_not_be_gone() {
     ledger.session_lost(at(2), "ana with juliet");
     assert!(verdicts(&ledger)[0].starts_with("session lost: ana with juliet"));
     let replaced = |from: u64, left: u64| {
-        let fault =
-            Fault { name: "redis-failover".into(), from: at(from), until: at(9), takes: Takes::Writes(at(left)) };
-        ledger.books().faults = vec![fault];
+        ledger.books().faults = vec![fault("redis-failover", from, 9, Takes::Writes(at(left)))];
         (verdicts(&ledger).len(), ledger.judge().forgotten_sessions)
     };
     assert_eq!((replaced(3, 4), replaced(0, 1), replaced(1, 3)), ((1, 0), (1, 0), (0, 1)));
@@ -180,6 +240,23 @@ fn a_server_that_is_back_may_not_be_without_its_link_for_long() {
     assert_eq!(verdicts(&ledger), Vec::<String>::new());
     ledger.link_back(at(6));
     assert_eq!(verdicts(&ledger), ["a server that was back had no link for 6.0 s"]);
+}
+
+#[test]
+fn a_link_must_leave_a_pod_without_a_store_once_and_soon() {
+    let ledger = one_of_each();
+    ledger.link_moved(at(3));
+    ledger.links_fought_for(0);
+    assert_eq!(verdicts(&ledger), Vec::<String>::new());
+    ledger.link_moved(at(6));
+    ledger.links_fought_for(2);
+    assert_eq!(
+        verdicts(&ledger),
+        [
+            "a pod without a store kept a link for 6.0 s",
+            "links that a pod without a store did not give up: connected anew 2 times"
+        ]
+    );
 }
 
 #[test]
@@ -196,8 +273,7 @@ fn a_replaced_primary_excuses_what_was_written_to_it_and_nothing_else() {
     ledger.changed_at(at(5), "ana sees juliet", "busy");
     assert_eq!(verdicts(&ledger).len(), 2);
     let replaced = |from: u64, left: u64| {
-        let fault = Fault { name: "fail-over".into(), from: at(from), until: at(9), takes: Takes::Writes(at(left)) };
-        ledger.books().faults = vec![fault];
+        ledger.books().faults = vec![fault("fail-over", from, 9, Takes::Writes(at(left)))];
         verdicts(&ledger).len()
     };
     assert_eq!((replaced(6, 7), replaced(4, 6)), (2, 0));
@@ -229,8 +305,7 @@ fn a_replaced_primary_may_forget_that_a_watch_was_refreshed_opened_or_ended() {
         ledger
     };
     let replaced = |ledger: &Ledger, from: u64, left: u64| {
-        let fault = Fault { name: "fail-over".into(), from: at(from), until: at(9), takes: Takes::Writes(at(left)) };
-        ledger.books().faults = vec![fault];
+        ledger.books().faults = vec![fault("fail-over", from, 9, Takes::Writes(at(left)))];
         (ledger.judge().presence.lost.len(), ledger.judge().presence.forgotten)
     };
     for what in ["refresh", "opening"] {
@@ -299,11 +374,51 @@ fn a_watch_that_its_watcher_ended_is_not_stale_and_shows_the_state_of_now_when_i
 #[test]
 fn a_watch_that_was_not_opened_again_is_lost() {
     let ledger = one_of_each();
-    ledger.unwatched("ana sees juliet");
+    ledger.unwatched_at(at(5), "ana sees juliet");
     ledger.alive("ana sees juliet", 0);
-    assert_eq!(verdicts(&ledger), ["subscription lost: ana sees juliet: no dialog at the end"]);
+    let lost = "subscription lost: ana sees juliet: no dialog at the end, its watcher wants another since 5.0 s";
+    assert_eq!(verdicts(&ledger), [lost]);
     ledger.never_ended("ana sees juliet", "d1");
     assert_eq!(verdicts(&ledger)[1], "subscription not ended by its last NOTIFY: ana sees juliet: d1");
+}
+
+#[test]
+fn a_notify_that_got_481_is_counted_and_a_loss_only_without_a_dialog_at_the_end() {
+    let ledger = one_of_each();
+    ledger.disowned("ana sees juliet");
+    assert_eq!((verdicts(&ledger), ledger.judge().presence.disowned), (vec![], 1));
+    ledger.alive("ana sees juliet", 0);
+    let found = verdicts(&ledger);
+    assert!(found[0].starts_with("subscription lost: ana sees juliet: no dialog at the end, its NOTIFY got 481 at "));
+    assert_eq!(found.len(), 1);
+    // An end that was told is named first.
+    ledger.ended("ana sees juliet", "terminated");
+    assert!(verdicts(&ledger)[0].starts_with("subscription lost: ana sees juliet: terminated at "));
+}
+
+#[test]
+fn a_dialog_that_is_left_to_run_out_beside_another_one_is_counted_and_hides_no_loss() {
+    let ledger = one_of_each();
+    ledger.left("ana sees juliet");
+    assert_eq!((verdicts(&ledger), ledger.judge().presence.left), (vec![], 1));
+    ledger.alive("ana sees juliet", 0);
+    assert_eq!(verdicts(&ledger), ["subscription lost: ana sees juliet: no dialog at the end"]);
+}
+
+#[test]
+fn a_watch_that_no_notify_ended_is_found_whatever_broke() {
+    let ledger = one_of_each();
+    ledger.never_ended("ana sees juliet", "d1");
+    ledger.never_ended("ana sees juliet", "d2");
+    let found = ["d1", "d2"].map(|d| format!("subscription not ended by its last NOTIFY: ana sees juliet: {d}"));
+    assert_eq!(verdicts(&ledger), found);
+    ledger.unwatched_at(at(4), "ana sees juliet");
+    ledger.watches_again_at(at(4), "ana sees juliet");
+    ledger.saw_at(at(5), "ana sees juliet", "away");
+    for takes in [Takes::Nothing, Takes::Socket(at(9)), Takes::Server(at(9)), Takes::Store] {
+        ledger.books().faults = vec![fault("fault", 3, 9, takes)];
+        assert_eq!(verdicts(&ledger), found, "{takes:?}");
+    }
 }
 
 #[test]
@@ -336,8 +451,50 @@ fn a_stale_state_is_wrong_and_a_late_one_is_blind_time() {
     assert_eq!(verdicts(&ledger).len(), 0);
     // The state in between was never shown: its blind time ends with the next one.
     assert_eq!(ledger.judge().presence.calm, [at(1), at(2), at(4)]);
-    ledger.books().faults.push(Fault { name: "kill".into(), from: at(4), until: at(5), takes: Takes::Socket });
+    ledger.books().faults.push(fault("kill", 4, 5, Takes::Socket(at(5))));
     assert_eq!(ledger.judge().presence.blind, [at(2), at(4)]);
     assert_eq!(percentile(&[at(1), at(2), at(4)], 0.5), at(2));
     assert_eq!(percentile(&[], 0.5), at(0));
+}
+
+#[test]
+fn a_number_that_was_left_out_needs_a_fault_between_its_neighbours() {
+    let verdict = |faults: &[(u64, u64, bool)]| {
+        let ledger = one_of_each();
+        ledger.skipped_at(at(10), at(20), "d1: NOTIFY with CSeq 7 after 5");
+        for (from, until, unsent) in faults {
+            let fault = Fault { unsent: *unsent, ..fault("kill", *from, *until, Takes::Nothing) };
+            ledger.books().faults.push(fault);
+        }
+        (verdicts(&ledger), ledger.judge().skipped_in_faults)
+    };
+    let wrong = (vec!["CSeq with a gap: d1: NOTIFY with CSeq 7 after 5, seen at 10.0 s and 20.0 s".to_owned()], 0);
+    assert_eq!(verdict(&[]), wrong);
+    for (from, until) in [(9, 10), (12, 13), (20, 25), (5, 30)] {
+        assert_eq!(verdict(&[(from, until, true)]), (vec![], 1), "{from} to {until}");
+        assert_eq!(verdict(&[(from, until, false)]), wrong, "a fault that leaves no number unsent");
+    }
+    assert_eq!(verdict(&[(1, 9, true), (21, 30, true)]), wrong, "all was well between the two requests");
+}
+
+#[test]
+fn what_may_leave_a_number_unsent_is_a_process_that_stops_and_a_store_whose_word_is_missing() {
+    let ledger = one_of_each();
+    let before = Instant::now();
+    for (note, may) in [
+        (Ledger::fault as fn(&Ledger, &str, Duration), false),
+        (Ledger::links_cut, false),
+        (|books, name, from| books.server_away(name, from, books.now()), false),
+        (|books, name, from| books.struck(name, from, None), true),
+        (Ledger::store_cut, true),
+        (Ledger::store_away, true),
+        (|books, name, from| books.replaced(name, from, books.now()), true),
+    ] {
+        ledger.books().faults.clear();
+        ledger.books().skipped.clear();
+        let from = ledger.now();
+        note(&ledger, "fault", from);
+        ledger.skipped("d1", before, Instant::now());
+        assert_eq!(ledger.judge().skipped_in_faults, usize::from(may));
+    }
 }

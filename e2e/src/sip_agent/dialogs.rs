@@ -33,6 +33,8 @@ pub(super) struct Inside {
     /// Our last CSeq and the other side's.
     cseq: u32,
     their_cseq: u32,
+    /// When the other side's last request came.
+    heard_at: Instant,
     expires_at: Instant,
     ended: bool,
     /// Whether our watcher has asked for the end.
@@ -198,6 +200,7 @@ fn open(inner: &Arc<Inner>, kind: Kind, user: &str, to: &str) -> Shared {
         target: format!("sip:{to}"),
         cseq: 0,
         their_cseq: 0,
+        heard_at: Instant::now(),
         expires_at: Instant::now() + TRANSACTION,
         ended: false,
         unsubscribed: false,
@@ -333,16 +336,17 @@ pub(super) fn serve(inner: &Arc<Inner>, request: &SipMessage) -> Served {
 /// The other side's CSeq must grow; by one, as ours does, since one pod after the other writes in the dialog.
 fn take_cseq(inner: &Inner, dialog: &Shared, request: &SipMessage) -> Result<(), &'static str> {
     let mut inside = dialog.inside();
-    let (cseq, last) = (request.cseq(), inside.their_cseq);
+    let (cseq, last, now) = (request.cseq(), inside.their_cseq, Instant::now());
     if last != 0 && cseq != last + 1 {
         let method = request.method().unwrap_or_default();
         let what = format!("{}: {method} with CSeq {cseq} after {last}", inside.call_id);
-        inner.tell(if cseq > last { Event::Skipped(what) } else { Event::Wrong(what) });
+        let skipped = |what| Event::Skipped { what, before: inside.heard_at, at: now };
+        inner.tell(if cseq > last { skipped(what) } else { Event::Wrong(what) });
     }
     if cseq <= last {
         return Err("500 Out Of Order");
     }
-    inside.their_cseq = cseq;
+    (inside.their_cseq, inside.heard_at) = (cseq, now);
     Ok(())
 }
 
@@ -430,6 +434,7 @@ fn accept(inner: &Inner, request: &SipMessage, tag: &str, kind: Kind) -> Shared 
         target: text::contact(request, ""),
         cseq: 0,
         their_cseq: request.cseq(),
+        heard_at: Instant::now(),
         expires_at: Instant::now() + TRANSACTION,
         ended: false,
         unsubscribed: false,
