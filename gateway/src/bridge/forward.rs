@@ -148,7 +148,7 @@ impl Bridge {
 
     /// Names the other process that works for pairs of these domains, `None` if it is this one, or nobody. While a link
     /// goes from one process to another this waits.
-    async fn home_of(&self, local: &Domain, remote: &Domain) -> Option<String> {
+    pub(super) async fn home_of(&self, local: &Domain, remote: &Domain) -> Option<String> {
         if !self.pods.is_shared() {
             return None;
         }
@@ -406,6 +406,14 @@ impl Bridge {
         }
     }
 
+    /// Tells the process that holds a link that letters wait for it; tells whether that is another one.
+    pub(super) fn tell_of_letters(self: &Arc<Self>, (local, remote): &DomainPair) -> bool {
+        let Some(life) = self.elsewhere(local, remote) else { return false };
+        let (local, remote) = (local.as_str().to_owned(), remote.as_str().to_owned());
+        self.write_note(life, Note::Letters { local, remote });
+        true
+    }
+
     /// Gives a stanza that came over a link to the process that holds the link by now; tells whether that is another one.
     /// It asked everybody for their presence when it took the link, so that older states are of no use.
     pub(super) fn hand_over_from_local(self: &Arc<Self>, users: &PairUsers, stanza: &Stanza) -> bool {
@@ -535,6 +543,9 @@ impl Bridge {
             Note::Due { key } => {
                 let (bridge, key) = (Arc::clone(self), Key::parse(&key)?);
                 tokio::spawn(async move { super::timers::act(&bridge, key, None).await });
+            }
+            Note::Letters { local, remote } => {
+                self.send_letters_soon((Domain::parse(&local).ok()?, Domain::parse(&remote).ok()?));
             }
             Note::Stanza { local, remote, stanza } => self.take_stanza(&local, &remote, &stanza)?,
             Note::FromLocal { local, remote, stanza } => {

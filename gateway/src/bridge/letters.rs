@@ -36,8 +36,10 @@ const RESEND: Duration = Duration::from_secs(60);
 const BUSY_RETRY: Duration = Duration::from_secs(5);
 /// The pause between two rounds over all letters: another process may have stored one just when it lost the link.
 const ROUND_PAUSE: Duration = Duration::from_secs(60);
-/// The pause after an error for a local user was stored: the link may have come up just before.
+/// The pause after an error for a local user was stored: the link may have come up just before. How often is looked who has it: a
+/// link that is nobody's is somebody's within 5 s.
 const LINK_LOOK: Duration = Duration::from_millis(500);
+const LINK_LOOKS: u32 = 20;
 /// The pause before the store is asked again when it failed.
 const STORE_RETRY: Duration = Duration::from_secs(5);
 
@@ -143,8 +145,8 @@ impl Bridge {
         error: &Message,
     ) -> Result<(), StoreError> {
         self.commit_letters(&[(0, Posted::new(domains.clone(), error, false))]).await?;
-        // The link may be up again by now.
-        self.send_letters_after(domains.clone(), LINK_LOOK);
+        // The link may be up again by now, here or elsewhere.
+        self.send_letters_soon(domains.clone());
         Ok(())
     }
 
@@ -207,7 +209,13 @@ impl Bridge {
         });
     }
 
-    /// Does another round after a pause, unless one is due already or the link is down by then: its return is one too.
+    /// Has letters sent that were stored a moment ago.
+    pub(super) fn send_letters_soon(self: &Arc<Self>, domains: DomainPair) {
+        self.send_letters_after(domains, LINK_LOOK);
+    }
+
+    /// Does another round after a pause, unless one is due already, or has the link's holder do one. While the link is down, or
+    /// comes up somewhere, none is needed: its return is one too.
     fn send_letters_after(self: &Arc<Self>, domains: DomainPair, pause: Duration) {
         if !self.letters.again.lock().insert(domains.clone()) {
             return;
@@ -216,8 +224,15 @@ impl Bridge {
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             bridge.letters.again.lock().remove(&domains);
-            if let Some(link) = bridge.links.ready(&domains.0, &domains.1) {
-                bridge.send_letters(link);
+            for _ in 0..LINK_LOOKS {
+                if let Some(link) = bridge.links.ready(&domains.0, &domains.1) {
+                    return bridge.send_letters(link);
+                }
+                if bridge.tell_of_letters(&domains) {
+                    return;
+                }
+                // Another process may have it, and this one not know that yet.
+                tokio::time::sleep(LINK_LOOK).await;
             }
         });
     }

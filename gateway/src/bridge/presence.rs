@@ -136,6 +136,10 @@ impl Bridge {
         let lane = users.id();
         let (busy, wish) = (users.clone(), stanza.clone());
         let submitted = self.lanes.submit(lane, async move {
+            // What was before it in the lane may have taken until the link was another's.
+            if !bridge.works_for(&users) && bridge.passed_on(&users, &stanza).await {
+                return;
+            }
             if let Err(error) = bridge.take_presence(&users, &event).await {
                 bridge.store_failed(&error);
                 bridge.refuse_wish(&users, stanza, super::not_stored());
@@ -145,6 +149,19 @@ impl Bridge {
             self.metrics.presence("xmpp_to_sip", "lane_full");
             self.refuse_wish(&busy, wish, super::too_busy());
         }
+    }
+
+    /// Gives presence that came over a link to its next holder; tells whether somebody has it, or its sender was told that nobody
+    /// has. Nothing that came over a link is worked on without it: whoever has it next may know better.
+    async fn passed_on(self: &Arc<Self>, users: &PairUsers, stanza: &Presence) -> bool {
+        if self.home_of(&users.local.domain, &users.remote.domain).await.is_none() {
+            if self.works_for(users) {
+                return false;
+            }
+            self.refuse_wish(users, stanza.clone(), super::not_stored());
+            return true;
+        }
+        self.hand_over_from_local(users, &Stanza::Presence(stanza.clone()))
     }
 
     async fn take_presence(self: &Arc<Self>, users: &PairUsers, event: &FromLocal) -> Result<(), StoreError> {

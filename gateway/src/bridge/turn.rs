@@ -194,6 +194,7 @@ impl Bridge {
         let names: SmallVec<[Key; 5]> =
             keys.iter().chain(&beside).chain(request.map(|(_, identity)| identity.key())).cloned().collect();
         let remembers = M::REMEMBERED && self.store.is_shared();
+        let worked_under = self.fence(users);
         // What stands beside cannot be asked about in the commit.
         let mut recalls = remembers && beside.is_none();
         let mut retries = 0;
@@ -238,6 +239,10 @@ impl Bridge {
             // There was nothing and there is nothing: no round trip for that.
             if !batch.is_empty() {
                 fence = self.fence(users);
+                // The link was lost since the turn began, and what it was given may be old by now.
+                if let (Some(Fence { lease, .. }), None, false) = (&worked_under, &fence, self.works_for(users)) {
+                    return Err(StoreError::FenceLost { lease: lease.clone() });
+                }
                 batch.fences.extend(fence.clone());
                 let writes = if remembers { batch.writes.clone() } else { Vec::new() };
                 let done = self.store.commit(batch).await;
@@ -309,6 +314,15 @@ impl Bridge {
             Owner::Mine(fence) => fence,
             Owner::Other(_) | Owner::Former(_) | Owner::Nobody => None,
         }
+    }
+
+    /// Tells whether what came over the pair's link is this process's to work on: it holds the link, or gave it back and finishes.
+    pub(super) fn works_for(&self, users: &PairUsers) -> bool {
+        !self.pods.is_shared()
+            || matches!(
+                self.links.owner(&users.local.domain, &users.remote.domain),
+                Owner::Mine(_) | Owner::Former(None)
+            )
     }
 
     /// Tells whether work may go on though its fence was lost: this process took the lease anew, or gave it back and

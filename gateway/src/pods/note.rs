@@ -176,6 +176,16 @@ pub enum Note {
         #[cbor(n(2), with = "minicbor::bytes")]
         stanza: Vec<u8>,
     },
+    /// Letters wait in the store, for the process that holds the link.
+    #[n(11)]
+    Letters {
+        /// The local domain.
+        #[n(0)]
+        local: String,
+        /// The federated domain.
+        #[n(1)]
+        remote: String,
+    },
 }
 
 impl Note {
@@ -210,6 +220,7 @@ impl Note {
             Self::Due { .. } => "due",
             Self::Stanza { .. } => "stanza",
             Self::FromLocal { .. } => "from_local",
+            Self::Letters { .. } => "letters",
         }
     }
 }
@@ -262,11 +273,12 @@ mod tests {
             Note::Due { key: "k".to_owned() },
             Note::Stanza { local: "l".to_owned(), remote: "r".to_owned(), stanza: message.clone() },
             Note::FromLocal { local: "l".to_owned(), remote: "r".to_owned(), stanza: message },
+            Note::Letters { local: "l".to_owned(), remote: "r".to_owned() },
         ]
     }
 
     /// Written by version 0.1.0; must be readable for ever.
-    const FROZEN: [&str; 11] = [
+    const FROZEN: [&str; 12] = [
         "490100000182008661700741788202806e3139322e302e322e313a353036306174",
         "4901000001820182074178",
         "490100000182028107",
@@ -278,6 +290,7 @@ mod tests {
         "4901000001820881616b",
         "4901000001820983616c61724178",
         "4901000001820a83616c61724178",
+        "4901000001820b82616c6172",
     ];
 
     #[test]

@@ -9,13 +9,14 @@ use isthmus_interwork::authorization::{Context, Pair};
 use isthmus_model::{Access, BareAddress, Domain, EpochMillis, Now, PairId};
 use isthmus_sip::{Limits as SipLimits, Message};
 use isthmus_store::{
-    Acquisition, Batch, Condition, Key, Kind, LeaseName, Lifetime, Limits, MemoryStore, Slot, Store, SystemClock,
-    Timer, TimerKind, record,
+    Acquisition, Batch, Condition, Key, Kind, Lease, LeaseName, Lifetime, Limits, MemoryStore, Slot, Store,
+    SystemClock, Timer, TimerKind, record,
 };
 
 use super::rig::{Rig, attribute, header};
 use super::store::Commits;
 use crate::bridge::BlindTimes;
+use crate::bridge::presence::PairUsers;
 use crate::edge::sip::outbound::{ClientEvent, Leave};
 use crate::edge::xmpp::LinkState;
 
@@ -323,6 +324,50 @@ async fn every_pair_of_many_is_asked_for() {
     }
     rig.until("the walk is over", || rig.bridge.blind_times().pending == 0).await;
     nothing_more(&mut rig).await;
+}
+
+/// Gives the link to a process that does not exist.
+async fn give_to_another(rig: &Rig) {
+    let bare = |jid| BareAddress::from_jid(jid).unwrap();
+    let users = PairUsers { local: bare("juliet@corp.example"), remote: bare("ana@partner.example") };
+    let granted = async {
+        loop {
+            // It is asked for again as soon as it is free.
+            if let Some(fence) = rig.bridge.fence(&users) {
+                let holder = rig.bridge.pods.life().to_owned();
+                let lease = Lease { fence: fence.clone(), holder, expires_at: EpochMillis(0) };
+                let _ = rig.store.inner.release(&lease).await;
+                let taken = rig.store.inner.acquire(&fence.lease, "another", Duration::from_secs(60)).await.unwrap();
+                if taken.granted().is_some() {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), granted).await.expect("the lease is never free");
+    rig.until("the loss is known", || !rig.bridge.works_for(&users)).await;
+}
+
+// S-13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn presence_that_waited_until_the_link_was_anothers_changes_nothing() {
+    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    rig.leased().await;
+    be_watched(&mut rig).await;
+    let before = version(&rig).await;
+    let asked = rig.store.asked();
+    rig.store.set(Commits::Wait);
+    rig.server.send(&presence("dnd"));
+    rig.store.wait_asked(asked).await;
+    // This one waits in the lane.
+    rig.server.send(&presence("xa"));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    give_to_another(&rig).await;
+    rig.store.set(Commits::Pass);
+    rig.until("both had their turn", || rig.bridge.lanes.is_idle()).await;
+    rig.partner.nothing_came().await;
+    assert_eq!(version(&rig).await, before);
 }
 
 // A server that takes over may lack what a process wrote that died at the same time.

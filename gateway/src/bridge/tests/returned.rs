@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use isthmus_model::Domain;
 use isthmus_store::{Limits, MemoryStore, SystemClock};
+use isthmus_xmpp::stanza::MessageType;
+use isthmus_xmpp::{ErrorCondition, Message, StanzaError};
 
 use super::rig::{Rig, attribute};
 use super::store::Commits;
@@ -65,4 +68,21 @@ async fn a_refusal_is_told_over_the_link_that_another_process_has_by_then() {
     let told = rig.server.stanza().await;
     assert!(is_error_of(&told, "out-1"), "{told}");
     rig.until("nothing is under way", || rig.bridge.is_idle()).await;
+}
+
+// Whoever stores it may not know yet who has the link.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_that_was_stored_elsewhere_is_told_soon_by_the_links_holder() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let mut rig = Rig::with_shared_store("Pager", store).await;
+    rig.leased().await;
+    rig.link_ready().await;
+    let other = rig.beside("overrides: {imMode: Pager}").await;
+    let domains = (Domain::parse("corp.example").unwrap(), Domain::parse("partner.example").unwrap());
+    let mut error = Message::new(MessageType::Error, "ana@partner.example", "juliet@corp.example");
+    error.id = Some("out-1".into());
+    error.error = Some(StanzaError::new(ErrorCondition::RecipientUnavailable));
+    other.bridge.keep_as_letter(&domains, &error).await.unwrap();
+    let told = rig.server.stanza().await;
+    assert!(is_error_of(&told, "out-1"), "{told}");
 }
