@@ -395,7 +395,7 @@ impl Tenure {
         match self.store.acquire(&self.name, &self.life, TTL).await {
             Ok(Acquisition::Granted(lease)) => {
                 self.was_away.store(false, Ordering::Relaxed);
-                self.granted(lease, asked);
+                self.granted(&lease, asked);
                 RENEW
             }
             Ok(Acquisition::Held(holder)) => self.held_by_other(holder.name, holder.expires_at),
@@ -439,7 +439,7 @@ impl Tenure {
         });
     }
 
-    fn granted(&self, lease: Lease, asked: Instant) {
+    fn granted(&self, lease: &Lease, asked: Instant) {
         let mut former = Holding::Nobody;
         let taken = self.holding.send_if_modified(|holding| {
             former = holding.clone();

@@ -205,7 +205,7 @@ async fn of_two_grants_the_later_one_counts() {
     let asked = Instant::now();
     let Acquisition::Granted(earlier) = inner.acquire(&one.tenure.name, "one", TTL).await.unwrap() else { panic!() };
     let later = one.tenure.refresh().await.unwrap().unwrap();
-    one.tenure.granted(earlier, asked);
+    one.tenure.granted(&earlier, asked);
     assert_eq!(one.fence(), later);
     assert!(one.may_write(later).await.is_ok());
 }
