@@ -28,8 +28,6 @@ pub const TALKER: &str = "talker.example";
 /// What a server wrote so shortly before a process died may not have been read, or not have left on the other side.
 const IN_SOCKET: Duration = Duration::from_millis(250);
 
-/// How long a pod may take to see that the Sentinels name another primary.
-const NOTICED: Duration = Duration::from_millis(500);
 /// How long is waited for a link to leave a pod without a store; the books have their own opinion of it, too.
 const MOVED: Duration = Duration::from_secs(10);
 /// How long is waited for what is under way at the end: long enough to tell what is late from what is lost.
@@ -395,14 +393,11 @@ impl Field {
                 let Shared::Group(group) = &mut self.store else { bail!("there are no Sentinels") };
                 if fault == Fault::RedisFailover {
                     group.fail_over().await?;
-                    tokio::time::sleep(NOTICED).await;
-                    let left = books.now();
                     group.whole().await?;
-                    books.replaced(fault.name(), from, left);
                 } else {
                     group.kill_primary().await?;
-                    books.store_cut(fault.name(), from);
                 }
+                books.store_cut(fault.name(), from);
             }
             Fault::LinkCut => {
                 self.link_way.break_connections();

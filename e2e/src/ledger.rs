@@ -84,8 +84,6 @@ enum Takes {
     Socket(Duration),
     /// What was in the queues of the local server when it stopped, at this time at the latest.
     Server(Duration),
-    /// What was written to the store until this time, when everybody had left its former primary.
-    Writes(Duration),
     /// The way to the store, for as long as the fault lasted.
     Store,
 }
@@ -104,7 +102,7 @@ impl Fault {
     /// killed, or had not got to writing it before it was stopped itself.
     fn takes_to_sip(&self, sent: Duration) -> bool {
         match self.takes {
-            Takes::Nothing | Takes::Writes(_) | Takes::Store => false,
+            Takes::Nothing | Takes::Store => false,
             Takes::Socket(until) | Takes::Server(until) => (self.from..=until).contains(&sent),
         }
     }
@@ -113,11 +111,6 @@ impl Fault {
     /// it to a server that was just being stopped.
     fn takes_to_xmpp(&self, accepted: Duration) -> bool {
         matches!(self.takes, Takes::Server(gone) if (self.from..=gone).contains(&accepted))
-    }
-
-    /// Whether the store may have forgotten what was written at this time.
-    fn takes_writes(&self, time: Duration) -> bool {
-        matches!(self.takes, Takes::Writes(left) if (self.from..=left).contains(&time))
     }
 
     /// Whether the numbers that a request left out may have been stored and not sent because of this: then it happened between
@@ -163,7 +156,7 @@ struct Books {
     misused: Vec<String>,
     /// Chat sessions that were opened, and those that were gone though nobody had ended them.
     sessions: usize,
-    lost_sessions: Vec<(Duration, String)>,
+    lost_sessions: Vec<String>,
     /// Watches of which one dialog ran out while another one served.
     left: Vec<String>,
     /// Watches that their watcher had ended, and no NOTIFY has.
@@ -376,16 +369,6 @@ impl Ledger {
         self.note(name, from, Takes::Server(gone), false);
     }
 
-    /// The primary of the store was replaced while it lived, between `from` and `left`: what it was given meanwhile is lost, since
-    /// nobody had told it.
-    ///
-    /// It excuses a watcher who sees an older state because the change was made in this time, and requests whose number
-    /// comes again, no more of them than changes in this time, and the loss of a session that was opened in this time. It
-    /// excuses no message.
-    pub fn replaced(&self, name: &str, from: Duration, left: Duration) {
-        self.note(name, from, Takes::Writes(left), true);
-    }
-
     /// The store could not be reached from `from` until now, however long that was: what changed meanwhile could be seen from
     /// now on, and its blind time begins now.
     pub fn store_away(&self, name: &str, from: Duration) {
@@ -400,7 +383,7 @@ impl Ledger {
     /// A session, opened at this time, was gone though neither side had ended it.
     pub fn session_lost(&self, opened: Duration, what: &str) {
         let (now, begin) = (self.now().as_secs_f64(), opened.as_secs_f64());
-        self.books().lost_sessions.push((opened, format!("{what} at {now:.1} s, opened at {begin:.1} s")));
+        self.books().lost_sessions.push(format!("{what} at {now:.1} s, opened at {begin:.1} s"));
     }
 
     /// A peer did what it must not do on the wire.
@@ -439,7 +422,7 @@ impl Ledger {
     /// How many watchers do not see the last state and have no excuse.
     pub fn stale(&self) -> usize {
         let books = self.books();
-        books.watches.values().filter(|watch| watch.is_wrong() && !watch.is_excused(&books.faults)).count()
+        books.watches.values().filter(|watch| watch.is_wrong()).count()
     }
 
     /// Judges everything that is in the books.
@@ -464,26 +447,15 @@ impl Ledger {
                 judgement.skipped.push(format!("{}, seen at {before:.1} s and {at:.1} s", skip.what));
             }
         }
-        let forgotten = |at: Duration| books.faults.iter().any(|fault| fault.takes_writes(at));
-        let changes = books.watches.values().flat_map(|watch| &watch.changes);
-        if books.misused.len() <= changes.filter(|(at, _)| forgotten(*at)).count() {
-            judgement.misused_in_faults = books.misused.len();
-        } else {
-            judgement.misused.clone_from(&books.misused);
-        }
+        judgement.misused.clone_from(&books.misused);
         for fault in &books.faults {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;
         }
         judgement.presence.left = books.left.len();
-        // The end itself may be what the store forgot.
-        let ends = |watch: &str| books.watches.get(watch).into_iter().flat_map(|watch| &watch.pauses);
-        let never_ended = books.never_ended.iter().filter(|(watch, _)| !ends(watch).any(|(from, _)| forgotten(*from)));
-        judgement.presence.never_ended = never_ended.map(|(watch, dialog)| format!("{watch}: {dialog}")).collect();
-        judgement.presence.forgotten += books.never_ended.len() - judgement.presence.never_ended.len();
+        let never_ended = books.never_ended.iter().map(|(watch, dialog)| format!("{watch}: {dialog}"));
+        judgement.presence.never_ended = never_ended.collect();
         judgement.sessions = books.sessions;
-        let lost = books.lost_sessions.iter().filter(|(opened, _)| !forgotten(*opened));
-        judgement.lost_sessions = lost.map(|(_, what)| what.clone()).collect();
-        judgement.forgotten_sessions = books.lost_sessions.len() - judgement.lost_sessions.len();
+        judgement.lost_sessions = books.lost_sessions.clone();
         judgement.link_back.clone_from(&books.link_back);
         judgement.link_back.sort_unstable();
         judgement.link_moved.clone_from(&books.link_moved);
@@ -508,20 +480,6 @@ impl Watch {
     /// Whether the watcher has ended it and not opened it again.
     fn is_paused(&self) -> bool {
         self.pauses.last().is_some_and(|(_, until)| until.is_none())
-    }
-
-    /// Whether the last state was taken while the store forgot what was written, or nobody serves the watch since then.
-    fn is_excused(&self, faults: &[Fault]) -> bool {
-        self.changes.last().is_some_and(|(at, _)| faults.iter().any(|fault| fault.takes_writes(*at)))
-            || self.is_forgotten(faults)
-    }
-
-    /// Whether it ended because the store forgot that it was refreshed or opened last.
-    fn is_forgotten(&self, faults: &[Fault]) -> bool {
-        let Some((ended, _)) = self.ended.first() else { return false };
-        let opened = self.pauses.iter().filter_map(|(_, until)| *until);
-        let last = self.refreshed.iter().copied().chain(opened).filter(|at| at < ended).max();
-        last.is_some_and(|at| faults.iter().any(|fault| fault.takes_writes(at)))
     }
 }
 

@@ -70,10 +70,8 @@ impl SlowProxy {
                     let _ = (client.set_nodelay(true), server.set_nodelay(true));
                     let ((from_client, to_client), (from_server, to_server)) =
                         (client.into_split(), server.into_split());
-                    tokio::select! {
-                        () = pass(from_client, to_server, weather.clone()) => {}
-                        () = pass(from_server, to_client, weather) => {}
-                    }
+                    // What is under way one way arrives, whatever becomes of the other.
+                    tokio::join!(pass(from_client, to_server, weather.clone()), pass(from_server, to_client, weather));
                 });
             }
         });
@@ -102,7 +100,7 @@ impl Drop for SlowProxy {
     }
 }
 
-/// Carries one direction; ends when either end has closed.
+/// Carries one direction; ends when the sender has closed, or the receiver takes no more.
 async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, weather: watch::Receiver<Weather>) {
     let (send, mut pieces) = mpsc::channel::<(Instant, Vec<u8>)>(UNDER_WAY);
     let seen = weather.clone();
@@ -155,6 +153,21 @@ mod tests {
         let mut buffer = [0_u8; 4];
         stream.read_exact(&mut buffer).await.ok()?;
         Some(begin.elapsed())
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_a_close_arrives() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let proxy = SlowProxy::start(listener.local_addr().unwrap()).unwrap();
+        proxy.set(Weather::Delay(Duration::from_millis(100)));
+        let mut client = TcpStream::connect(("127.0.0.1", proxy.port)).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        server.write_all(b"last words").await.unwrap();
+        // The other way has ended by then.
+        client.shutdown().await.unwrap();
+        let mut buffer = [0_u8; 10];
+        client.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(&buffer, b"last words");
     }
 
     #[tokio::test]

@@ -584,10 +584,10 @@ async fn renew(users: &Users, ledger: &Ledger, watch: &Watch) {
 
 /// Refreshes a watch to see whether it lives.
 async fn look(users: &Users, ledger: &Ledger, watch: &Watch, end: Instant) {
-    // A refresh or a new SUBSCRIBE may still be under way.
+    // A refresh or a new SUBSCRIBE may still be under way; even when all the time is used up there is time for one.
+    let end = end.max(Instant::now() + ONE_REFRESH);
     let open = tokio::time::timeout_at(end, watch.dialog.lock()).await.ok();
     let lives = match open.as_ref().and_then(|open| open.as_ref()) {
-        // Even when all the time is used up there is time for one.
         Some(dialog) => {
             let end = end.max(Instant::now() + ONE_REFRESH);
             refresh(ledger, &watch.name, dialog, users.plan.watch_secs(), end).await && !dialog.ended()
