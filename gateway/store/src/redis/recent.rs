@@ -7,7 +7,8 @@
 //!
 //! Each version and item has a number that grows with time, and replication goes on in order. So a server that has just taken
 //! over lacks exactly what has a higher number than the last one that it knows, which the first process to come writes down
-//! for all others. What the server was given since then stays as it is: records that somebody changed there are not replaced.
+//! for all others. What the server was given since then stays as it is: records that somebody changed there are not replaced. A
+//! deletion is repeated only where its record is still the one that was deleted.
 //!
 //! Only one server at a time is followed like that, alone or named by Sentinels. A Cluster is not.
 

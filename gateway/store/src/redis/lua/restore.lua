@@ -25,11 +25,12 @@ for _ = 1, writes do
   if not ours then
     -- Nobody but its owner knows what it is.
   elseif life == 'd' then
-    if value and (replaced or stored <= known) then
+    -- A record that was made again after it had been deleted is another one.
+    if value and replaced then
       redis.call('DEL', name)
       count = count + 1
     end
-  elseif stored < version and (replaced or stored <= known or stored < since) then
+  elseif version > known and stored < version and (replaced or stored <= known or stored < since) then
     local expires = life ~= '' and now + tonumber(life) or 0
     local record = struct.pack('>BI7I6', 1, version, expires) .. body
     if life == '' then
@@ -82,7 +83,7 @@ for _ = 1, acks do
 end
 for _ = 1, enqueues do
   local line, id, life, body = lines[tonumber(arg())], arg(), tonumber(arg()), arg()
-  if redis.call('HEXISTS', line.items, id) == 0 then
+  if tonumber(id) > known and redis.call('HEXISTS', line.items, id) == 0 then
     add(registry, line.name, line.list, line.items, id, body, now + life)
     line.new = true
     highest = math.max(highest, tonumber(id))

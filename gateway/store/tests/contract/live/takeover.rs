@@ -68,6 +68,17 @@ async fn what_a_server_forgot_is_written_again_as_it_was() {
     commit(&store, |b| _ = b.put(key("undone"), Condition::Any, "x", LONG).set_timer(timer("undone"))).await.unwrap();
     commit(&store, |b| _ = b.enqueue(letters.clone(), "sent", WEEK)).await.unwrap();
     let sent = store.take(&letters, &consumer, 9, LONG_HOLD).await.unwrap();
+    // This one was made again after it had been deleted, and that one was deleted together with a write.
+    let gone = put(&store, &key("again"), LONG).await.unwrap();
+    commit(&store, |b| _ = b.delete(key("again"), Condition::Version(gone))).await.unwrap();
+    let again = put(&store, &key("again"), LONG).await.unwrap();
+    let (one, other) = (Key::pair(&pair("moved")), Key::auth(&pair("moved")));
+    let moved = put(&store, &one, LONG).await.unwrap();
+    let done = commit(&store, |b| {
+        _ = b.delete(one.clone(), Condition::Version(moved)).put(other.clone(), Condition::Absent, "m", LONG);
+    });
+    let moved = Condition::Version(done.await.unwrap().versions[1]);
+    commit(&store, |b| _ = b.delete(other.clone(), moved)).await.unwrap();
     server.say(&["SAVE"]);
 
     let changed = read(&store, &key("changed")).await;
@@ -113,6 +124,8 @@ async fn what_a_server_forgot_is_written_again_as_it_was() {
     }
     assert_eq!(read(&store, &decision).await.unwrap().expires_at, None);
     assert_eq!(read(&store, &key("deleted")).await, None);
+    assert_eq!(read(&store, &key("again")).await.map(|record| record.version), Some(again));
+    assert_eq!((read(&store, &one).await, read(&store, &other).await), (None, None));
     assert!(timers(&store, "new").await.contains(&key("new")));
     assert!(!timers(&store, "undone").await.contains(&key("undone")));
     let waiting =
