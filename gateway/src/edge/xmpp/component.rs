@@ -493,8 +493,8 @@ impl Task {
         let mut alarm = Alarm::new();
         let mut changes = self.tenure.watch();
         let mut farewell = None;
-        // The link is another's: until this time the server may close its end. What it wrote before is still read, and no
-        // stanza is written.
+        // The link is another's, or the server takes nothing more: until this time it may close its end. What it wrote before is
+        // still read, and no stanza is written.
         let mut lost = None;
         loop {
             bytes.clear();
@@ -517,9 +517,9 @@ impl Task {
                     writer.flush().await
                 };
                 let written = timeout(WRITE_TIMEOUT, write).await;
-                if !matches!(written, Ok(Ok(()))) && closed.is_none() {
-                    link.handle_closed(Instant::now());
-                    continue;
+                if !matches!(written, Ok(Ok(()))) {
+                    // A server that takes no more may have written before that, and said why.
+                    lost = Some(tokio::time::Instant::now() + LEFTOVERS);
                 }
             }
             if let Some(closed) = closed {

@@ -1,5 +1,6 @@
 //! Several processes of a realm at one server that lets one connection have a component's name.
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use isthmus_store::{Limits, MemoryStore, SystemClock};
@@ -228,6 +229,46 @@ async fn what_the_server_wrote_before_it_heard_of_the_end_is_not_lost() {
     };
     timeout(SOON, read).await.expect("the last message is lost");
     assert_eq!(*ids.0.lock(), ["late"]);
+}
+
+// Whether the end of a connection is noticed by a read or by a write is left to chance, so there are some rounds of it.
+#[tokio::test]
+async fn what_the_server_wrote_before_it_took_nothing_more_is_not_lost() {
+    const ROUNDS: usize = 12;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let ids = Arc::new(Ids::default());
+    let port = listener.local_addr().unwrap().port();
+    let links = process(port, "one", &inner, &(Arc::clone(&ids) as Arc<dyn XmppHandler>));
+    let (local, remote) = ("corp.example".parse().unwrap(), "partner.example".parse().unwrap());
+    let presence = || {
+        let kind = isthmus_xmpp::stanza::PresenceType::Available;
+        Stanza::Presence(isthmus_xmpp::stanza::Presence::new(kind, "ana@partner.example", "lee@corp.example"))
+    };
+    for round in 0..ROUNDS {
+        let (mut stream, _) = timeout(SOON, listener.accept()).await.expect("no connection").unwrap();
+        let mut text = String::new();
+        read_until(&mut stream, &mut text, ">").await;
+        stream.write_all(HEADER).await.unwrap();
+        read_until(&mut stream, &mut text, "</handshake>").await;
+        stream.write_all(b"<handshake/>").await.unwrap();
+        until_ready(std::slice::from_ref(&links)).await;
+        // Something that the server never reads, so that it resets the connection.
+        links.send(&local, &remote, presence()).unwrap();
+        sleep(Duration::from_millis(20)).await;
+        let mut stream = stream.into_std().unwrap();
+        let late =
+            format!("<message id='{round}' from='lee@corp.example' to='ana@partner.example'><body>x</body></message>");
+        stream.write_all(late.as_bytes()).unwrap();
+        drop(stream);
+        links.send(&local, &remote, presence()).unwrap();
+        let read = async {
+            while ids.0.lock().len() <= round {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(SOON, read).await.unwrap_or_else(|_| panic!("message {round} is lost"));
+    }
 }
 
 //
