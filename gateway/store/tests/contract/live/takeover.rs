@@ -55,6 +55,7 @@ async fn met(store: &RedisStore) {
     .await;
 }
 
+// S-43
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_server_forgot_is_written_again_as_it_was() {
     let server = Server::start(&SAVED);
