@@ -24,10 +24,10 @@ pub use note::{Note, NoteError, Way};
 use crate::metrics::{Metrics, NoteOutcome, Reason};
 
 /// How often a process says that it lives.
-const BEAT: Duration = Duration::from_millis(1500);
+const BEAT: Duration = Duration::from_secs(1);
 /// A process that said nothing for so long is not counted on: others do what is due in its place within 10 s of its death (S-41), of which
-/// the next beat and the next look at the shares take up to 3.5 s.
-const QUIET: Duration = Duration::from_millis(4500);
+/// the next beat and the next look at the shares take up to 3 s.
+const QUIET: Duration = Duration::from_millis(3500);
 /// A process that said nothing for so long is gone (interworking specification §6.8).
 const GONE: Duration = Duration::from_secs(15);
 /// How long the list of processes outlives the last of them.

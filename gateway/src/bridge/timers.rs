@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The pause when nothing could be claimed though something should be due.
 const EARLY: Duration = Duration::from_millis(50);
 /// How long the lease of a shard lasts: what is due is done elsewhere within 10 s of its holder's death (S-41).
-const LEASE: Duration = Duration::from_secs(6);
+const LEASE: Duration = Duration::from_secs(5);
 /// How often leases are renewed and shares compared.
 const RENEW: Duration = Duration::from_secs(2);
 
