@@ -455,7 +455,7 @@ impl Ledger {
         let never_ended = books.never_ended.iter().map(|(watch, dialog)| format!("{watch}: {dialog}"));
         judgement.presence.never_ended = never_ended.collect();
         judgement.sessions = books.sessions;
-        judgement.lost_sessions = books.lost_sessions.clone();
+        judgement.lost_sessions.clone_from(&books.lost_sessions);
         judgement.link_back.clone_from(&books.link_back);
         judgement.link_back.sort_unstable();
         judgement.link_moved.clone_from(&books.link_moved);
