@@ -258,7 +258,7 @@ async fn a_due_time_ends_with_what_it_is_for() {
 
 // S-45
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_lease_of_a_link_ends_after_2_s_and_that_of_a_shard_after_6_s() {
+async fn the_lease_of_a_link_ends_after_2_s_and_that_of_a_shard_after_5_s() {
     let (store, clock) = store();
     let rig = Rig::with_shared_store("Session", Arc::clone(&store) as _).await;
     rig.leased().await;
@@ -287,7 +287,7 @@ async fn the_lease_of_a_link_ends_after_2_s_and_that_of_a_shard_after_6_s() {
     assert_eq!(held(&link).await, 1);
     clock.advance(MILLI);
     assert_eq!(held(&link).await, 0);
-    clock.advance(Duration::from_millis(3_999));
+    clock.advance(Duration::from_millis(2_999));
     assert_eq!(held(&shards).await, shards.len());
     clock.advance(MILLI);
     assert_eq!(held(&shards).await, 0);
