@@ -244,15 +244,14 @@ impl Tenure {
         if self.standing() != Standing::Holder {
             return Ok(None);
         }
-        let asked = Instant::now();
+        let (asked, before) = (Instant::now(), self.lease());
         let acquired = self.store.acquire(&self.name, &self.life, TTL).await?;
         let Acquisition::Granted(lease) = acquired else { return Ok(None) };
         let fence = lease.fence.clone();
         let held = self.holding.send_if_modified(|holding| match holding {
             Holding::Always => true,
             Holding::Mine { lease: held, until, away, .. } => {
-                // It may have been granted once more meanwhile.
-                if held.fence.token < lease.fence.token {
+                if !is_outdated(&lease, held, before.as_ref()) {
                     (*held, *until, *away) = (lease.clone(), asked + TTL, false);
                 }
                 true
@@ -363,16 +362,12 @@ impl Tenure {
 
     /// Asks the store once; returns when to ask again.
     async fn step(&self) -> Duration {
-        let asked = Instant::now();
-        let held = match &*self.holding.borrow() {
-            Holding::Mine { lease, .. } => Some(lease.clone()),
-            _ => None,
-        };
-        if let Some(lease) = held {
-            match self.store.renew(&lease, TTL).await {
+        let (asked, before) = (Instant::now(), self.lease());
+        if let Some(lease) = &before {
+            match self.store.renew(lease, TTL).await {
                 Ok(renewed) => {
                     self.was_away.store(false, Ordering::Relaxed);
-                    self.renewed(&lease, renewed, asked);
+                    self.renewed(lease, renewed, asked);
                     return RENEW;
                 }
                 // It ran out, which does not say that somebody else took it.
@@ -395,7 +390,7 @@ impl Tenure {
         match self.store.acquire(&self.name, &self.life, TTL).await {
             Ok(Acquisition::Granted(lease)) => {
                 self.was_away.store(false, Ordering::Relaxed);
-                self.granted(&lease, asked);
+                self.granted(&lease, asked, before.as_ref());
                 RENEW
             }
             Ok(Acquisition::Held(holder)) => self.held_by_other(holder.name, holder.expires_at),
@@ -406,11 +401,7 @@ impl Tenure {
     /// Lets the lease go and learns who takes it; returns when to look again. A store that is away gives it to nobody else,
     /// so then this process keeps it.
     async fn step_aside(&self) -> Duration {
-        let held = match &*self.holding.borrow() {
-            Holding::Mine { lease, .. } => Some(lease.clone()),
-            _ => None,
-        };
-        if let Some(lease) = held {
+        if let Some(lease) = self.lease() {
             if let Err(error) = self.store.release(&lease).await {
                 return self.store_is_away(&error);
             }
@@ -439,12 +430,20 @@ impl Tenure {
         });
     }
 
-    fn granted(&self, lease: &Lease, asked: Instant) {
+    /// The lease that this process has, as far as it knows.
+    fn lease(&self) -> Option<Lease> {
+        match &*self.holding.borrow() {
+            Holding::Mine { lease, .. } => Some(lease.clone()),
+            _ => None,
+        }
+    }
+
+    /// Takes the lease that was granted; `before` is the one that this process had when it asked.
+    fn granted(&self, lease: &Lease, asked: Instant, before: Option<&Lease>) {
         let mut former = Holding::Nobody;
         let taken = self.holding.send_if_modified(|holding| {
             former = holding.clone();
-            // Whoever asks twice at the same time holds what was granted last.
-            if matches!(&former, Holding::Mine { lease: held, .. } if held.fence.token > lease.fence.token) {
+            if matches!(&former, Holding::Mine { lease: held, .. } if is_outdated(lease, held, before)) {
                 return false;
             }
             let (since, lost_at, before) = match &former {
@@ -529,6 +528,12 @@ impl Tenure {
 /// Tells when a lease that runs out at `until` was renewed last.
 fn renewed_before(until: EpochMillis) -> EpochMillis {
     EpochMillis(until.0.saturating_sub(u64::try_from(TTL.as_millis()).unwrap_or(0)))
+}
+
+/// Tells whether another grant came while this one was asked for, and is the later one. The token of the lease that the process had
+/// `before` says nothing: it is lost, and a server that took over may count from an earlier time.
+fn is_outdated(granted: &Lease, held: &Lease, before: Option<&Lease>) -> bool {
+    before.is_none_or(|before| before.fence != held.fence) && held.fence.token > granted.fence.token
 }
 
 #[cfg(test)]

@@ -202,12 +202,25 @@ async fn of_two_grants_the_later_one_counts() {
     let inner = store();
     let one = Process::start(&inner, "one");
     one.until(Standing::Holder).await;
-    let asked = Instant::now();
+    let (asked, before) = (Instant::now(), one.tenure.lease());
     let Acquisition::Granted(earlier) = inner.acquire(&one.tenure.name, "one", TTL).await.unwrap() else { panic!() };
     let later = one.tenure.refresh().await.unwrap().unwrap();
-    one.tenure.granted(&earlier, asked);
+    one.tenure.granted(&earlier, asked, before.as_ref());
     assert_eq!(one.fence(), later);
     assert!(one.may_write(later).await.is_ok());
+}
+
+// The clock of a server that takes over may be behind.
+#[tokio::test]
+async fn in_place_of_a_lost_lease_any_grant_counts() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    let before = one.tenure.lease().unwrap();
+    let mut lower = before.clone();
+    lower.fence.token -= 1;
+    one.tenure.granted(&lower, Instant::now(), Some(&before));
+    assert_eq!(one.fence(), lower.fence);
 }
 
 #[tokio::test]
