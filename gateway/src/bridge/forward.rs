@@ -406,12 +406,11 @@ impl Bridge {
         }
     }
 
-    /// Tells the process that holds a link that letters wait for it; tells whether that is another one.
-    pub(super) fn tell_of_letters(self: &Arc<Self>, (local, remote): &DomainPair) -> bool {
-        let Some(life) = self.elsewhere(local, remote) else { return false };
+    /// Tells the other process that holds a link, if there is one, that letters wait for it.
+    pub(super) fn tell_of_letters(self: &Arc<Self>, (local, remote): &DomainPair) {
+        let Some(life) = self.elsewhere(local, remote) else { return };
         let (local, remote) = (local.as_str().to_owned(), remote.as_str().to_owned());
         self.write_note(life, Note::Letters { local, remote });
-        true
     }
 
     /// Gives a stanza that came over a link to the process that holds the link by now; tells whether that is another one.

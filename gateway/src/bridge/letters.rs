@@ -223,16 +223,19 @@ impl Bridge {
         let bridge = Arc::clone(self);
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
-            bridge.letters.again.lock().remove(&domains);
             for _ in 0..LINK_LOOKS {
-                if let Some(link) = bridge.links.ready(&domains.0, &domains.1) {
-                    return bridge.send_letters(link);
-                }
-                if bridge.tell_of_letters(&domains) {
-                    return;
+                if bridge.links.ready(&domains.0, &domains.1).is_some()
+                    || bridge.elsewhere(&domains.0, &domains.1).is_some()
+                {
+                    break;
                 }
                 // Another process may have it, and this one not know that yet.
                 tokio::time::sleep(LINK_LOOK).await;
+            }
+            bridge.letters.again.lock().remove(&domains);
+            match bridge.links.ready(&domains.0, &domains.1) {
+                Some(link) => bridge.send_letters(link),
+                None => bridge.tell_of_letters(&domains),
             }
         });
     }

@@ -325,12 +325,14 @@ impl Recent {
             add_condition(&mut call, write.condition);
             call.shown(version);
             match &write.change {
-                Change::Put { bytes, lifetime: Lifetime::For(lifetime) } => {
-                    add_lifetime(&mut call, Lifetime::For(left(*lifetime)));
-                    call.arg(&bytes[..]);
-                }
-                Change::Put { bytes, lifetime: Lifetime::Durable } => {
-                    add_lifetime(&mut call, Lifetime::Durable);
+                Change::Put { bytes, lifetime } => {
+                    add_lifetime(
+                        &mut call,
+                        match *lifetime {
+                            Lifetime::For(whole) => Lifetime::For(left(whole)),
+                            Lifetime::Durable => Lifetime::Durable,
+                        },
+                    );
                     call.arg(&bytes[..]);
                 }
                 Change::Delete | Change::Touch { .. } | Change::Check => {
