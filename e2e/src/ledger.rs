@@ -33,7 +33,7 @@ pub enum Way {
 
 /// What a sender was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+enum Answer {
     /// A 2xx.
     Accepted,
     /// An error, or no answer until the transaction's end.
@@ -146,6 +146,8 @@ struct Skip {
 #[derive(Debug, Default)]
 struct Books {
     messages: BTreeMap<String, Message>,
+    /// How often senders were refused in which words.
+    refusals: BTreeMap<String, usize>,
     watches: BTreeMap<String, Watch>,
     faults: Vec<Fault>,
     /// What arrived though nobody sent it.
@@ -226,11 +228,26 @@ impl Ledger {
         self.books().messages.insert(text.to_owned(), message);
     }
 
-    /// The sender of a message was told something; the first word counts.
-    pub fn answered(&self, text: &str, answer: Answer) {
+    /// The sender of a message was told that it is accepted; the first word counts.
+    pub fn accepted(&self, text: &str) {
+        self.answered(text, Answer::Accepted);
+    }
+
+    /// The sender of a message was told that it is not accepted, in these words; the first word counts.
+    pub fn refused(&self, text: &str, word: &str) {
+        if self.answered(text, Answer::Refused) {
+            *self.books().refusals.entry(word.to_owned()).or_default() += 1;
+        }
+    }
+
+    fn answered(&self, text: &str, answer: Answer) -> bool {
         let now = self.now();
-        if let Some(message) = self.books().messages.get_mut(text) {
-            message.answer.get_or_insert((now, answer));
+        match self.books().messages.get_mut(text) {
+            Some(message) if message.answer.is_none() => {
+                message.answer = Some((now, answer));
+                true
+            }
+            _ => false,
         }
     }
 
@@ -447,6 +464,7 @@ impl Ledger {
                 judgement.skipped.push(format!("{}, seen at {before:.1} s and {at:.1} s", skip.what));
             }
         }
+        judgement.refusals.clone_from(&books.refusals);
         judgement.misused.clone_from(&books.misused);
         for fault in &books.faults {
             *judgement.faults.entry(fault.name.clone()).or_default() += 1;

@@ -12,7 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::lab::wait_until;
-use crate::ledger::{Answer, Judgement, Ledger, Way};
+use crate::ledger::{Judgement, Ledger, Way};
 use crate::prosody::Prosody;
 use crate::sip_agent::{Dialog, Event, Session, SipAgent};
 use crate::xmpp_client::{Received, XmppClient, escape};
@@ -604,11 +604,16 @@ async fn write_sip(users: Arc<Users>, ledger: Arc<Ledger>, user: usize, contact:
     }
     ledger.sent(Way::ToXmpp, &text);
     let status = agent.message(name, &user.bare, &text).await;
-    ledger.answered(&text, answer_of(status.unwrap_or_default()));
+    tell_sip(&ledger, &text, status.unwrap_or_default());
 }
 
-fn answer_of(status: u16) -> Answer {
-    if (200..300).contains(&status) { Answer::Accepted } else { Answer::Refused }
+/// The sender of a message got this final status, 0 when none came.
+fn tell_sip(ledger: &Ledger, text: &str, status: u16) {
+    match status {
+        200..300 => ledger.accepted(text),
+        0 => ledger.refused(text, "no answer"),
+        status => ledger.refused(text, &status.to_string()),
+    }
 }
 
 /// Writes one message in the open session, after opening one if there is none, and ends it after some. Who still waits for the
@@ -626,11 +631,11 @@ async fn talk_in_session(talk: &Talk, ledger: &Ledger, agent: &SipAgent, (name, 
                 ledger.session_opened();
                 (session, IN_SESSION, ledger.now())
             }
-            Err(status) => return ledger.answered(text, answer_of(status.max(300))),
+            Err(status) => return tell_sip(ledger, text, status),
         },
     };
     let status = session.message(text).await;
-    ledger.answered(text, answer_of(status));
+    tell_sip(ledger, text, status);
     let lost = |what: &str| ledger.session_lost(opened, &format!("{name} with {user}: {what} got 481"));
     if status == 481 && !session.ended() {
         lost("MESSAGE");
@@ -654,7 +659,7 @@ async fn write_xmpp(users: &Users, ledger: &Ledger, user: usize, contact: &str, 
     let xml =
         format!("<message xmlns='jabber:client' type='chat' to='{contact}' id='{text}'><body>{text}</body></message>");
     if client.send_xml(&xml).await.is_err() {
-        ledger.answered(text, Answer::Refused);
+        ledger.refused(text, "no connection to the server");
     }
 }
 
@@ -730,7 +735,10 @@ async fn keep_xmpp_books(
         let from = stanza.from_bare().to_owned();
         let watch = watch_name(&own, &from);
         match (stanza.name(), stanza.kind()) {
-            ("message", "error") => ledger.answered(stanza.attribute("id"), Answer::Refused),
+            ("message", "error") => {
+                let condition = stanza.error().map(|(_, condition, _)| condition);
+                ledger.refused(stanza.attribute("id"), condition.as_deref().unwrap_or("no condition"));
+            }
             ("message", _) => {
                 if let Some(body) = stanza.body() {
                     ledger.arrived(body.trim_end(), stanza.attribute("id"));

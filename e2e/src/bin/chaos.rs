@@ -1,6 +1,6 @@
 //! Faults at random under load, for as long as one likes, with the ledger of both ends printed at the end.
 //!
-//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...] [PODS]`; 900 s, a seed from the clock, all faults and three pods when not
+//! `chaos [SECONDS] [SEED] [FAULT,FAULT,...|none] [PODS]`; 900 s, a seed from the clock, all faults and three pods when not
 //! said: half of the time then goes to one Redis, a quarter each to a group with Sentinels and to a Cluster.
 //! Every second contact belongs to a partner with whom messages travel in sessions. `USERS`, `CONTACTS` of each, `MESSAGES`
 //! and `CHANGES` a second are another load, and so are `RENEWALS` (watches a second that end and begin again) and `EXPIRES` (the
@@ -34,7 +34,7 @@ async fn main() -> Result<ExitCode> {
     let (seconds, seed, pods) = (number(0, SECONDS)?, number(1, clock)?, u8::try_from(number(3, PODS)?)?);
     let named = argument(2).map(|names| {
         let fault = |name| Fault::named(name).with_context(|| format!("there is no fault {name}"));
-        names.split(',').map(fault).collect::<Result<Vec<_>>>()
+        names.split(',').filter(|name| *name != "none").map(fault).collect::<Result<Vec<_>>>()
     });
     let runs = match named.transpose()? {
         Some(faults) => vec![(faults, seconds)],

@@ -230,6 +230,8 @@ pub struct Judgement {
     pub to_xmpp: Messages,
     /// Messages from XMPP users.
     pub to_sip: Messages,
+    /// How often senders were refused in which words: a status, a condition of an error stanza.
+    pub refusals: BTreeMap<String, usize>,
     /// Subscriptions of both sides.
     pub presence: Presence,
     /// Messages that nobody had sent.
@@ -359,6 +361,9 @@ impl fmt::Display for Judgement {
         for (name, of) in [("slowest", (|m| m.slowest) as fn(&Messages) -> Duration), ("slowest error", |m| m.told)] {
             let (slow_in, slow_out) = (of(&self.to_xmpp).as_secs_f64(), of(&self.to_sip).as_secs_f64());
             writeln!(f, "  {name:<38}{slow_in:>10.2} s{slow_out:>10.2} s")?;
+        }
+        for (word, count) in &self.refusals {
+            writeln!(f, "    {count} refused with {word}")?;
         }
         let presence = &self.presence;
         writeln!(f, "subscriptions")?;

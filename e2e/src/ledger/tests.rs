@@ -10,7 +10,7 @@ fn one_of_each() -> Ledger {
         ledger.sent_at(at(1), way, text);
         ledger.arrived_at(at(2), text, "id-1");
     }
-    ledger.answered("in", Answer::Accepted);
+    ledger.accepted("in");
     ledger.changed_at(at(3), "ana sees juliet", "away");
     ledger.saw_at(at(4), "ana sees juliet", "away");
     ledger.alive("ana sees juliet", 1);
@@ -33,10 +33,10 @@ fn a_run_without_fault_is_right() {
 fn an_accepted_message_that_nobody_got_is_lost_and_a_refused_one_is_not() {
     let ledger = one_of_each();
     ledger.sent(Way::ToXmpp, "refused");
-    ledger.answered("refused", Answer::Refused);
+    ledger.refused("refused", "480");
     assert_eq!(verdicts(&ledger).len(), 0);
     ledger.sent(Way::ToXmpp, "promised");
-    ledger.answered("promised", Answer::Accepted);
+    ledger.accepted("promised");
     assert!(verdicts(&ledger)[0].starts_with("lost on the way to XMPP: promised"));
 }
 
@@ -44,7 +44,7 @@ fn an_accepted_message_that_nobody_got_is_lost_and_a_refused_one_is_not() {
 fn a_message_to_sip_is_lost_without_arrival_and_error_unless_its_socket_died() {
     let ledger = one_of_each();
     ledger.sent(Way::ToSip, "returned");
-    ledger.answered("returned", Answer::Refused);
+    ledger.refused("returned", "480");
     assert_eq!(verdicts(&ledger).len(), 0);
     let from = ledger.now();
     ledger.sent(Way::ToSip, "silent");
@@ -57,7 +57,7 @@ fn a_message_to_sip_is_lost_without_arrival_and_error_unless_its_socket_died() {
     // The same excuse is none for what was promised to a SIP user.
     let from = ledger.now();
     ledger.sent(Way::ToXmpp, "promised");
-    ledger.answered("promised", Answer::Accepted);
+    ledger.accepted("promised");
     ledger.struck("kill", from, Some(ledger.now()));
     assert_eq!(verdicts(&ledger).len(), 1);
 }
@@ -267,14 +267,14 @@ fn a_stopped_server_excuses_its_queues_and_the_time_without_it_but_no_wrong_end(
     let from = ledger.now();
     for (way, text) in [(Way::ToXmpp, "in queue"), (Way::ToSip, "out queue")] {
         ledger.sent(way, text);
-        ledger.answered(text, Answer::Accepted);
+        ledger.accepted(text);
     }
     ledger.books().messages.get_mut("out queue").unwrap().answer = None;
     let gone = ledger.now();
     std::thread::sleep(Duration::from_millis(2));
     ledger.changed("ana sees juliet", "unseen");
     ledger.sent(Way::ToXmpp, "taken though there was no server");
-    ledger.answered("taken though there was no server", Answer::Accepted);
+    ledger.accepted("taken though there was no server");
     ledger.server_away("restart", from, gone);
     let judgement = ledger.judge();
     assert_eq!((judgement.to_xmpp.taken, judgement.to_sip.taken), (1, 1));

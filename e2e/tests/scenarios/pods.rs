@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::{Fault, Field, PARTNER, Shared, TALKER};
 use isthmus_e2e::lab::{number, scenario, scenario_alone, wait_until};
-use isthmus_e2e::ledger::{Answer, Judgement, Way, percentile};
+use isthmus_e2e::ledger::{Judgement, Way, percentile};
 use isthmus_e2e::sip_agent::AnswerTo;
 use isthmus_e2e::slow_proxy::Weather;
 use isthmus_e2e::traffic::{Dice, Plan};
@@ -221,7 +221,7 @@ async fn a_session_goes_on_whichever_pod_is_killed() {
             ledger.sent(Way::ToXmpp, &text);
             let status = session.message(&text).await;
             ensure!((200..300).contains(&status), "after the kill of pod {pod} MESSAGE got {status}");
-            ledger.answered(&text, Answer::Accepted);
+            ledger.accepted(&text);
             ledger.struck("kill", struck.from, struck.socket);
             // The other way it is the same session.
             field.traffic.write_xmpp(0, 1, &format!("out-{pod}")).await;

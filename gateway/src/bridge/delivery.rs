@@ -134,6 +134,7 @@ impl Bridge {
         };
         match pending {
             Some(pending) => self.answer_fate(pending, &delivery),
+            None if self.walks.passed(token.0) => {}
             None if self.take_return(token.0, &delivery) => {}
             None => self.letter_fate(token.0, delivery),
         }

@@ -6,8 +6,8 @@
 //! ([`Pair::handle_link_ready`]).
 //!
 //! No list of pairs is kept for that. Every pair with presence has a next due time, and the store names the due times of
-//! its shards; the pair's record says whose it is. The walk is paced: so many turns at once, and none while the link has
-//! much to send already.
+//! its shards; the pair's record says whose it is. The walk is paced: so many turns at once, each over when the local server
+//! has dealt with what it sent, and none while the link has much to send already.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,30 +18,46 @@ use futures::{StreamExt as _, stream};
 use isthmus_interwork::authorization::{Context, Output, Pair, ToLocal};
 use isthmus_model::{BareAddress, Domain, EpochMillis};
 use isthmus_store::{Key, Kind, Record, Retry, Shard, StoreError, StoreFuture};
+use isthmus_xmpp::component::BarrierToken;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use super::blind::Waiting;
 use super::presence::PairUsers;
 use super::turn::Machine as _;
-use super::{Bridge, timers};
+use super::{Bridge, DomainPair, timers};
 use crate::edge::xmpp::{LinkSpec, Owner};
 
 /// How many due times are named, and records read, at once.
 const PAGE: usize = 128;
 /// How many shards are walked at once. Most have few pairs, and each takes two round trips at least.
 const SHARDS: usize = 16;
-/// How many turns are under way at once.
-const TURNS: usize = 64;
+/// How many turns are under way at once: what people write waits at the local server behind as many stanzas at most.
+const TURNS: usize = 128;
 /// Whoever gave a link back awaits the outcomes of what it sent for so long at most.
 const GIVEN_BACK: Duration = Duration::from_secs(15);
+/// How long a turn waits for the local server to deal with what it sent.
+const SERVER: Duration = Duration::from_secs(30);
 /// The pause after the store failed or a pair had too much to do.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The walks under way, by server, port and component.
+/// The walks under way.
 #[derive(Default)]
-pub(super) struct Walks(Mutex<HashMap<(String, u16, Domain), Walk>>);
+pub(super) struct Walks {
+    /// By server, port and component.
+    under_way: Mutex<HashMap<(String, u16, Domain), Walk>>,
+    /// Turns whose stanzas the local server has not dealt with.
+    marks: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+}
+
+impl Walks {
+    /// The local server has dealt with what was sent before this mark, or nobody will know; tells whether it was one.
+    pub(super) fn passed(&self, token: u64) -> bool {
+        self.marks.lock().remove(&token).is_some()
+    }
+}
 
 struct Walk {
     task: JoinHandle<()>,
@@ -67,7 +83,7 @@ impl Bridge {
         self.remembered.clear();
         self.send_letters(link.clone());
         let name = (link.host.clone(), link.port, link.name.clone());
-        let mut walks = self.walks.0.lock();
+        let mut walks = self.walks.under_way.lock();
         walks.retain(|_, walk| !walk.is_over.load(Ordering::Relaxed));
         let former = walks.remove(&name);
         if let Some(former) = &former {
@@ -139,9 +155,12 @@ impl Bridge {
                     self.links.has_room(&users.local.domain, &users.remote.domain).await;
                     let place = Arc::clone(room).acquire_owned().await.ok()?;
                     pairs += 1;
+                    let (bridge, domains) =
+                        (Arc::clone(self), (users.local.domain.clone(), users.remote.domain.clone()));
                     let turn = Arc::clone(self).reconcile_pair(link.clone(), users, lost_at, Arc::clone(is_over));
                     turns.spawn(async move {
                         let had_turn = turn.await;
+                        bridge.keep_pace(&domains).await;
                         drop(place);
                         had_turn
                     });
@@ -283,6 +302,17 @@ impl Bridge {
             tokio::time::sleep(PAUSE).await;
         }
         false
+    }
+
+    /// Waits until the local server has dealt with what was sent to it so far.
+    async fn keep_pace(&self, (local, remote): &DomainPair) {
+        let token = self.deliveries.next_token();
+        let (passed, passes) = oneshot::channel();
+        self.walks.marks.lock().insert(token, passed);
+        if self.links.mark(local, remote, BarrierToken(token)).is_ok() {
+            let _ = timeout(SERVER, passes).await;
+        }
+        self.walks.passed(token);
     }
 
     /// Tells whether this process works for the link's pairs.

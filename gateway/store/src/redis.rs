@@ -175,7 +175,7 @@ impl Shared {
         Operation { shard, what: What::Plain(command) }
     }
 
-    /// Runs the script for leases.
+    /// Runs the script for leases. However much is in flight, they must not run out for that.
     async fn lease(
         &self,
         lease: &LeaseName,
@@ -195,7 +195,7 @@ impl Shared {
         call.arg(holder);
         call.shown(millis(ttl));
         call.shown(token);
-        self.run(shard, &LEASE, &call).await
+        Parts::of(self.router.call_within(shard, |whole| LEASE.command(&call, whole)).await?)
     }
 
     /// Brings the copies of a lease up to date; an end of 0 takes them away.
@@ -210,7 +210,7 @@ impl Shared {
             call.shown(token);
             call.shown(end);
             call.arg(holder);
-            self.router.call(shard, |whole| COPY.command(&call, whole)).await.map(|_| ())
+            self.router.call_within(shard, |whole| COPY.command(&call, whole)).await.map(|_| ())
         }))
         .await;
         results.into_iter().collect()
@@ -503,6 +503,10 @@ impl Store for RedisStore {
 
     fn is_strained(&self) -> bool {
         self.shared.router.is_strained()
+    }
+
+    fn is_busy(&self) -> bool {
+        self.shared.router.is_busy()
     }
 
     fn wake(&self, topic: Topic) -> Wake {

@@ -143,6 +143,11 @@ pub trait Store: Send + Sync + 'static {
         false
     }
 
+    /// Tells whether so much is in flight that whoever can let others wait does, before they ask for more than may be.
+    fn is_busy(&self) -> bool {
+        self.is_strained()
+    }
+
     /// Registers for wake-ups.
     fn wake(&self, topic: Topic) -> Wake;
 

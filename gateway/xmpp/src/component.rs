@@ -268,6 +268,24 @@ impl Link {
         Ok(())
     }
 
+    /// Tells by [`Event::Delivery`] when the server has dealt with everything that was sent before: so work that comes in great
+    /// numbers can keep to the server's pace.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing will be told of the token then.
+    pub fn mark(&mut self, now: Instant, token: BarrierToken) -> Result<(), SendError> {
+        self.tick(now);
+        if self.state != State::Ready {
+            return Err(SendError::NotReady);
+        }
+        if self.barrier.outstanding() >= self.config.outstanding_max {
+            return Err(SendError::TooManyOutstanding { limit: self.config.outstanding_max });
+        }
+        self.barrier.marked(token);
+        Ok(())
+    }
+
     /// Stops taking stanzas and closes as soon as the fate of every message is known, at the latest after
     /// [`LinkConfig::drain_timeout`].
     pub fn drain(&mut self, now: Instant) {

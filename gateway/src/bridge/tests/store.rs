@@ -86,7 +86,7 @@ impl TestStore {
     }
 
     /// Says whether it keeps up.
-    pub(super) fn set_strained(&self, strained: bool) {
+    pub(crate) fn set_strained(&self, strained: bool) {
         self.strained.store(strained, Ordering::SeqCst);
     }
 

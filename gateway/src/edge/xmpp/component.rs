@@ -29,7 +29,7 @@ use crate::alarm::Alarm;
 use crate::metrics::{Metrics, State};
 
 const QUEUE: usize = 4096;
-/// How often a link is looked at that has no room.
+/// How often a link or a store is looked at that has no room.
 const ROOM: Duration = Duration::from_millis(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -107,6 +107,7 @@ pub enum SendRefused {
 enum Command {
     Send(Box<Stanza>),
     Message(Arc<Message>, BarrierToken),
+    Mark(BarrierToken),
 }
 
 struct Handle {
@@ -171,6 +172,7 @@ impl Links {
                 spec: spec.clone(),
                 state: Arc::clone(&state),
                 tenure: Arc::clone(&tenure),
+                store: Arc::clone(&self.store),
                 handler: Arc::clone(handler),
                 metrics: Arc::clone(&self.metrics),
             };
@@ -216,6 +218,15 @@ impl Links {
         token: BarrierToken,
     ) -> Result<(), SendRefused> {
         self.command(local, remote, Command::Message(message, token))
+    }
+
+    /// Reports under `token` when the server has dealt with everything that was sent before.
+    ///
+    /// # Errors
+    ///
+    /// [`SendRefused`]; nothing will be reported.
+    pub fn mark(&self, local: &Domain, remote: &Domain, token: BarrierToken) -> Result<(), SendRefused> {
+        self.command(local, remote, Command::Mark(token))
     }
 
     fn command(&self, local: &Domain, remote: &Domain, command: Command) -> Result<(), SendRefused> {
@@ -362,6 +373,7 @@ struct Task {
     spec: LinkSpec,
     state: Arc<Mutex<LinkState>>,
     tenure: Arc<Tenure>,
+    store: Arc<dyn Store>,
     handler: Arc<dyn XmppHandler>,
     metrics: Arc<Metrics>,
 }
@@ -456,7 +468,7 @@ impl Task {
 
     fn refuse(&self, command: &Command) {
         match command {
-            Command::Message(_, token) => self.handler.delivery(*token, Delivery::Unknown),
+            Command::Message(_, token) | Command::Mark(token) => self.handler.delivery(*token, Delivery::Unknown),
             Command::Send(_) => self.metrics.refused("link_down"),
         }
     }
@@ -547,8 +559,12 @@ impl Task {
                 }
                 continue;
             }
+            // A server can write far more at once than the store takes; what is not read waits in its hands, and nobody need be
+            // refused.
+            let busy = self.store.is_busy();
             let happened = tokio::select! {
-                read = reader.read(&mut buffer) => Happened::Read(read.unwrap_or(0)),
+                read = reader.read(&mut buffer), if !busy => Happened::Read(read.unwrap_or(0)),
+                () = tokio::time::sleep(ROOM), if busy => continue,
                 command = commands.recv(), if accepting => Happened::Command(command),
                 () = alarm.wait() => Happened::Time,
                 _ = changes.changed() => Happened::Lease,
@@ -618,6 +634,11 @@ impl Task {
                 if let Err(error) = link.send_with_barrier(now, &message, token) {
                     tracing::warn!(component = %self.spec.name, %error, "message was not sent");
                     self.handler.delivery(token, not_sent(&error));
+                }
+            }
+            Command::Mark(token) => {
+                if link.mark(now, token).is_err() {
+                    self.handler.delivery(token, Delivery::Unknown);
                 }
             }
         }

@@ -131,7 +131,12 @@ impl Router {
         self.in_flight.available_permits() < self.config.in_flight.div_ceil(4) || self.strain.is_late()
     }
 
-    /// As [`Self::call`], for operations that are counted already.
+    /// Tells whether a quarter of what may be in flight is: enough to keep the servers at work.
+    pub(super) fn is_busy(&self) -> bool {
+        self.config.in_flight - self.in_flight.available_permits() >= self.config.in_flight.div_ceil(4)
+    }
+
+    /// As [`Self::call`], for operations that are counted already, or are not to be.
     pub(super) async fn call_within(&self, shard: Shard, make: impl Fn(bool) -> Cmd) -> Result<Value, StoreError> {
         let asked = Instant::now();
         let deadline = asked + self.config.timeout;

@@ -23,15 +23,21 @@ pub enum Delivery {
     Unknown,
 }
 
-/// A message that was written.
+/// A message that was written, or a mark between stanzas.
 #[derive(Debug)]
 struct Sent {
     /// Its place in the order of writing.
     place: u64,
+    /// What an error tells of the message that it is about; `None` for a mark.
+    names: Option<Names>,
+    token: BarrierToken,
+}
+
+#[derive(Debug)]
+struct Names {
     id: CompactString,
     from: CompactString,
     to: CompactString,
-    token: BarrierToken,
 }
 
 /// A ping that is out.
@@ -79,8 +85,16 @@ impl Barrier {
 
     /// Notes a message that was written.
     pub(super) fn sent(&mut self, id: &CompactString, from: &CompactString, to: &CompactString, token: BarrierToken) {
-        let (id, from, to) = (id.clone(), from.clone(), to.clone());
-        self.outstanding.push_back(Sent { place: self.next, id, from, to, token });
+        self.push(Some(Names { id: id.clone(), from: from.clone(), to: to.clone() }), token);
+    }
+
+    /// Marks a place behind everything that was written so far.
+    pub(super) fn marked(&mut self, token: BarrierToken) {
+        self.push(None, token);
+    }
+
+    fn push(&mut self, names: Option<Names>, token: BarrierToken) {
+        self.outstanding.push_back(Sent { place: self.next, names, token });
         self.next += 1;
     }
 
@@ -124,9 +138,10 @@ impl Barrier {
     ///
     /// It must mirror the addresses, so that nobody but the recipient, its server or ours can return one.
     pub(super) fn bounced(&mut self, id: &str, from: &str, to: &str) -> Option<BarrierToken> {
-        let place = self.outstanding.iter().position(|sent| {
+        let is_about = |sent: &Names| {
             sent.id == id && mirrors(&sent.to, from) && jid::bare(&sent.from).eq_ignore_ascii_case(jid::bare(to))
-        })?;
+        };
+        let place = self.outstanding.iter().position(|sent| sent.names.as_ref().is_some_and(is_about))?;
         self.outstanding.remove(place).map(|sent| sent.token)
     }
 

@@ -98,7 +98,11 @@ fn processes(server: &Server, lives: &[&str]) -> Vec<Arc<Links>> {
 }
 
 fn process(port: u16, life: &str, store: &Arc<dyn Store>, handler: &Arc<dyn XmppHandler>) -> Arc<Links> {
-    let links = Links::new(TestStore::shared_over(Arc::clone(store)), life, Arc::new(Metrics::new()));
+    process_on(TestStore::shared_over(Arc::clone(store)), port, life, handler)
+}
+
+fn process_on(store: Arc<TestStore>, port: u16, life: &str, handler: &Arc<dyn XmppHandler>) -> Arc<Links> {
+    let links = Links::new(store, life, Arc::new(Metrics::new()));
     let spec = LinkSpec {
         host: "127.0.0.1".to_owned(),
         port,
@@ -229,6 +233,54 @@ async fn what_the_server_wrote_before_it_heard_of_the_end_is_not_lost() {
     };
     timeout(SOON, read).await.expect("the last message is lost");
     assert_eq!(*ids.0.lock(), ["late"]);
+}
+
+#[tokio::test]
+async fn nothing_is_read_from_the_server_while_the_store_is_busy() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let store = TestStore::shared_over(inner);
+    let ids = Arc::new(Ids::default());
+    let port = listener.local_addr().unwrap().port();
+    let links = process_on(Arc::clone(&store), port, "one", &(Arc::clone(&ids) as Arc<dyn XmppHandler>));
+    let (mut stream, _) = timeout(SOON, listener.accept()).await.expect("no connection").unwrap();
+    let mut text = String::new();
+    read_until(&mut stream, &mut text, ">").await;
+    stream.write_all(HEADER).await.unwrap();
+    read_until(&mut stream, &mut text, "</handshake>").await;
+    stream.write_all(b"<handshake/>").await.unwrap();
+    until_ready(std::slice::from_ref(&links)).await;
+    store.set_strained(true);
+    // A read that had begun before may bring one message yet.
+    let mut number = 0;
+    let mut write = async || {
+        number += 1;
+        let message =
+            format!("<message id='{number}' from='lee@corp.example' to='ana@partner.example'><body>x</body></message>");
+        stream.write_all(message.as_bytes()).await.unwrap();
+        sleep(Duration::from_millis(100)).await;
+    };
+    write().await;
+    write().await;
+    write().await;
+    assert!(ids.0.lock().len() <= 1, "{:?}", ids.0.lock());
+    // What is to be written is written nevertheless.
+    let presence = isthmus_xmpp::stanza::Presence::new(
+        isthmus_xmpp::stanza::PresenceType::Available,
+        "ana@partner.example",
+        "lee@corp.example",
+    );
+    let (local, remote) = ("corp.example".parse().unwrap(), "partner.example".parse().unwrap());
+    links.send(&local, &remote, Stanza::Presence(presence)).unwrap();
+    timeout(SOON, read_until(&mut stream, &mut text, "<presence")).await.expect("nothing is written");
+    store.set_strained(false);
+    let read = async {
+        while ids.0.lock().len() < 3 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, read).await.expect("what waited is lost");
+    assert_eq!(*ids.0.lock(), ["1", "2", "3"]);
 }
 
 // Whether the end of a connection is noticed by a read or by a write is left to chance, so there are some rounds of it.

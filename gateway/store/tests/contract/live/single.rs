@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use isthmus_store::redis::{Credentials, Mode};
 use isthmus_store::{
-    Batch, Bound, Condition, Consumer, HealthState, Key, LeaseName, Lifetime, QueueName, RedisConfig, RedisStore,
-    Store, StoreError, Topic,
+    Acquisition, Batch, Bound, Condition, Consumer, HealthState, Key, LeaseName, Lifetime, QueueName, RedisConfig,
+    RedisStore, Store, StoreError, Topic,
 };
 use parking_lot::Mutex;
 
@@ -336,6 +336,18 @@ async fn more_operations_than_may_be_in_flight_are_refused() {
     recovered(&*store, &key).await;
 }
 
+#[tokio::test]
+async fn a_lease_does_not_run_out_for_what_else_is_in_flight() {
+    let server = Server::start(&PLAIN);
+    let store = connected(RedisConfig { in_flight: 0, ..config(&server) });
+    assert!(unavailable(put(&store, &Key::pair(&pair("ana")), LONG).await).contains("in flight"));
+    let name = LeaseName::link("127.0.0.1:5347", "partner.example");
+    let Acquisition::Granted(lease) = store.acquire(&name, "one", LONG).await.unwrap() else { panic!("it is free") };
+    let lease = store.renew(&lease, LONG).await.unwrap();
+    assert_eq!(store.holder(&name).await.unwrap().unwrap().name, "one");
+    assert!(store.release(&lease).await.unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_does_not_keep_up_is_a_strain_until_it_does() {
     let server = Server::start(&PLAIN);
@@ -351,6 +363,7 @@ async fn a_server_that_does_not_keep_up_is_a_strain_until_it_does() {
         while !store.is_strained() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        assert!(store.is_busy());
         // By now the answers are late, too.
         tokio::time::sleep(Duration::from_millis(700)).await;
         server.signal("CONT");
@@ -358,6 +371,7 @@ async fn a_server_that_does_not_keep_up_is_a_strain_until_it_does() {
     let (done, ()) = tokio::join!(many, soon("the strain", seen));
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     assert!(store.is_strained(), "the answers came late");
+    assert!(!store.is_busy(), "nothing is in flight");
     for _ in 0..20 {
         put(&store, &key, LONG).await.unwrap();
     }
