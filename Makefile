@@ -53,7 +53,7 @@ check: tools ## The fast part: format, lints, tests without servers, generated f
 	@echo "check: bans, licenses, sources";         $(CARGO) fetch --quiet
 	@$(DENY) --offline --log-level error check --hide-inclusion-graph bans licenses sources
 
-bench: ## Measures codec, policy, store, messages and presence with and without Redis, very many pairs, and prints ratios. 20 min cold, 10 min warm.
+bench: ## Measures codec, policy, store, messages and presence with and without Redis, very many pairs, a rolling restart, and prints ratios. 25 min cold, 13 min warm.
 	@./e2e/install
 	@echo "bench: codec";   $(CARGO) bench --quiet -p isthmus-sip --bench codec
 	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy --bench snapshot
@@ -66,6 +66,8 @@ bench: ## Measures codec, policy, store, messages and presence with and without 
 	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_presence
 	@echo "bench: $(PAIRS) pairs in Redis: memory, basic rate, loss of the only gateway"
 	@PAIRS=$(PAIRS) ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_pairs
+	@echo "bench: rolling restart of three gateways under 500 messages/s with 10,000 subscriptions"
+	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_rolling
 
 crds: build ## Writes crds/*.yaml from the types. 2 s when built.
 	@$(TARGET)/debug/crdgen

@@ -489,6 +489,23 @@ impl Field {
         Ok(())
     }
 
+    /// Drains and starts one pod after the other, with pauses between them, as a rolling restart does.
+    ///
+    /// # Errors
+    ///
+    /// When one does not end in time, or does not start again.
+    pub async fn roll(&mut self, pause: Duration) -> Result<()> {
+        for pod in 0..self.pods.count() {
+            tokio::time::sleep(pause).await;
+            let from = self.traffic.ledger.now();
+            self.pods.drain(pod).await?;
+            self.pods.run(pod).await?;
+            self.traffic.ledger.fault(Fault::Drain.name(), from);
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+
     /// Makes faults of these kinds for a time, with pauses between them, and judges.
     ///
     /// # Errors

@@ -328,6 +328,10 @@ impl XmppHandler for BridgeHandle {
         self.0.handle_delivery(token, delivery);
     }
 
+    fn not_sent(&self, token: BarrierToken) {
+        self.0.handle_not_sent(token);
+    }
+
     fn link_ready(&self, link: &LinkSpec, lost_at: Option<EpochMillis>) {
         self.0.handle_link_ready(link, lost_at);
     }

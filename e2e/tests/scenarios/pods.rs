@@ -323,14 +323,7 @@ async fn a_rolling_restart_under_load_is_seen_by_nobody() {
     scenario_alone("pods-rolling", async |lab| -> Result<()> {
         let mut field = Field::start(lab, 3, Policy::RoundRobin, &MANY, false).await?;
         field.traffic.flow();
-        for pod in 0..field.pods.count() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            let from = field.traffic.ledger.now();
-            field.pods.drain(pod).await?;
-            field.pods.run(pod).await?;
-            field.traffic.ledger.fault("drain", from);
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        field.roll(Duration::from_secs(1)).await?;
         must_be_smooth(&field.traffic.finish(Duration::from_secs(20)).await?)
     })
     .await;

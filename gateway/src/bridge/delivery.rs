@@ -42,6 +42,8 @@ pub(super) struct Pending {
     arrived: Instant,
     /// It took too long and is being stored.
     late: bool,
+    /// It did not leave, and another process is to send it.
+    not_sent: bool,
     /// What the server said while it was being stored.
     fate: Option<Delivery>,
 }
@@ -99,6 +101,7 @@ impl Bridge {
             in_session,
             arrived,
             late: false,
+            not_sent: false,
             fate: None,
         };
         self.deliveries.pending.lock().insert(token, pending);
@@ -140,6 +143,26 @@ impl Bridge {
         }
     }
 
+    /// Takes a message back that did not leave, because its link is being given back. It is kept for the next holder.
+    pub(super) fn handle_not_sent(self: &Arc<Self>, token: BarrierToken) {
+        let mut open = self.deliveries.pending.lock();
+        match open.get_mut(&token.0) {
+            Some(pending) => {
+                pending.not_sent = true;
+                if pending.late {
+                    return;
+                }
+            }
+            None => {
+                drop(open);
+                return self.handle_delivery(token, Delivery::Unknown);
+            }
+        }
+        drop(open);
+        let bridge = Arc::clone(self);
+        tokio::spawn(async move { bridge.answer_late(vec![token.0]).await });
+    }
+
     fn answer_fate(self: &Arc<Self>, pending: Pending, delivery: &Delivery) {
         let Pending { asker, permit, request, to_tag, .. } = pending;
         let answer = match delivery {
@@ -167,7 +190,8 @@ impl Bridge {
         {
             let mut open = self.deliveries.pending.lock();
             for token in tokens {
-                let Some(pending) = open.get_mut(&token) else { continue };
+                // One that did not leave may be on its way into the store already.
+                let Some(pending) = open.get_mut(&token).filter(|pending| !pending.late) else { continue };
                 pending.late = true;
                 letters.push((token, super::letters::Posted::of(pending)));
             }
@@ -179,7 +203,11 @@ impl Bridge {
             let fate = pending.fate.take();
             match (stored, fate) {
                 (Ok(letter), None) => {
-                    self.letters.sent(token, letter);
+                    if pending.not_sent {
+                        self.send_letters_soon((pending.local.clone(), pending.remote.clone()));
+                    } else {
+                        self.letters.sent(token, letter);
+                    }
                     drop(open);
                     self.metrics.message("sip_to_xmpp", "accepted");
                     let answer = pager::accept(&pending.request, false, Some(&pending.to_tag));

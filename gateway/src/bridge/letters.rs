@@ -224,7 +224,7 @@ impl Bridge {
         tokio::spawn(async move {
             tokio::time::sleep(pause).await;
             for _ in 0..LINK_LOOKS {
-                if bridge.links.ready(&domains.0, &domains.1).is_some()
+                if bridge.links.ready(&domains.0, &domains.1).is_some_and(|link| bridge.holds(&link))
                     || bridge.elsewhere(&domains.0, &domains.1).is_some()
                 {
                     break;
@@ -234,8 +234,8 @@ impl Bridge {
             }
             bridge.letters.again.lock().remove(&domains);
             match bridge.links.ready(&domains.0, &domains.1) {
-                Some(link) => bridge.send_letters(link),
-                None => bridge.tell_of_letters(&domains),
+                Some(link) if bridge.holds(&link) => bridge.send_letters(link),
+                _ => bridge.tell_of_letters(&domains),
             }
         });
     }

@@ -110,7 +110,11 @@ impl Bridge {
 
     async fn reconcile(self: Arc<Self>, link: LinkSpec, lost_at: Option<EpochMillis>, is_over: Arc<AtomicBool>) {
         let room = Arc::new(Semaphore::new(TURNS));
-        let walks = Shard::all().map(|shard| self.reconcile_shard(&link, shard, lost_at, &room, &is_over));
+        // Where links break often, the walks must not all end before the same shards.
+        let mut shards: Vec<Shard> = Shard::all().collect();
+        let first = rand::random_range(0..shards.len());
+        shards.rotate_left(first);
+        let walks = shards.into_iter().map(|shard| self.reconcile_shard(&link, shard, lost_at, &room, &is_over));
         let walked: Vec<_> = stream::iter(walks).buffer_unordered(SHARDS).collect().await;
         // Of one that was given up the next one takes over since when its pairs are blind.
         let Some(pairs) = walked.into_iter().sum::<Option<u64>>() else { return };
@@ -316,7 +320,7 @@ impl Bridge {
     }
 
     /// Tells whether this process works for the link's pairs.
-    fn holds(&self, link: &LinkSpec) -> bool {
+    pub(super) fn holds(&self, link: &LinkSpec) -> bool {
         link.locals.iter().any(|local| matches!(self.links.owner(local, &link.name), Owner::Mine(_)))
     }
 }

@@ -430,6 +430,10 @@ impl XmppHandler for Counting {
         self.bridge.delivery(token, delivery);
     }
 
+    fn not_sent(&self, token: BarrierToken) {
+        self.bridge.not_sent(token);
+    }
+
     fn link_ready(&self, link: &LinkSpec, lost_at: Option<EpochMillis>) {
         self.bridge.link_ready(link, lost_at);
         if link.name.as_str() == "partner.example" {

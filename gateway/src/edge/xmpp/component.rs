@@ -23,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::tenure::{Owner, Standing, Tenure};
+use super::tenure::{Owner, QUIET_MOST, Standing, Tenure};
 use super::tls::LinkTls;
 use crate::alarm::Alarm;
 use crate::metrics::{Metrics, State};
@@ -52,6 +52,10 @@ const LEFTOVERS: Duration = Duration::from_secs(1);
 const STREAM_END: &[u8] = b"</stream:stream>";
 /// How long a link that was given back is served, unless its next holder connects before.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// How long nothing must have been sent on a link that is to be given back: what was begun asks the store before it sends.
+const QUIET: Duration = Duration::from_millis(50);
+/// Names nothing but the end of what was sent on a link that is to be given back.
+const LAST: BarrierToken = BarrierToken(u64::MAX);
 
 /// Which link it is, and how it is opened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +93,10 @@ pub trait XmppHandler: Send + Sync + 'static {
     fn stanza(&self, link: &LinkSpec, stanza: Stanza);
     /// What became of a message that was sent with a token.
     fn delivery(&self, token: BarrierToken, delivery: Delivery);
+    /// A message was not sent, because the link is being given back: the next holder of the link can send it.
+    fn not_sent(&self, token: BarrierToken) {
+        self.delivery(token, Delivery::Unknown);
+    }
     /// A link is up. `lost_at` tells since when stanzas may have been lost; `None` at the very first.
     fn link_ready(&self, link: &LinkSpec, lost_at: Option<EpochMillis>);
 }
@@ -386,7 +394,11 @@ impl Task {
         let mut lost_at = None;
         while !*stopped.borrow() {
             changes.mark_unchanged();
-            if self.tenure.standing() != Standing::Holder {
+            let standing = self.tenure.standing();
+            if standing == Standing::Former {
+                self.tenure.is_quiet();
+            }
+            if standing != Standing::Holder {
                 *self.state.lock() = LinkState::Standby(self.tenure.holder());
                 self.refuse_waiting(&mut commands);
                 failures = 0;
@@ -459,7 +471,7 @@ impl Task {
         }
     }
 
-    /// What was queued for a link that went down is reported, not kept.
+    /// What was queued for a link that went down, or is given back, is reported, not kept.
     fn refuse_waiting(&self, commands: &mut mpsc::Receiver<Command>) {
         while let Ok(command) = commands.try_recv() {
             self.refuse(&command);
@@ -468,6 +480,7 @@ impl Task {
 
     fn refuse(&self, command: &Command) {
         match command {
+            Command::Message(_, token) if self.tenure.standing() == Standing::Former => self.handler.not_sent(*token),
             Command::Message(_, token) | Command::Mark(token) => self.handler.delivery(*token, Delivery::Unknown),
             Command::Send(_) => self.metrics.refused("link_down"),
         }
@@ -504,11 +517,16 @@ impl Task {
         let mut was_ready = false;
         let mut alarm = Alarm::new();
         let mut changes = self.tenure.watch();
-        let mut farewell = None;
+        let mut leaving: Option<Leaving> = None;
         // The link is another's, or the server takes nothing more: until this time it may close its end. What it wrote before is
         // still read, and no stanza is written.
         let mut lost = None;
         loop {
+            if let Some(leaving) = &mut leaving
+                && leaving.is_quiet(&mut link, commands.is_empty())
+            {
+                self.tenure.is_quiet();
+            }
             bytes.clear();
             let mut disconnect = false;
             let mut closed = None;
@@ -546,7 +564,7 @@ impl Task {
                 let _ = writer.shutdown().await;
             }
             let due = link.poll_timeout().map(|(at, _)| at);
-            alarm.set(due.into_iter().chain(farewell).min());
+            alarm.set(due.into_iter().chain(leaving.as_ref().map(Leaving::due)).min());
             let accepting = link.is_ready();
             was_ready |= accepting;
             if let Some(until) = lost {
@@ -598,7 +616,14 @@ impl Task {
             match happened {
                 Happened::Read(0) => link.handle_closed(now),
                 Happened::Read(length) => link.handle_bytes(now, buffer.get(..length).unwrap_or_default()),
+                // The next holder may connect at any moment, and what the server has not read by then is lost.
+                Happened::Command(Some(command)) if leaving.as_ref().is_some_and(|leaving| leaving.told) => {
+                    self.refuse(&command);
+                }
                 Happened::Command(command) => {
+                    if let Some(leaving) = &mut leaving {
+                        leaving.marked = false;
+                    }
                     let mut next = command;
                     let mut taken = 0;
                     // One write carries everything that waits.
@@ -608,13 +633,13 @@ impl Task {
                         next = if taken < 256 { commands.try_recv().ok() } else { None };
                     }
                 }
-                Happened::Time if farewell.is_some_and(|at| at <= now) => {
-                    farewell = None;
+                Happened::Time if leaving.as_ref().is_some_and(|leaving| leaving.end <= now) => {
+                    leaving = None;
                     link.drain(now);
                 }
                 Happened::Time => link.handle_timeout(now),
                 Happened::Lease if self.tenure.standing() == Standing::Former => {
-                    farewell.get_or_insert(now + FAREWELL);
+                    leaving.get_or_insert_with(|| Leaving::new(now));
                 }
                 Happened::Lease => {}
                 Happened::Stop => link.drain(now),
@@ -670,6 +695,45 @@ impl Task {
 struct End {
     reason: CloseReason,
     retry_after: Option<RetryRange>,
+}
+
+/// A link that is to be given back.
+struct Leaving {
+    /// When it ends, unless the next holder connects before.
+    end: Instant,
+    /// The last that was sent is a mark.
+    marked: bool,
+    /// When the server has dealt with everything, and nothing else came for a while.
+    quiet_at: Option<Instant>,
+    told: bool,
+}
+
+impl Leaving {
+    fn new(now: Instant) -> Self {
+        Self { end: now + QUIET_MOST + FAREWELL, marked: false, quiet_at: None, told: false }
+    }
+
+    /// Tells, once, that nothing is under way; `nothing_waits` says whether there is nothing to be sent.
+    fn is_quiet(&mut self, link: &mut Link, nothing_waits: bool) -> bool {
+        if self.told {
+            return false;
+        }
+        let now = Instant::now();
+        if link.outstanding() > 0 || !nothing_waits {
+            self.quiet_at = None;
+        } else if !self.marked && link.mark(now, LAST).is_ok() {
+            self.marked = true;
+        } else if *self.quiet_at.get_or_insert(now + QUIET) <= now {
+            self.told = true;
+            self.end = now + FAREWELL;
+        }
+        self.told
+    }
+
+    /// When it is to be looked at again.
+    fn due(&self) -> Instant {
+        self.quiet_at.filter(|_| !self.told).unwrap_or(self.end).min(self.end)
+    }
 }
 
 /// What a link waited for.

@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// How long the holder of a lease that ran out while the store was away may take it anew before another process does: what
 /// the server has just written to the holder is at risk when the link moves, and the holder has lost nothing.
 const GRACE: Duration = Duration::from_secs(1);
+/// How long a link that is given back may take to become quiet: less than what is left of a lease that was renewed in time.
+pub(super) const QUIET_MOST: Duration = Duration::from_secs(1);
 
 /// Who works for the pairs of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,6 +112,8 @@ pub(super) struct Tenure {
     metrics: Arc<Metrics>,
     holding: watch::Sender<Holding>,
     release: watch::Sender<bool>,
+    /// Nothing is under way any more on a link that is given back.
+    quiet: Notify,
     /// The store said that the lease is lost, or another reason to ask it.
     doubted: Notify,
     /// The store failed when it was asked last.
@@ -137,6 +141,7 @@ impl Tenure {
             metrics,
             holding,
             release,
+            quiet: Notify::new(),
             doubted: Notify::new(),
             was_away: AtomicBool::new(false),
             resting: Mutex::default(),
@@ -307,6 +312,11 @@ impl Tenure {
         self.release.send_replace(true);
     }
 
+    /// Nothing is under way on the link, so a lease that is given back can go.
+    pub(super) fn is_quiet(&self) {
+        self.quiet.notify_one();
+    }
+
     /// Takes the lease, keeps it, and gives it back when told.
     pub(super) async fn keep(self: Arc<Self>) {
         if !self.store.is_shared() {
@@ -328,10 +338,12 @@ impl Tenure {
         }
         let held = self.holding.send_replace(Holding::Released { next: None });
         self.owners.send_modify(|changes| *changes += 1);
-        if let Holding::Mine { lease, .. } = held
-            && let Err(error) = self.store.release(&lease).await
-        {
-            tracing::debug!(lease = %self.name, %error, "a lease runs out instead of being given back");
+        if let Holding::Mine { lease, .. } = held {
+            // Where the server closes this connection for that of the next holder, what it has not read is lost.
+            let _ = timeout(QUIET_MOST, self.quiet.notified()).await;
+            if let Err(error) = self.store.release(&lease).await {
+                tracing::debug!(lease = %self.name, %error, "a lease runs out instead of being given back");
+            }
         }
         // What still comes to this process goes to the next holder.
         loop {

@@ -283,6 +283,81 @@ async fn nothing_is_read_from_the_server_while_the_store_is_busy() {
     assert_eq!(*ids.0.lock(), ["1", "2", "3"]);
 }
 
+/// Keeps what it is told of messages.
+#[derive(Default)]
+struct Fates(Mutex<Vec<(u64, &'static str)>>);
+
+impl XmppHandler for Fates {
+    fn stanza(&self, _: &LinkSpec, _: Stanza) {}
+    fn delivery(&self, token: BarrierToken, delivery: Delivery) {
+        let fate = if delivery == Delivery::Delivered { "delivered" } else { "unknown" };
+        self.0.lock().push((token.0, fate));
+    }
+    fn not_sent(&self, token: BarrierToken) {
+        self.0.lock().push((token.0, "not sent"));
+    }
+    fn link_ready(&self, _: &LinkSpec, _: Option<EpochMillis>) {}
+}
+
+// K-77, K-76: a server that closes a connection for that of the next holder drops what it has not read of it, and what it
+// has not written to it.
+#[tokio::test]
+async fn a_link_is_given_back_when_the_server_has_dealt_with_everything_and_then_nothing_is_written() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let inner: Arc<dyn Store> = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let fates = Arc::new(Fates::default());
+    let port = listener.local_addr().unwrap().port();
+    let links = process(port, "one", &inner, &(Arc::clone(&fates) as Arc<dyn XmppHandler>));
+    let (mut stream, _) = timeout(SOON, listener.accept()).await.expect("no connection").unwrap();
+    let mut text = String::new();
+    read_until(&mut stream, &mut text, ">").await;
+    stream.write_all(HEADER).await.unwrap();
+    read_until(&mut stream, &mut text, "</handshake>").await;
+    stream.write_all(b"<handshake/>").await.unwrap();
+    until_ready(std::slice::from_ref(&links)).await;
+    let (local, remote) = ("corp.example".parse().unwrap(), "partner.example".parse().unwrap());
+    let deliver = |token: u64| {
+        let mut message = Message::new(isthmus_xmpp::MessageType::Chat, "ana@partner.example", "lee@corp.example");
+        message.id = Some(format!("m{token}").into());
+        links.deliver(&local, &remote, Arc::new(message), BarrierToken(token)).unwrap();
+    };
+    // Answers the ping that follows.
+    let answer = async |stream: &mut TcpStream, text: &mut String| {
+        text.clear();
+        read_until(stream, text, "</iq>").await;
+        let id =
+            text.split("<iq ").nth(1).and_then(|iq| iq.split(" id='").nth(1).or_else(|| iq.split(" id=\"").nth(1)));
+        let id = id.and_then(|id| id.split(['\'', '"']).next()).unwrap().to_owned();
+        let pong = format!("<iq type='result' id='{id}' from='corp.example' to='partner.example'/>");
+        stream.write_all(pong.as_bytes()).await.unwrap();
+    };
+    let name = LeaseName::link(&format!("127.0.0.1:{port}"), "partner.example");
+    deliver(1);
+    links.give_back();
+    sleep(Duration::from_millis(300)).await;
+    assert!(inner.holder(&name).await.unwrap().is_some(), "the lease went while the server had to deal with a message");
+    answer(&mut stream, &mut text).await;
+    answer(&mut stream, &mut text).await;
+    let free = async {
+        while inner.holder(&name).await.unwrap().is_some() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, free).await.expect("the lease is kept");
+    assert_eq!(*fates.0.lock(), [(1, "delivered"), (LAST.0, "delivered")]);
+    deliver(2);
+    let told = async {
+        while fates.0.lock().len() < 3 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(SOON, told).await.expect("nobody is told of the second");
+    assert_eq!(fates.0.lock().last(), Some(&(2, "not sent")));
+    let mut rest = [0_u8; 1024];
+    let read = timeout(Duration::from_millis(200), stream.read(&mut rest)).await;
+    assert!(read.is_err(), "something was written: {}", String::from_utf8_lossy(&rest));
+}
+
 // Whether the end of a connection is noticed by a read or by a write is left to chance, so there are some rounds of it.
 #[tokio::test]
 async fn what_the_server_wrote_before_it_took_nothing_more_is_not_lost() {

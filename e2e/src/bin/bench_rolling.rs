@@ -1,0 +1,49 @@
+//! A rolling restart under full load: three gateways are drained and started again, one after the other, twice, under 500 messages
+//! a second with 10,000 live subscriptions, and nobody is to see it (K-77).
+//!
+//! `bench_rolling`; `USERS`, `CONTACTS` of each, and `MESSAGES` and `CHANGES` a second are another load. It takes minutes until
+//! everybody sees everybody. It ends with 1 when a message was refused, or the ledger shows something that must not be.
+#![expect(clippy::print_stdout, reason = "a report prints")]
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use isthmus_e2e::balancer::Policy;
+use isthmus_e2e::chaos::Field;
+use isthmus_e2e::lab::{self, Lab};
+use isthmus_e2e::traffic::Plan;
+
+const PODS: u8 = 3;
+const ROUNDS: usize = 2;
+/// Between two drains; the pairs of a link have had their turns by then.
+const PAUSE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(75);
+
+#[tokio::main]
+async fn main() -> Result<ExitCode> {
+    let plan = Plan {
+        users: lab::number("USERS", 1000)?,
+        contacts: lab::number("CONTACTS", 5)?,
+        messages: lab::number("MESSAGES", 490)?,
+        changes: lab::number("CHANGES", 10)?,
+        renewals: 0,
+        expires_secs: Some(3600),
+        seed: 1,
+        sessions: false,
+        proxied: false,
+    };
+    let lab = Lab::new("rolling")?;
+    let mut field = Field::start(&lab, PODS, Policy::RoundRobin, &plan, false).await?;
+    println!("{PODS} gateways, {} subscriptions, {} messages/s", 2 * plan.users * plan.contacts, plan.messages);
+    field.traffic.flow();
+    for _ in 0..ROUNDS {
+        field.roll(PAUSE).await?;
+    }
+    let judgement = field.traffic.finish(PATIENCE).await?;
+    println!("{judgement}");
+    let refused = judgement.to_xmpp.refused + judgement.to_sip.refused;
+    let right = judgement.faults_found().is_empty() && refused == 0;
+    println!("refused messages: {refused} (bar 0): {}", if right { "holds" } else { "DOES NOT HOLD" });
+    Ok(if right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
