@@ -192,9 +192,20 @@ impl Bridge {
 
     /// Tells whether everything that was begun is done.
     pub fn is_idle(&self) -> bool {
-        let lanes = self.lanes.is_idle() && self.sender_lanes.is_idle();
-        let answered = self.deliveries.is_empty() && self.returns.is_empty() && self.repeats.are_written();
-        lanes && answered && self.has_nothing_forwarded()
+        self.unfinished().is_empty()
+    }
+
+    /// Names what is not done of what was begun.
+    pub fn unfinished(&self) -> Vec<&'static str> {
+        let kinds = [
+            ("work of pairs", self.lanes.is_idle()),
+            ("senders that are looked up", self.sender_lanes.is_idle()),
+            ("messages that the local server has to deal with", self.deliveries.is_empty()),
+            ("errors for local users", self.returns.is_empty()),
+            ("answers that are to be stored", self.repeats.are_written()),
+            ("work given to other processes", self.has_nothing_forwarded()),
+        ];
+        kinds.into_iter().filter(|(_, done)| !done).map(|(kind, _)| kind).collect()
     }
 
     /// Takes a new configuration, for what arrives from now on.

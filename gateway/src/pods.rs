@@ -239,20 +239,51 @@ impl Pods {
     ///
     /// [`SendNoteError`]; the note was not sent, but for a store that became unavailable meanwhile: then nobody knows.
     pub async fn send(&self, life: &str, note: &Note, lifetime: Duration) -> Result<(), SendNoteError> {
+        let sent = self.put(life, std::slice::from_ref(note), lifetime).await;
+        self.count(note, &sent);
+        sent
+    }
+
+    /// Sends several notes in order, in one piece where the other process has room for all.
+    ///
+    /// # Errors
+    ///
+    /// For each note, those of [`Self::send`].
+    pub async fn send_all(&self, life: &str, notes: &[Note], lifetime: Duration) -> Vec<Result<(), SendNoteError>> {
+        let sent = self.put(life, notes, lifetime).await;
+        let mut outcomes = Vec::with_capacity(notes.len());
+        let is_away = matches!(sent, Err(SendNoteError::Store(StoreError::Unavailable { .. })));
+        for note in notes {
+            if sent.is_ok() || is_away {
+                self.count(note, &sent);
+                outcomes.push(sent.clone());
+            } else {
+                // One that is too much keeps no other from its way.
+                outcomes.push(self.send(life, note, lifetime).await);
+            }
+        }
+        outcomes
+    }
+
+    async fn put(&self, life: &str, notes: &[Note], lifetime: Duration) -> Result<(), SendNoteError> {
         let mut batch = Batch::new();
-        batch.enqueue(QueueName::pod(life), note.to_bytes(), lifetime);
-        let sent = self.store.commit(batch).await;
-        let outcome = match &sent {
-            Ok(_) => "sent",
-            Err(StoreError::Full { .. }) => "full",
-            Err(_) => "failed",
-        };
-        self.metrics.pod_notes.get_or_create(&NoteOutcome { kind: note.label(), outcome }).inc();
-        match sent {
+        for note in notes {
+            batch.enqueue(QueueName::pod(life), note.to_bytes(), lifetime);
+        }
+        match self.store.commit(batch).await {
             Ok(_) => Ok(()),
             Err(StoreError::Full { .. }) => Err(SendNoteError::Full { life: life.to_owned() }),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn count(&self, note: &Note, sent: &Result<(), SendNoteError>) {
+        let outcome = match sent {
+            Ok(()) => "sent",
+            Err(SendNoteError::Full { .. }) => "full",
+            Err(SendNoteError::Store(_)) => "failed",
+        };
+        self.metrics.pod_notes.get_or_create(&NoteOutcome { kind: note.label(), outcome }).inc();
     }
 
     /// Tells the others that this process is about to end.

@@ -348,7 +348,12 @@ impl Process {
             let end = Instant::now() + pool.grace;
             // A stream's transactions are remembered for 32 s after their answer; those need no waiting.
             let is_done = || self.edge.unanswered() == 0 && self.bridge.is_idle() && self.links.are_handed_over();
-            while !is_done() && Instant::now() < end {
+            while !is_done() {
+                if Instant::now() >= end {
+                    let (unanswered, unfinished) = (self.edge.unanswered(), self.bridge.unfinished());
+                    tracing::warn!(unanswered, ?unfinished, "the time for draining is over");
+                    break;
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };

@@ -10,7 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -41,8 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(25);
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a note to another process is of use.
 const NOTE_LIFETIME: Duration = Duration::from_secs(30);
-/// How many notes may wait for the store, besides requests.
+/// How many notes may wait for the store, besides requests, and how many are written at once.
 const OUTBOX: usize = 8192;
+const NOTES_AT_ONCE: usize = 64;
 /// How many responses to other processes' requests are given to them in a second. Anybody can send some: the name of the
 /// process stands in the Via of its requests.
 const STRAYS_PER_SECOND: u32 = 2000;
@@ -74,6 +75,8 @@ pub(super) struct Forwards {
     next: AtomicU64,
     open: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
     outbox: Outbox,
+    /// How many notes are not written yet.
+    waiting: AtomicUsize,
     /// Responses and ACKs for other processes that anybody can send; they must not keep anything else from them.
     strays: Outbox,
     stray_rate: Mutex<Option<Instant>>,
@@ -90,6 +93,7 @@ impl Forwards {
             next: AtomicU64::new(1),
             open: Mutex::default(),
             outbox,
+            waiting: AtomicUsize::new(0),
             strays,
             stray_rate: Mutex::default(),
             stray_ack_rate: Mutex::default(),
@@ -125,11 +129,25 @@ impl Forwards {
     }
 }
 
-/// Writes notes to other processes, in their order.
-pub(super) async fn send_notes(bridge: Arc<Bridge>, mut notes: Outgoing) {
-    while let Some((life, note)) = notes.recv().await {
-        if let Err(error) = bridge.pods.send(&life, &note, NOTE_LIFETIME).await {
-            bridge.note_not_sent(&life, note, &error);
+/// Writes notes to other processes, in their order; many of one moment leave together.
+pub(super) async fn send_notes(bridge: Arc<Bridge>, mut outgoing: Outgoing) {
+    let mut some = Vec::new();
+    while outgoing.recv_many(&mut some, NOTES_AT_ONCE).await > 0 {
+        let mut by_life: Vec<(String, Vec<Note>)> = Vec::new();
+        for (life, note) in some.drain(..) {
+            match by_life.iter_mut().find(|(known, _)| *known == life) {
+                Some((_, notes)) => notes.push(note),
+                None => by_life.push((life, vec![note])),
+            }
+        }
+        for (life, notes) in by_life {
+            let outcomes = bridge.pods.send_all(&life, &notes, NOTE_LIFETIME).await;
+            for (note, outcome) in notes.into_iter().zip(outcomes) {
+                if let Err(error) = outcome {
+                    bridge.note_not_sent(&life, note, &error);
+                }
+                bridge.forwards.waiting.fetch_sub(1, Ordering::AcqRel);
+            }
         }
     }
 }
@@ -263,7 +281,9 @@ impl Bridge {
     }
 
     fn put(self: &Arc<Self>, outbox: &Outbox, life: String, note: Note) {
+        self.forwards.waiting.fetch_add(1, Ordering::AcqRel);
         if let Err(error) = outbox.try_send((life, note)) {
+            self.forwards.waiting.fetch_sub(1, Ordering::AcqRel);
             self.metrics.refused("outbox_full");
             let why = error.to_string();
             let (TrySendError::Full((life, note)) | TrySendError::Closed((life, note))) = error;
@@ -446,7 +466,7 @@ impl Bridge {
 
     /// Tells whether nothing is under way that other processes could miss.
     pub(super) fn has_nothing_forwarded(&self) -> bool {
-        self.forwards.open.lock().is_empty() && self.forwards.outbox.capacity() == OUTBOX
+        self.forwards.open.lock().is_empty() && self.forwards.waiting.load(Ordering::Acquire) == 0
     }
 
     /// Gives a response to the process whose request it answers; tells whether that is another one which lives.

@@ -35,7 +35,7 @@ const PAGE: usize = 128;
 /// How many shards are walked at once. Most have few pairs, and each takes two round trips at least.
 const SHARDS: usize = 16;
 /// How many turns are under way at once: what people write waits at the local server behind as many stanzas at most.
-const TURNS: usize = 128;
+pub(super) const TURNS: usize = 128;
 /// Whoever gave a link back awaits the outcomes of what it sent for so long at most.
 const GIVEN_BACK: Duration = Duration::from_secs(15);
 /// How long a turn waits for the local server to deal with what it sent.

@@ -99,6 +99,23 @@ async fn notes_arrive_in_order_and_once() {
     assert!(timeout(SOON, notes.recv()).await.is_err());
 }
 
+#[tokio::test(start_paused = true)]
+async fn notes_that_leave_together_keep_their_order_and_only_those_without_room_fail() {
+    let limits = Limits { queue_items: 4, ..Limits::default() };
+    let inner = Arc::new(MemoryStore::new(limits, Arc::new(SystemClock)));
+    let (one, _) = pods(&inner, "one");
+    let many: Vec<Note> = (0..6).map(|id| Note::Absorbed { id }).collect();
+    let outcomes = one.send_all("two", &many[..2], SOON).await;
+    assert_eq!(outcomes, [Ok(()), Ok(())]);
+    let full = || Err(SendNoteError::Full { life: "two".to_owned() });
+    assert_eq!(one.send_all("two", &many[2..], SOON).await, [Ok(()), Ok(()), full(), full()]);
+    let (_two, mut notes) = pods(&inner, "two");
+    for id in 0..4 {
+        assert_eq!(timeout(SOON, notes.recv()).await.unwrap(), Some(Note::Absorbed { id }));
+    }
+    assert!(timeout(SOON, notes.recv()).await.is_err());
+}
+
 #[tokio::test]
 async fn notes_whose_taking_was_not_answered_come_again() {
     let inner = store();

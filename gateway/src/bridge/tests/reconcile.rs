@@ -326,6 +326,29 @@ async fn every_pair_of_many_is_asked_for() {
     nothing_more(&mut rig).await;
 }
 
+// K-77: what people write waits at the server behind what a walk asked it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_walk_keeps_to_the_pace_of_the_server() {
+    let mut rig = Rig::start("Session").await;
+    for n in 0..300 {
+        store_watcher(&rig, &format!("u{n}"), Duration::ZERO).await;
+    }
+    rig.server.answer_pings(false);
+    rig.break_link().await;
+    for _ in 0..crate::bridge::reconcile::TURNS {
+        rig.server.stanza().await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
+    // The server lives: its new connection answers.
+    rig.server.answer_pings(true);
+    rig.break_link().await;
+    let mut all = BTreeSet::new();
+    while all.len() < 300 {
+        all.insert(attribute(&rig.server.stanza().await, "from"));
+    }
+}
+
 /// Gives the link to a process that does not exist.
 async fn give_to_another(rig: &Rig) {
     let bare = |jid| BareAddress::from_jid(jid).unwrap();
