@@ -146,17 +146,13 @@ impl Bridge {
     /// Takes a message back that did not leave, because its link is being given back. It is kept for the next holder.
     pub(super) fn handle_not_sent(self: &Arc<Self>, token: BarrierToken) {
         let mut open = self.deliveries.pending.lock();
-        match open.get_mut(&token.0) {
-            Some(pending) => {
-                pending.not_sent = true;
-                if pending.late {
-                    return;
-                }
-            }
-            None => {
-                drop(open);
-                return self.handle_delivery(token, Delivery::Unknown);
-            }
+        let Some(pending) = open.get_mut(&token.0) else {
+            drop(open);
+            return self.handle_delivery(token, Delivery::Unknown);
+        };
+        pending.not_sent = true;
+        if pending.late {
+            return;
         }
         drop(open);
         let bridge = Arc::clone(self);

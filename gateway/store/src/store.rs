@@ -145,7 +145,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Tells whether so much is in flight that whoever can let others wait does, before they ask for more than may be.
     fn is_busy(&self) -> bool {
-        self.is_strained()
+        false
     }
 
     /// Registers for wake-ups.

@@ -335,11 +335,9 @@ async fn a_walk_keeps_to_the_pace_of_the_server() {
     }
     rig.server.answer_pings(false);
     rig.break_link().await;
-    for _ in 0..crate::bridge::reconcile::TURNS {
-        rig.server.stanza().await;
-    }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(rig.server.rest(), Vec::<String>::new());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = rig.server.rest().len();
+    assert!((1..=crate::bridge::reconcile::TURNS).contains(&asked), "{asked} were asked for");
     // The server lives: its new connection answers.
     rig.server.answer_pings(true);
     rig.break_link().await;

@@ -52,6 +52,7 @@ pub(crate) struct TestStore {
     pair_reads: AtomicU32,
     pair_writes: AtomicU32,
     strained: AtomicBool,
+    busy: AtomicBool,
     claims: AtomicU32,
     takeovers: watch::Sender<u64>,
 }
@@ -76,6 +77,7 @@ impl TestStore {
             pair_reads: AtomicU32::new(0),
             pair_writes: AtomicU32::new(0),
             strained: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
             claims: AtomicU32::new(0),
             takeovers: watch::Sender::new(0),
         })
@@ -85,8 +87,13 @@ impl TestStore {
         self.mode.send_replace(mode);
     }
 
+    /// Says whether much is in flight.
+    pub(crate) fn set_busy(&self, busy: bool) {
+        self.busy.store(busy, Ordering::SeqCst);
+    }
+
     /// Says whether it keeps up.
-    pub(crate) fn set_strained(&self, strained: bool) {
+    pub(super) fn set_strained(&self, strained: bool) {
         self.strained.store(strained, Ordering::SeqCst);
     }
 
@@ -247,6 +254,10 @@ impl Store for TestStore {
 
     fn is_strained(&self) -> bool {
         self.strained.load(Ordering::SeqCst)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::SeqCst)
     }
 
     fn is_shared(&self) -> bool {

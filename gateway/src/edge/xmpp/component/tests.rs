@@ -250,7 +250,7 @@ async fn nothing_is_read_from_the_server_while_the_store_is_busy() {
     read_until(&mut stream, &mut text, "</handshake>").await;
     stream.write_all(b"<handshake/>").await.unwrap();
     until_ready(std::slice::from_ref(&links)).await;
-    store.set_strained(true);
+    store.set_busy(true);
     // A read that had begun before may bring one message yet.
     let mut number = 0;
     let mut write = async || {
@@ -273,7 +273,7 @@ async fn nothing_is_read_from_the_server_while_the_store_is_busy() {
     let (local, remote) = ("corp.example".parse().unwrap(), "partner.example".parse().unwrap());
     links.send(&local, &remote, Stanza::Presence(presence)).unwrap();
     timeout(SOON, read_until(&mut stream, &mut text, "<presence")).await.expect("nothing is written");
-    store.set_strained(false);
+    store.set_busy(false);
     let read = async {
         while ids.0.lock().len() < 3 {
             sleep(Duration::from_millis(5)).await;

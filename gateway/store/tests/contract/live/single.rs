@@ -336,14 +336,16 @@ async fn more_operations_than_may_be_in_flight_are_refused() {
     recovered(&*store, &key).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lease_does_not_run_out_for_what_else_is_in_flight() {
     let server = Server::start(&PLAIN);
     let store = connected(RedisConfig { in_flight: 0, ..config(&server) });
     assert!(unavailable(put(&store, &Key::pair(&pair("ana")), LONG).await).contains("in flight"));
     let name = LeaseName::link("127.0.0.1:5347", "partner.example");
-    let Acquisition::Granted(lease) = store.acquire(&name, "one", LONG).await.unwrap() else { panic!("it is free") };
-    let lease = store.renew(&lease, LONG).await.unwrap();
+    let Acquisition::Granted(lease) = store.acquire(&name, "one", DEADLINE).await.unwrap() else {
+        panic!("it is free")
+    };
+    let lease = store.renew(&lease, DEADLINE).await.unwrap();
     assert_eq!(store.holder(&name).await.unwrap().unwrap().name, "one");
     assert!(store.release(&lease).await.unwrap());
 }
