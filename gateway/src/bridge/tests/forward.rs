@@ -11,7 +11,7 @@ use isthmus_store::{Consumer, Limits, MemoryStore, QueueName, Store as _, System
 use tokio::time::timeout;
 
 use super::rig::Rig;
-use super::store::TestStore;
+use super::store::{Commits, TestStore};
 use crate::metrics::Metrics;
 use crate::pods::tests::pods;
 use crate::pods::{Note, Pods};
@@ -25,6 +25,29 @@ async fn a_request_waits_for_a_link_that_was_just_taken() {
     // 202 when the link took longer than a datagram may wait.
     rig.partner.answered("SIP/2.0 20").await;
     assert!(rig.server.stanza().await.contains("into the gap"));
+}
+
+// K-76: a process that drains waits for what is on its way into the store, and that is not long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_drain_waits_for_the_notes_of_which_many_leave_together() {
+    const NOTES: u64 = 500;
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let rig = Rig::with_shared_store("Pager", Arc::clone(&store) as _).await;
+    rig.until("nothing else is under way", || rig.bridge.is_idle()).await;
+    rig.store.set(Commits::Wait);
+    let before = rig.store.asked();
+    for id in 0..NOTES {
+        rig.bridge.write_note("other".to_owned(), Note::Absorbed { id });
+    }
+    rig.store.wait_asked(before).await;
+    // Also once the last of them has left the outbox.
+    assert_eq!(rig.bridge.unfinished(), ["work given to other processes"]);
+    rig.store.set(Commits::Pass);
+    rig.until("all are written", || rig.bridge.is_idle()).await;
+    assert_eq!(store.health().await.queued, usize::try_from(NOTES).unwrap());
+    // The process writes this and that of its own meanwhile.
+    let commits = rig.store.asked() - before;
+    assert!(commits < NOTES / 10, "{commits} commits");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use isthmus_store::{Limits, MemoryStore, Store, SystemClock};
+use isthmus_xmpp::component::BarrierToken;
 
 use super::rig::{Rig, SOON, attribute, header};
 use super::store::Commits;
@@ -25,6 +26,23 @@ async fn a_202_leaves_only_when_the_message_is_stored() {
     let answer = rig.partner.receive().await;
     assert!(answer.starts_with("SIP/2.0 202 ") && header(&answer, "Call-ID") == call, "{answer}");
     assert_eq!(rig.bridge.store.health().await.queued, 1);
+}
+
+// K-77
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_link_that_is_given_back_did_not_send_is_accepted_and_sent_once_by_its_next_holder() {
+    let mut rig = Rig::start("Pager").await;
+    rig.server.answer_pings(false);
+    let call = rig.partner.write("MESSAGE", TEXT, "Lunch?").await;
+    rig.server.stanza().await;
+    rig.bridge.handle_not_sent(BarrierToken(rig.bridge.deliveries.next_token() - 1));
+    let answer = rig.partner.receive().await;
+    assert!(answer.starts_with("SIP/2.0 202 ") && header(&answer, "Call-ID") == call, "{answer}");
+    // It is not taken for one that waits for its barrier here.
+    let again = rig.server.stanza().await;
+    assert!(again.contains("<body>Lunch?</body>"), "{again}");
+    assert_eq!(rig.bridge.store.health().await.queued, 1);
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
