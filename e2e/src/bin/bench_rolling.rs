@@ -16,7 +16,7 @@ use isthmus_e2e::traffic::Plan;
 
 const PODS: u8 = 3;
 const ROUNDS: usize = 2;
-/// Between two drains; the pairs of a link have had their turns by then.
+/// Between two drains; under this load pairs of a link still have their turns then.
 const PAUSE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(75);
 

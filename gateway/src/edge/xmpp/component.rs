@@ -396,7 +396,7 @@ impl Task {
             changes.mark_unchanged();
             let standing = self.tenure.standing();
             if standing == Standing::Former {
-                self.tenure.is_quiet();
+                self.tenure.went_quiet();
             }
             if standing != Standing::Holder {
                 *self.state.lock() = LinkState::Standby(self.tenure.holder());
@@ -525,7 +525,7 @@ impl Task {
             if let Some(leaving) = &mut leaving
                 && leaving.is_quiet(&mut link, commands.is_empty())
             {
-                self.tenure.is_quiet();
+                self.tenure.went_quiet();
             }
             bytes.clear();
             let mut disconnect = false;

@@ -313,7 +313,7 @@ impl Tenure {
     }
 
     /// Nothing is under way on the link, so a lease that is given back can go.
-    pub(super) fn is_quiet(&self) {
+    pub(super) fn went_quiet(&self) {
         self.quiet.notify_one();
     }
 

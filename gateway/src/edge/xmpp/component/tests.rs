@@ -69,6 +69,17 @@ impl Server {
     }
 }
 
+/// Takes a connection and its handshake; gives what came, too.
+async fn let_in(listener: &TcpListener) -> (TcpStream, String) {
+    let (mut stream, _) = timeout(SOON, listener.accept()).await.expect("no connection").unwrap();
+    let mut text = String::new();
+    read_until(&mut stream, &mut text, ">").await;
+    stream.write_all(HEADER).await.unwrap();
+    read_until(&mut stream, &mut text, "</handshake>").await;
+    stream.write_all(b"<handshake/>").await.unwrap();
+    (stream, text)
+}
+
 struct Nobody;
 
 impl XmppHandler for Nobody {
@@ -200,12 +211,7 @@ async fn what_the_server_wrote_before_it_heard_of_the_end_is_not_lost() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        let mut text = String::new();
-        read_until(&mut stream, &mut text, ">").await;
-        stream.write_all(HEADER).await.unwrap();
-        read_until(&mut stream, &mut text, "</handshake>").await;
-        stream.write_all(b"<handshake/>").await.unwrap();
+        let (mut stream, mut text) = let_in(&listener).await;
         read_until(&mut stream, &mut text, "</stream:stream>").await;
         let late = b"<message id='late' from='lee@corp.example' to='ana@partner.example'><body>x</body></message>\
             </stream:stream>";
@@ -243,12 +249,7 @@ async fn nothing_is_read_from_the_server_while_the_store_is_busy() {
     let ids = Arc::new(Ids::default());
     let port = listener.local_addr().unwrap().port();
     let links = process_on(Arc::clone(&store), port, "one", &(Arc::clone(&ids) as Arc<dyn XmppHandler>));
-    let (mut stream, _) = timeout(SOON, listener.accept()).await.expect("no connection").unwrap();
-    let mut text = String::new();
-    read_until(&mut stream, &mut text, ">").await;
-    stream.write_all(HEADER).await.unwrap();
-    read_until(&mut stream, &mut text, "</handshake>").await;
-    stream.write_all(b"<handshake/>").await.unwrap();
+    let (mut stream, mut text) = let_in(&listener).await;
     until_ready(std::slice::from_ref(&links)).await;
     store.set_busy(true);
     // A read that had begun before may bring one message yet.
@@ -308,12 +309,7 @@ async fn a_link_is_given_back_when_the_server_has_dealt_with_everything_and_then
     let fates = Arc::new(Fates::default());
     let port = listener.local_addr().unwrap().port();
     let links = process(port, "one", &inner, &(Arc::clone(&fates) as Arc<dyn XmppHandler>));
-    let (mut stream, _) = timeout(SOON, listener.accept()).await.expect("no connection").unwrap();
-    let mut text = String::new();
-    read_until(&mut stream, &mut text, ">").await;
-    stream.write_all(HEADER).await.unwrap();
-    read_until(&mut stream, &mut text, "</handshake>").await;
-    stream.write_all(b"<handshake/>").await.unwrap();
+    let (mut stream, mut text) = let_in(&listener).await;
     until_ready(std::slice::from_ref(&links)).await;
     let (local, remote) = ("corp.example".parse().unwrap(), "partner.example".parse().unwrap());
     let deliver = |token: u64| {
@@ -373,12 +369,7 @@ async fn what_the_server_wrote_before_it_took_nothing_more_is_not_lost() {
         Stanza::Presence(isthmus_xmpp::stanza::Presence::new(kind, "ana@partner.example", "lee@corp.example"))
     };
     for round in 0..ROUNDS {
-        let (mut stream, _) = timeout(SOON, listener.accept()).await.expect("no connection").unwrap();
-        let mut text = String::new();
-        read_until(&mut stream, &mut text, ">").await;
-        stream.write_all(HEADER).await.unwrap();
-        read_until(&mut stream, &mut text, "</handshake>").await;
-        stream.write_all(b"<handshake/>").await.unwrap();
+        let (stream, _) = let_in(&listener).await;
         until_ready(std::slice::from_ref(&links)).await;
         // Something that the server never reads, so that it resets the connection.
         links.send(&local, &remote, presence()).unwrap();

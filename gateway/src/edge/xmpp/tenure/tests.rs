@@ -74,7 +74,7 @@ async fn a_link_that_is_given_back_is_anothers_at_once() {
     two.until_owner(Owner::Other("one".to_owned())).await;
     assert!(!two.tenure.acts().await);
     one.tenure.give_back();
-    one.tenure.is_quiet();
+    one.tenure.went_quiet();
     timeout(Duration::from_secs(1), two.until(Standing::Holder)).await.expect("at once");
     assert_eq!(one.tenure.standing(), Standing::Former);
     // It is served to the end, but nothing is changed under it.
@@ -181,7 +181,7 @@ async fn a_holder_that_alone_cannot_ask_the_store_does_not_fight_for_the_link() 
     one.until_owner(Owner::Other("two".to_owned())).await;
     // The next time it is its turn again.
     two.tenure.give_back();
-    two.tenure.is_quiet();
+    two.tenure.went_quiet();
     one.until(Standing::Holder).await;
 }
 
@@ -254,7 +254,7 @@ async fn a_link_that_was_given_back_is_never_taken_anew() {
     one.until(Standing::Holder).await;
     let _watched = one.tenure.watch();
     one.tenure.give_back();
-    one.tenure.is_quiet();
+    one.tenure.went_quiet();
     one.until(Standing::Former).await;
     let free = async {
         while inner.holder(&one.tenure.name).await.unwrap().is_some() {
