@@ -113,6 +113,9 @@ pub const SHARDS: u16 = 64;
 pub struct Shard(u16);
 
 impl Shard {
+    /// The shard with number 0.
+    pub(crate) const FIRST: Self = Self(0);
+
     /// Returns the shard with this number, `None` from [`SHARDS`] on.
     pub fn new(number: u16) -> Option<Self> {
         (number < SHARDS).then_some(Self(number))

@@ -36,7 +36,8 @@ impl Shared {
             parts.push(match small {
                 Some(write) => self.config.limits.check_batch(batch).map(|()| {
                     let (call, at) = open.filter(|(_, count)| *count < EACH_MAX).unwrap_or_else(|| {
-                        calls.push((write.key.shard(), &EACH, Call::default()));
+                        let shard = write.key.shard();
+                        calls.push((shard, &EACH, self.call_each(shard)));
                         (calls.len() - 1, 0)
                     });
                     if let Some((_, _, text)) = calls.get_mut(call) {
@@ -102,8 +103,14 @@ impl Shared {
         (written, sort_in(keys, &groups, answers))
     }
 
+    /// A call of [`EACH`] that does nothing yet.
+    pub(super) fn call_each(&self, shard: Shard) -> Call {
+        let mut call = Call::default();
+        call.key(self.names.counters(shard));
+        call
+    }
+
     pub(super) fn add_small(&self, call: &mut Call, write: &Write) {
-        call.key(self.names.counters(write.key.shard()));
         call.key(self.names.record(&write.key));
         add_condition(call, write.condition);
         if let Change::Put { bytes, lifetime } = &write.change {

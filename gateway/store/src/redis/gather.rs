@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::commit::EACH_MAX;
-use super::reply::{Parts, odd};
+use super::reply::Parts;
 use super::route::unavailable;
 use super::script::{Call, EACH};
 use crate::batch::{Batch, Write};
@@ -41,8 +41,7 @@ struct Gathered {
 struct Waiting {
     /// How many records are read beside it.
     reads: usize,
-    /// The error is `None` when nothing happened because of somebody else's part of the call.
-    answer: oneshot::Sender<Result<Said, Option<StoreError>>>,
+    answer: oneshot::Sender<Result<Said, StoreError>>,
 }
 
 impl Shared {
@@ -55,26 +54,23 @@ impl Shared {
     ) -> Result<Said, StoreError> {
         self.config.limits.check_batch(batch)?;
         let _permit = self.router.enter()?;
-        match self.join(write, keys).await {
-            Ok(Ok(said)) => Ok(said),
-            Ok(Err(Some(error))) => Err(error),
-            Ok(Err(None)) => self.alone(write, keys).await,
-            Err(_) => Err(unavailable("the process ends".to_owned())),
-        }
+        self.join(write, keys).await.unwrap_or_else(|_| Err(unavailable("the process ends".to_owned())))
     }
 
     /// Adds to the call that is being gathered, and sees to it that it leaves.
-    fn join(self: &Arc<Self>, write: &Write, keys: &[Key]) -> oneshot::Receiver<Result<Said, Option<StoreError>>> {
+    fn join(self: &Arc<Self>, write: &Write, keys: &[Key]) -> oneshot::Receiver<Result<Said, StoreError>> {
         let (answer, told) = oneshot::channel();
         let mut open = self.gathering.0.lock();
         let full = open.take_if(|open| open.waiting.len() >= EACH_MAX || open.call.len() >= FULL);
         let is_new = open.is_none();
-        let gathered = open.get_or_insert_with(|| Gathered {
-            shard: write.key.shard(),
-            call: Call::default(),
-            waiting: Vec::new(),
+        let gathered = open.get_or_insert_with(|| {
+            let shard = write.key.shard();
+            Gathered { shard, call: self.call_each(shard), waiting: Vec::new() }
         });
-        self.add(&mut gathered.call, write, keys);
+        self.add_small(&mut gathered.call, write);
+        for key in keys {
+            gathered.call.read(self.names.record(key));
+        }
         gathered.waiting.push(Waiting { reads: keys.len(), answer });
         drop(open);
         if let Some(full) = full {
@@ -94,17 +90,9 @@ impl Shared {
         told
     }
 
-    fn add(&self, call: &mut Call, write: &Write, keys: &[Key]) {
-        self.add_small(call, write);
-        for key in keys {
-            call.read(self.names.record(key));
-        }
-    }
-
     async fn send_gathered(&self, gathered: Gathered) {
         let Gathered { shard, call, waiting } = gathered;
         let answer = self.router.call_within(shard, |whole| EACH.command(&call, whole)).await;
-        let shared = waiting.len() > 1;
         match answer.and_then(Parts::of) {
             Ok(mut reply) => {
                 let said: Vec<_> = reply.by_ref().take(waiting.len()).collect();
@@ -116,20 +104,9 @@ impl Shared {
             }
             Err(error) => {
                 for Waiting { answer, .. } in waiting {
-                    // One key that is none of ours keeps nobody else from theirs.
-                    let foreign = matches!(error, StoreError::Corrupt { .. }) && shared;
-                    let _ = answer.send(Err((!foreign).then(|| error.clone())));
+                    let _ = answer.send(Err(error.clone()));
                 }
             }
         }
-    }
-
-    async fn alone(&self, write: &Write, keys: &[Key]) -> Result<Said, StoreError> {
-        let mut call = Call::default();
-        self.add(&mut call, write, keys);
-        let answer = self.router.call_within(write.key.shard(), |whole| EACH.command(&call, whole)).await?;
-        let mut reply = Parts::of(answer)?;
-        let said = reply.next().ok_or_else(odd)?;
-        Ok((said, reply))
     }
 }

@@ -232,7 +232,8 @@ async fn count(shared: &Shared, health: &mut Health) -> Result<(), StoreError> {
         call.shown(lists);
         call.shown(items);
         let mut parts = Parts::of(shared.router.call(shard, |whole| COUNT.command(&call, whole)).await?)?;
-        Ok::<_, StoreError>([parts.number()?, parts.number()?, parts.number()?, parts.number()?])
+        let [timers, queued, leases, expired] = [parts.number()?, parts.number()?, parts.number()?, parts.number()?];
+        Ok::<_, StoreError>([timers, queued, leases, if names.has_counters(shard) { expired } else { 0 }])
     });
     let mut counts = pin!(counts.buffer_unordered(SHARDS_AT_ONCE));
     while let Some(count) = counts.next().await {

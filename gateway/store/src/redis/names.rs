@@ -6,7 +6,7 @@
 //! | rest | type | what |
 //! |---|---|---|
 //! | the key's own text (`pair:{…}`) | string | a record, see [`value`] |
-//! | `m` | hash | `v` the last number given out, `x` how many items ended untaken |
+//! | `m` | hash | `v` the last number given out, `x` how many items ended untaken; one a shard in a Cluster, or else only in shard 0, for all |
 //! | `due` | sorted set | timers by when they can be claimed; a member is `<kind>:<key>` |
 //! | `tmr` | hash | member to generation, and once claimed due time, claim and attempt |
 //! | `ls:<lease>` | string | `token:end:holder` of a lease, or in a Cluster its copy in a shard that is not its own |
@@ -14,10 +14,10 @@
 //! | `ql:<queue>` | list | ids of items in order |
 //! | `qi:<queue>` | hash | content and state of items, see `common.lua` |
 //! | `qs` | sorted set | queues of the shard by when the next item ends |
-//! | `sv` | hash | only in shard 0: `r` the name of the server's process, `t` since when it gives numbers out, and of each shard the last number that it knew by then (not in a Cluster) |
+//! | `sv` | hash | only in shard 0: `r` the name of the server's process, `t` since when it gives numbers out, `v` the last number that it knew by then (not in a Cluster) |
 //!
 //! `m`, `due`, `tmr`, `qs`, `lr` and `sv` have no expiry: the first two of a timer go when it is done, the registers hold
-//! what has an expiry of its own, `m` is one small hash a shard, and `sv` one hash.
+//! what has an expiry of its own, `m` is one small hash a shard at most, and `sv` one hash.
 
 use std::fmt;
 
@@ -87,8 +87,14 @@ impl Names {
         self.at(key.shard(), key)
     }
 
+    /// The counters of a shard: its own where a script reaches that only, or else those of the whole store.
     pub(super) fn counters(&self, shard: Shard) -> Name<'_, &'static str> {
-        self.at(shard, "m")
+        self.at(if self.has_counters(shard) { shard } else { Shard::FIRST }, "m")
+    }
+
+    /// Tells whether a shard has counters of its own, or is the one that has them for all.
+    pub(super) fn has_counters(&self, shard: Shard) -> bool {
+        self.apart || shard == Shard::FIRST
     }
 
     /// What is known about the server.
@@ -228,10 +234,11 @@ mod tests {
         let own = LeaseName::new("send", Slot::named("call@host"), "t");
         assert!(names.lease(&own, Shard::new(0).unwrap()).to_string().starts_with(&tag));
         assert_eq!(Names::new("a*b:", true).pattern(), "a\\*b:{*");
-        // Where one script reaches all shards, there is one lease and no copy.
+        // Where one script reaches all shards, there is one lease and no copy, and the same counters for all.
         let whole = Names::new("isthmus:im-edge:", false);
         let of_all: Vec<_> = Shard::all().map(|shard| whole.lease(&link, shard).to_string()).collect();
         assert!(of_all.iter().all(|name| *name == names.lease(&link, link.place()).to_string()), "{of_all:?}");
+        assert!(Shard::all().all(|shard| whole.counters(shard).to_string() == "isthmus:im-edge:{0}m"));
     }
 
     #[test]

@@ -85,8 +85,8 @@ struct Served {
     is_new: bool,
     /// From when on it gives out numbers.
     since: u64,
-    /// Of each shard the last number that it knew by then.
-    known: Vec<u64>,
+    /// The last number that it knew by then.
+    known: u64,
     written: VecDeque<Written>,
     bytes: usize,
 }
@@ -111,10 +111,6 @@ impl Served {
         self.written = others.into();
         self.bytes = self.written.iter().map(Written::size).sum();
         former
-    }
-
-    fn known(&self, shard: Shard) -> u64 {
-        self.known.get(usize::from(shard.number())).copied().unwrap_or(u64::MAX)
     }
 }
 
@@ -160,7 +156,7 @@ impl Recent {
             return Ok(());
         };
         // Of one without data nobody can expect any.
-        let left = if known.iter().all(|known| *known == 0) { Duration::ZERO } else { GATHERING.saturating_sub(age) };
+        let left = if known == 0 { Duration::ZERO } else { GATHERING.saturating_sub(age) };
         let open = Instant::now() + left;
         let is_new = {
             let mut served = self.served.lock();
@@ -183,9 +179,7 @@ impl Recent {
     async fn ask(&self, connection: &mut MultiplexedConnection) -> Result<Value, RedisError> {
         let mut call = Call::default();
         call.key(self.names.server());
-        for shard in Shard::all() {
-            call.key(self.names.counters(shard));
-        }
+        call.key(self.names.counters(Shard::FIRST));
         let began = Instant::now();
         loop {
             let said = within(connection.send_packed_command(&MEET.command(&call, true))).await;
@@ -232,7 +226,7 @@ impl Recent {
         let mut served = self.served.lock();
         let former = served.take_former(self.takeovers());
         // It has lost everything, which others find out and deal with.
-        if former.is_empty() || served.known.iter().all(|known| *known == 0) {
+        if former.is_empty() || served.known == 0 {
             (served.server, served.is_new) = (server.to_owned(), false);
             return None;
         }
@@ -288,7 +282,7 @@ impl Recent {
         let shard = batch.shard().ok().flatten()?;
         let (known, since) = {
             let served = self.served.lock();
-            (served.known(shard), served.since)
+            (served.known, served.since)
         };
         if !written.may_lack(known) {
             return None;
@@ -402,8 +396,8 @@ struct Meeting {
     /// From when on it gives out numbers, and how long ago that was.
     since: u64,
     age: Duration,
-    /// Of each shard the last number that it knew by then.
-    known: Vec<u64>,
+    /// The last number that it knew by then.
+    known: u64,
 }
 
 fn read_meeting(said: Value) -> Result<Meeting, StoreError> {
@@ -411,7 +405,5 @@ fn read_meeting(said: Value) -> Result<Meeting, StoreError> {
     let (server, since) = (said.word()?, said.number()?);
     // Clocks are set back now and then.
     let age = said.number().map_or(Duration::ZERO, Duration::from_micros);
-    let mut known = said.parts()?;
-    let known = Shard::all().map(|_| known.number()).collect::<Result<_, _>>()?;
-    Ok(Meeting { server, since, age, known })
+    Ok(Meeting { server, since, age, known: said.number()? })
 }

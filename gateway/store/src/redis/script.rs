@@ -20,9 +20,12 @@ pub(super) struct Script {
 
 macro_rules! script {
     ($name:ident, $file:literal, $flags:literal, $doc:literal) => {
+        script!($name, [$flags, include_str!("lua/common.lua"), include_str!($file)], $doc);
+    };
+    ($name:ident, [$($part:expr),+], $doc:literal) => {
         #[doc = $doc]
         pub(super) static $name: Script = {
-            const TEXT: &str = concat!($flags, include_str!("lua/common.lua"), include_str!($file));
+            const TEXT: &str = concat!($($part),+);
             Script {
                 text: TEXT,
                 hash: LazyLock::new(|| {
@@ -40,8 +43,7 @@ macro_rules! script {
 script!(COMMIT, "lua/commit.lua", "", "Makes a batch. With memory full it refuses what needs more.");
 script!(
     EACH,
-    "lua/each.lua",
-    "",
+    [include_str!("lua/each.lua")],
     "Makes batches of one write each, and reads. With memory full it refuses as COMMIT does."
 );
 script!(

@@ -1,27 +1,16 @@
 -- Tells how far a server knows what was written before it took over, or before it was started again. KEYS: what is known about
--- the server, then the counters of all shards. Returns its name, the time from which on it gives numbers out, how many microseconds ago that was, and of
--- each shard the last number that it had by then. Whoever comes first writes that down, so that all who come later are told the same.
+-- the server, counters. Returns its name, the time from which on it gives numbers out, how many microseconds ago that was, and the
+-- last number that it had by then. Whoever comes first writes that down, so that all who come later are told the same.
 local about = redis.pcall('INFO', 'server')
 local server = type(about) == 'string' and string.match(about, 'run_id:(%x+)')
 if not server then
   return false
 end
-local since
-if redis.call('HGET', KEYS[1], 'r') == server then
-  since = redis.call('HGET', KEYS[1], 't')
-else
-  since = text(micros)
+local noted = redis.call('HMGET', KEYS[1], 'r', 't', 'v')
+if noted[1] ~= server then
+  noted = { server, text(micros), redis.call('HGET', KEYS[2], 'v') or '0' }
   redis.call('DEL', KEYS[1])
-  redis.call('HSET', KEYS[1], 'r', server, 't', since)
-  for n = 2, #KEYS do
-    local last = redis.call('HGET', KEYS[n], 'v')
-    if last then
-      redis.call('HSET', KEYS[1], n - 2, last)
-    end
-  end
+  redis.call('HSET', KEYS[1], 'r', noted[1], 't', noted[2], 'v', noted[3])
 end
-local known = {}
-for n = 2, #KEYS do
-  known[n - 1] = tonumber(redis.call('HGET', KEYS[1], n - 2) or '0')
-end
-return { server, tonumber(since), micros - tonumber(since), known }
+local since = tonumber(noted[2])
+return { server, since, micros - since, tonumber(noted[3] or '0') }
