@@ -196,6 +196,19 @@ fn run_time(pid: u32) -> Result<Duration> {
     Ok(total)
 }
 
+/// Time since the boot that the host of a virtual machine took its processors away while they had work (`steal` of `proc(5)`,
+/// all processors together).
+///
+/// # Errors
+///
+/// When `/proc` does not show it.
+pub fn stolen() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let ticks = stat.lines().next().and_then(|all| all.split_whitespace().nth(8)?.parse().ok());
+    // USER_HZ is 100 on every architecture.
+    Ok(Duration::from_millis(10).saturating_mul(ticks.context("/proc/stat tells no steal time")?))
+}
+
 fn pid_of(child: &Child) -> Result<Pid> {
     i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("the system gave no process id")
 }
