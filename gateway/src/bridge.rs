@@ -343,6 +343,10 @@ impl XmppHandler for BridgeHandle {
         self.0.handle_not_sent(token);
     }
 
+    fn unsent(&self, stanza: Stanza) {
+        self.0.send_by_next_holder(stanza);
+    }
+
     fn link_ready(&self, link: &LinkSpec, lost_at: Option<EpochMillis>) {
         self.0.handle_link_ready(link, lost_at);
     }

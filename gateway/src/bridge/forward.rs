@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use isthmus_interwork::address;
 use isthmus_interwork::error_map::SipAnswer;
-use isthmus_model::{Domain, PairId};
+use isthmus_model::{Address, Domain, PairId};
 use isthmus_sip::{Limits, Message, Method, StatusCode, Transport, WriteError};
 use isthmus_store::Key;
 use isthmus_xmpp::codec::{Limits as StanzaLimits, StreamEncoder, StreamKind, read_element};
@@ -413,6 +413,34 @@ impl Bridge {
         true
     }
 
+    /// Has a stanza that its link did not send any more, or not yet, sent by whoever holds the link next, also this process. That
+    /// one tells states of presence anew by itself, and asks for everybody's.
+    pub(super) fn send_by_next_holder(self: &Arc<Self>, stanza: Stanza) {
+        if is_state(&stanza) {
+            return self.metrics.refused("link_down");
+        }
+        let address = |jid: Option<&str>| Address::from_jid(jid?).ok();
+        let Some((local, remote)) = address(stanza.to()).zip(address(stanza.from())) else {
+            return self.metrics.refused("link_down");
+        };
+        let domains = (local.bare.domain, remote.bare.domain);
+        // It is work for another process from now on, although nobody knows yet for which.
+        self.forwards.waiting.fetch_add(1, Ordering::AcqRel);
+        let bridge = Arc::clone(self);
+        tokio::spawn(async move {
+            match bridge.home_of(&domains.0, &domains.1).await {
+                Some(life) => {
+                    if let Some(note) = stanza_note(&domains, &stanza) {
+                        bridge.write_note(life, note);
+                    }
+                }
+                None if bridge.links.send(&domains.0, &domains.1, stanza).is_ok() => {}
+                None => bridge.metrics.refused("link_down"),
+            }
+            bridge.forwards.waiting.fetch_sub(1, Ordering::AcqRel);
+        });
+    }
+
     /// Gives a stanza for a local user to the process that holds its link; tells whether the store has it.
     pub(super) async fn send_stanza_note(&self, life: &str, domains: &DomainPair, stanza: &Stanza) -> bool {
         let Some(note) = stanza_note(domains, stanza) else { return false };
@@ -437,12 +465,7 @@ impl Bridge {
     /// It asked everybody for their presence when it took the link, so that older states are of no use.
     pub(super) fn hand_over_from_local(self: &Arc<Self>, users: &PairUsers, stanza: &Stanza) -> bool {
         let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
-        if let Stanza::Presence(presence) = stanza
-            && matches!(presence.kind, PresenceType::Available | PresenceType::Unavailable | PresenceType::Probe)
-        {
-            return true;
-        }
-        self.write_from_local(life, users, stanza)
+        is_state(stanza) || self.write_from_local(life, users, stanza)
     }
 
     /// Asks for a contact's presence at the process that took the link from this one less than `time` ago, as the local
@@ -528,7 +551,13 @@ impl Bridge {
             self.return_to_sender((local, remote), message.clone());
             return Some(());
         }
+        let kept = (!is_state(&stanza)).then(|| stanza.clone());
         if let Err(error) = self.links.send(&local, &remote, stanza) {
+            // Others know that a link is this process's a moment before it is up.
+            if let Some(stanza) = kept {
+                self.send_by_next_holder(stanza);
+                return Some(());
+            }
             self.metrics.presence("sip_to_xmpp", "no_link");
             tracing::debug!(%error, "stanza of another process not sent");
         }
@@ -581,6 +610,12 @@ impl Bridge {
             let _ = waiting.send(reply);
         }
     }
+}
+
+/// Tells whether a stanza is about a state of presence, in place of what users want of one another.
+fn is_state(stanza: &Stanza) -> bool {
+    use PresenceType::{Available, Probe, Unavailable};
+    matches!(stanza, Stanza::Presence(presence) if matches!(presence.kind, Available | Unavailable | Probe))
 }
 
 fn stanza_note((local, remote): &DomainPair, stanza: &Stanza) -> Option<Note> {

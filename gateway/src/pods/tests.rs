@@ -18,6 +18,19 @@ impl NoteHandler for Inbox {
     }
 }
 
+/// Written by version 0.1.0; the next release must read it.
+const MEMBERS: &[u8] = b"\x82\x81\x85ba1esip/0\x07\x19\x01,\xf5\t";
+
+#[test]
+fn frozen_bytes_are_written_and_read() {
+    let member = Member { life: "a1".into(), node: "sip/0".into(), started: 7, beat: 300, draining: true };
+    let list = Members { members: vec![member.clone()], begun: 9 };
+    let bytes = minicbor::to_vec(&list).unwrap();
+    assert_eq!(bytes.escape_ascii().to_string(), MEMBERS.escape_ascii().to_string());
+    let read: Members = minicbor::decode(MEMBERS).unwrap();
+    assert_eq!((read.members, read.begun), (vec![member], 9));
+}
+
 fn store() -> Arc<MemoryStore> {
     Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)))
 }

@@ -487,6 +487,39 @@ fn records_survive_being_stored() {
     assert!(PairRecord::from_bytes(b"\xff\x00").is_err());
 }
 
+/// A pair whose users see one another; written by version 0.1.0, and the next release must read it.
+const PAIR: &[u8] =
+    b"\x90\x82\x8dx 00000000000000020000000000000003x!ts3frq8vqv9mndr7-0000000000000004cfarv<sip:lee@corp.example>\
+    x\x19<sip:ana@partner.example>x\x19sip:ana@e.partner.example\x80\x01\x01\xf6x-<sip:lee@sip.corp.example:5061\
+    ;transport=tls>\xf4\x01\x8b\x02\x19\x0e\x10\x19\x0e\x10\x1b\x00\x00\x01\x8b\xd0\x1cV\x80\x1b\x00\x00\x01\x8b\
+    \xd0\x17\xc2\x9b\xf6\xf4\xf4\x1b\x00\x00\x01\x8b\xd0\x1cV\x80\xf4\xf4\xf6\x82\x00\xf4\x81\x87ddesk\xf5\xf6\
+    \x80\xf6\xf6\x1b\x00\x00\x01\x8b\xcf\xe5h\x00\xf6\x1b\x00\x00\x01\x8b\xcf\xe5h\x00\x81\x86\x8dd9d1fx!ts3frq8\
+    vqv9mndr7-0000000000000001cw91v<sip:lee@corp.example>x\x1f\"Ana\" <sip:ana@partner.example>x\x1csip:ana@edge\
+    .partner.example\x80\x02\x01\xf6x-<sip:lee@sip.corp.example:5061;transport=tls>\xf4\x01\x88\x82\x01\x80\xf6\
+    \x1b\x00\x00\x01\x8b\xd0\x1cV\x80\x00\x1b\x00\x00\x01\x8b\xcf\xe5h\x00\xf6\xf6\xf4\xf4\xf5\x1b\x00\x00\x01\
+    \x8b\xcf\xe5h\x00\xf4\x81\x87ephone\xf5\x03\x80\xf6\xf6\x01\x1b\x00\x00\x01\x8b\xcf\xe5h\x00\x1b\x00\x00\x01\
+    \x8b\xcf\xe5h\x00\xf6\xf6\xf6\x1b\x00\x00\x01\x8b\xcf\xe5h\x00\xf4\x82plee@corp.examplesana@partner.example";
+const AUTH: &[u8] = b"\x82\x02\x82\x02\x80";
+
+#[test]
+fn frozen_bytes_are_written_and_read() {
+    let mut lab = lab(Dialect::Standard);
+    lab.subscribe(Access::Prompt, PRESENCE);
+    lab.drain();
+    lab.local(FromLocal::Subscribe);
+    let subscribe = lab.drain().0.remove(0);
+    lab.outcome(&subscribe, 200, "Expires: 3600\r\n");
+    lab.notify(&subscribe, 1, "active;expires=3600", &pidf("open"));
+    lab.local(FromLocal::Subscribed);
+    lab.local(state("phone", true, Some(Show::Dnd)));
+    lab.drain();
+    for (bytes, frozen) in [(lab.pair.record().to_bytes(), PAIR), (lab.pair.auth().to_bytes(), AUTH)] {
+        assert_eq!(bytes.escape_ascii().to_string(), frozen.escape_ascii().to_string());
+    }
+    assert_eq!(PairRecord::from_bytes(PAIR).as_ref().ok(), Some(lab.pair.record()));
+    assert_eq!(AuthRecord::from_bytes(AUTH).as_ref().ok(), Some(lab.pair.auth()));
+}
+
 #[test]
 fn who_watches_after_the_link_was_away_is_not_told_what_was_known_before() {
     let watch_again = |link_was_away: bool| {

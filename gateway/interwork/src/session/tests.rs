@@ -301,3 +301,22 @@ fn body(message: &Message) -> String {
 fn warning(message: &Message) -> u16 {
     message.warnings().next().unwrap().unwrap().code
 }
+
+/// A session with a message on its way; written by version 0.1.0, and the next release must read it.
+const SESSION: &[u8] =
+    b"\x8b\x82plee@corp.examplesana@partner.example\x81\x8a\x8dx 00000001000000000000000200000000x!ts3frq8vqv9mndr\
+    7-0000000300000000cfarv<sip:lee@corp.example>x\x19<sip:ana@partner.example>x\x1csip:ana@edge.partner.example\
+    \x80\x03\xf6\x01x-<sip:lee@sip.corp.example:5061;transport=tls>\xf4\x01\x82\x03\x80\x04\xf4\xf4\xf6\xf5\xf4\
+    \x1b\x00\x00\x01\x8b\xcf\xe5h\x00\x83\x03\x1b\x00\x00\x01\x8b\xcf\xe6\x04@\x89bm1ulee@corp.example/desksana@\
+    partner.examplefLunch?\xf6\xf6\xf6\xf4\xf4\x80ulee@corp.example/desk\xf4\xf6\xf6\xf6x 0000000100000000000000\
+    0200000000\xf6\xf4";
+
+#[test]
+fn frozen_bytes_are_written_and_read() {
+    let mut lab = lab(Dialect::Standard);
+    lab.up();
+    lab.say("m1", "Lunch?");
+    let record = lab.session.record();
+    assert_eq!(record.to_bytes().escape_ascii().to_string(), SESSION.escape_ascii().to_string());
+    assert_eq!(SessionRecord::from_bytes(SESSION).as_ref().ok(), Some(record));
+}

@@ -8,9 +8,11 @@ use isthmus_model::{BareAddress, PairId};
 use isthmus_sip::{Limits as SipLimits, Message, Transport};
 use isthmus_store::clock::ManualClock;
 use isthmus_store::{Consumer, Limits, MemoryStore, QueueName, Store as _, SystemClock};
+use isthmus_xmpp::Stanza;
+use isthmus_xmpp::stanza::{Iq, IqKind, Presence, PresenceType};
 use tokio::time::timeout;
 
-use super::rig::Rig;
+use super::rig::{Rig, attribute};
 use super::store::{Commits, TestStore};
 use crate::metrics::Metrics;
 use crate::pods::tests::pods;
@@ -25,6 +27,34 @@ async fn a_request_waits_for_a_link_that_was_just_taken() {
     // 202 when the link took longer than a datagram may wait.
     rig.partner.answered("SIP/2.0 20").await;
     assert!(rig.server.stanza().await.contains("into the gap"));
+}
+
+// K-76: what a user asked of a contact is answered also while the link changes hands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_link_that_is_given_back_did_not_send_any_more_its_next_holder_sends() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let mut rig = Rig::with_shared_store("Pager", store).await;
+    rig.leased().await;
+    let other = rig.beside("overrides: {imMode: Pager}").await;
+    rig.bridge.links.give_back();
+    let presence = |kind| Presence::new(kind, "ana@partner.example", "juliet@corp.example");
+    let iq = Iq::new(IqKind::Result(None), "ana@partner.example", "juliet@corp.example", "asked");
+    // The next holder tells states anew by itself.
+    for stanza in [
+        Stanza::Presence(presence(PresenceType::Available)),
+        Stanza::Iq(iq),
+        Stanza::Presence(presence(PresenceType::Subscribed)),
+    ] {
+        rig.bridge.send_by_next_holder(stanza);
+    }
+    assert_eq!(rig.bridge.unfinished(), ["work given to other processes"]);
+    other.leased().await;
+    // The server closes the old connection for the new one.
+    rig.cut_link().await;
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "subscribed");
+    rig.until("the answer", || rig.server.ponged("asked")).await;
+    rig.until("nothing is under way", || rig.bridge.is_idle()).await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
 }
 
 // K-76: a process that drains waits for what is on its way into the store, and that is not long.

@@ -97,6 +97,10 @@ pub trait XmppHandler: Send + Sync + 'static {
     fn not_sent(&self, token: BarrierToken) {
         self.delivery(token, Delivery::Unknown);
     }
+    /// Another stanza was not sent for the same reason.
+    fn unsent(&self, stanza: Stanza) {
+        let _ = stanza;
+    }
     /// A link is up. `lost_at` tells since when stanzas may have been lost; `None` at the very first.
     fn link_ready(&self, link: &LinkSpec, lost_at: Option<EpochMillis>);
 }
@@ -474,14 +478,16 @@ impl Task {
     /// What was queued for a link that went down, or is given back, is reported, not kept.
     fn refuse_waiting(&self, commands: &mut mpsc::Receiver<Command>) {
         while let Ok(command) = commands.try_recv() {
-            self.refuse(&command);
+            self.refuse(command);
         }
     }
 
-    fn refuse(&self, command: &Command) {
+    fn refuse(&self, command: Command) {
+        let is_former = self.tenure.standing() == Standing::Former;
         match command {
-            Command::Message(_, token) if self.tenure.standing() == Standing::Former => self.handler.not_sent(*token),
-            Command::Message(_, token) | Command::Mark(token) => self.handler.delivery(*token, Delivery::Unknown),
+            Command::Message(_, token) if is_former => self.handler.not_sent(token),
+            Command::Message(_, token) | Command::Mark(token) => self.handler.delivery(token, Delivery::Unknown),
+            Command::Send(stanza) if is_former => self.handler.unsent(*stanza),
             Command::Send(_) => self.metrics.refused("link_down"),
         }
     }
@@ -604,7 +610,7 @@ impl Task {
                 let _ = timeout_at(until, end).await;
                 lost = Some(until);
                 match happened {
-                    Happened::Command(Some(command)) => self.refuse(&command),
+                    Happened::Command(Some(command)) => self.refuse(command),
                     Happened::Read(length) if length > 0 => {
                         link.handle_bytes(Instant::now(), buffer.get(..length).unwrap_or_default());
                     }
@@ -618,7 +624,7 @@ impl Task {
                 Happened::Read(length) => link.handle_bytes(now, buffer.get(..length).unwrap_or_default()),
                 // The next holder may connect at any moment, and what the server has not read by then is lost.
                 Happened::Command(Some(command)) if leaving.as_ref().is_some_and(|leaving| leaving.told) => {
-                    self.refuse(&command);
+                    self.refuse(command);
                 }
                 Happened::Command(command) => {
                     if let Some(leaving) = &mut leaving {

@@ -297,6 +297,9 @@ impl XmppHandler for Fates {
     fn not_sent(&self, token: BarrierToken) {
         self.0.lock().push((token.0, "not sent"));
     }
+    fn unsent(&self, _: Stanza) {
+        self.0.lock().push((0, "unsent"));
+    }
     fn link_ready(&self, _: &LinkSpec, _: Option<EpochMillis>) {}
 }
 
@@ -342,13 +345,16 @@ async fn a_link_is_given_back_when_the_server_has_dealt_with_everything_and_then
     timeout(SOON, free).await.expect("the lease is kept");
     assert_eq!(*fates.0.lock(), [(1, "delivered"), (LAST.0, "delivered")]);
     deliver(2);
+    let kind = isthmus_xmpp::stanza::PresenceType::Subscribed;
+    let presence = isthmus_xmpp::stanza::Presence::new(kind, "ana@partner.example", "lee@corp.example");
+    links.send(&local, &remote, Stanza::Presence(presence)).unwrap();
     let told = async {
-        while fates.0.lock().len() < 3 {
+        while fates.0.lock().len() < 4 {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(SOON, told).await.expect("nobody is told of the second");
-    assert_eq!(fates.0.lock().last(), Some(&(2, "not sent")));
+    timeout(SOON, told).await.expect("nobody is told of the second, or of the presence");
+    assert_eq!(fates.0.lock().get(2..), Some(&[(2, "not sent"), (0, "unsent")][..]));
     let mut rest = [0_u8; 1024];
     let read = timeout(Duration::from_millis(200), stream.read(&mut rest)).await;
     assert!(read.is_err(), "something was written: {}", String::from_utf8_lossy(&rest));
