@@ -159,6 +159,7 @@ struct Books {
     /// Chat sessions that were opened, and those that were gone though nobody had ended them.
     sessions: usize,
     lost_sessions: Vec<String>,
+    put_off: BTreeMap<u16, usize>,
     /// Watches of which one dialog ran out while another one served.
     left: Vec<String>,
     /// Watches that their watcher had ended, and no NOTIFY has.
@@ -302,6 +303,11 @@ impl Ledger {
 
     fn refreshed_at(&self, now: Duration, watch: &str) {
         self.books().watches.entry(watch.to_owned()).or_default().refreshed.push(now);
+    }
+
+    /// A SUBSCRIBE was answered with a status that asks for patience, or 0 for no answer; it is sent again.
+    pub fn put_off(&self, status: u16) {
+        *self.books().put_off.entry(status).or_default() += 1;
     }
 
     /// The watcher's side knew nothing of the only dialog. It is a loss when there is none at the end.
@@ -474,6 +480,7 @@ impl Ledger {
         judgement.presence.never_ended = never_ended.collect();
         judgement.sessions = books.sessions;
         judgement.lost_sessions.clone_from(&books.lost_sessions);
+        judgement.put_off.clone_from(&books.put_off);
         judgement.link_back.clone_from(&books.link_back);
         judgement.link_back.sort_unstable();
         judgement.link_moved.clone_from(&books.link_moved);
@@ -481,6 +488,7 @@ impl Ledger {
         judgement.fought = books.fought;
         judgement.presence.calm.sort_unstable();
         judgement.presence.blind.sort_unstable();
+        judgement.presence.without_pod.sort_unstable();
         judgement
     }
 }

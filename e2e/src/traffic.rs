@@ -500,7 +500,10 @@ async fn refresh(ledger: &Ledger, watch: &str, dialog: &Dialog, expires_secs: u3
         };
         match status {
             200..=299 => return true,
-            status if asks_patience(status) => last = Some(status),
+            status if asks_patience(status) => {
+                ledger.put_off(status);
+                last = Some(status);
+            }
             status => {
                 ledger.ended(watch, &format!("its refresh got {status}"));
                 return false;
@@ -558,7 +561,7 @@ async fn renew(users: &Users, ledger: &Ledger, watch: &Watch) {
                 watch.former.lock().unwrap_or_else(PoisonError::into_inner).push(dialog.clone());
                 break;
             }
-            status if asks_patience(status) => {}
+            status if asks_patience(status) => ledger.put_off(status),
             // The end may have been served though its answer did not come.
             481 if !first => break,
             status => {
@@ -576,7 +579,10 @@ async fn renew(users: &Users, ledger: &Ledger, watch: &Watch) {
                 *open = Some(dialog);
                 return ledger.watches_again(&watch.name);
             }
-            Err(status) if asks_patience(status) => tokio::time::sleep(AGAIN).await,
+            Err(status) if asks_patience(status) => {
+                ledger.put_off(status);
+                tokio::time::sleep(AGAIN).await;
+            }
             Err(status) => return ledger.ended(&watch.name, &format!("its new SUBSCRIBE got {status}")),
         }
     }

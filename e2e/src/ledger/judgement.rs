@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Answer, Fault, LINK_BACK, Message, NAMED, WINDOW, Watch, Way};
 
-/// How long 99 of 100 changes may take to be seen when something broke; less when no more than a pod was gone.
+/// How long 99 of 100 changes may take to be seen when something broke; less where no more than a pod was gone.
 const BLIND: Duration = Duration::from_secs(10);
 const BLIND_AFTER_POD: Duration = Duration::from_secs(5);
 /// One of so many messages may arrive twice under one id in a run in which something broke.
@@ -144,6 +144,8 @@ pub struct Presence {
     pub calm: Vec<Duration>,
     /// The same, of changes made during a fault or within 5 s of its end.
     pub blind: Vec<Duration>,
+    /// Those of them where no more was broken than that pods had ended.
+    pub without_pod: Vec<Duration>,
     /// The changes that took longest to be seen: how long, whose watch, and when they were made.
     pub slowest: Vec<(Duration, String, Duration)>,
 }
@@ -205,8 +207,15 @@ impl Presence {
     }
 
     fn time(&mut self, took: Duration, name: &str, at: Duration, faults: &[Fault]) {
-        let list = if faults.iter().any(|f| f.touches(at, at)) { &mut self.blind } else { &mut self.calm };
-        list.push(took);
+        let mut touching = faults.iter().filter(|f| f.touches(at, at)).peekable();
+        if touching.peek().is_none() {
+            self.calm.push(took);
+        } else {
+            self.blind.push(took);
+            if touching.all(|f| Fault::ends_a_pod(&f.name)) {
+                self.without_pod.push(took);
+            }
+        }
         if took > LATE {
             let (took, at) = (took.as_secs_f64(), at.as_secs_f64());
             self.late.push(format!("{name}: changed at {at:.1} s, seen after {took:.1} s"));
@@ -234,6 +243,8 @@ pub struct Judgement {
     pub refusals: BTreeMap<String, usize>,
     /// Subscriptions of both sides.
     pub presence: Presence,
+    /// How often watchers were asked for patience, by the status that they got; 0 for no answer.
+    pub put_off: BTreeMap<u16, usize>,
     /// Messages that nobody had sent.
     pub unknown: Vec<String>,
     /// Requests whose CSeq left numbers out though no process died or stood still meanwhile, or lost its store.
@@ -304,10 +315,15 @@ impl Judgement {
     /// What is allowed, but not so much or so long.
     fn above_the_bars(&self) -> Vec<String> {
         let mut found = Vec::new();
-        let blind = percentile(&self.presence.blind, 0.99);
-        let bar = if self.faults.keys().all(|name| Fault::ends_a_pod(name)) { BLIND_AFTER_POD } else { BLIND };
-        if blind >= bar {
-            found.push(format!("p99 until seen during faults: {:.1} s, not below {bar:?}", blind.as_secs_f64()));
+        let presence = &self.presence;
+        for (name, list, bar) in [
+            ("after the end of a pod", &presence.without_pod, BLIND_AFTER_POD),
+            ("during faults", &presence.blind, BLIND),
+        ] {
+            let blind = percentile(list, 0.99);
+            if blind >= bar {
+                found.push(format!("p99 until seen {name}: {:.1} s, not below {bar:?}", blind.as_secs_f64()));
+            }
         }
         for (way, messages) in [("XMPP", &self.to_xmpp), ("SIP", &self.to_sip)] {
             // One is little, however few messages there are.
@@ -381,7 +397,14 @@ impl fmt::Display for Judgement {
         ] {
             writeln!(f, "  {name:<38}{count:>12}")?;
         }
-        for (name, list) in [("calm", &presence.calm), ("during faults", &presence.blind)] {
+        for (status, count) in &self.put_off {
+            writeln!(f, "    {count} SUBSCRIBE put off with {status}")?;
+        }
+        for (name, list) in [
+            ("calm", &presence.calm),
+            ("during faults", &presence.blind),
+            ("after the end of a pod", &presence.without_pod),
+        ] {
             let [middle, most, all] = [0.5, 0.99, 1.0].map(|part| percentile(list, part).as_secs_f64());
             let text = format!("until seen, {name} ({})", list.len());
             writeln!(f, "  {text:<38}  p50 {middle:.2} s, p99 {most:.2} s, max {all:.2} s")?;

@@ -191,9 +191,16 @@ fn nobody_is_blind_for_five_seconds_after_a_kill_and_ten_after_anything() {
         verdicts(&ledger)
     };
     assert_eq!(blind_for(4, &["kill", "kill-holder", "drain"]), Vec::<String>::new());
-    assert_eq!(blind_for(5, &["kill", "drain"]), ["p99 until seen during faults: 5.0 s, not below 5s"]);
+    assert_eq!(blind_for(5, &["kill", "drain"]), ["p99 until seen after the end of a pod: 5.0 s, not below 5s"]);
     assert_eq!(blind_for(9, &["kill", "pause"]), Vec::<String>::new());
     assert_eq!(blind_for(10, &["pause"]), ["p99 until seen during faults: 10.0 s, not below 10s"]);
+    // What else was broken at another time does not count.
+    let ledger = one_of_each();
+    broken(&ledger, "pause", 40, 41);
+    broken(&ledger, "kill", 9, 10);
+    ledger.changed_at(at(10), "ana sees juliet", "busy");
+    ledger.saw_at(at(15), "ana sees juliet", "busy");
+    assert_eq!(verdicts(&ledger), ["p99 until seen after the end of a pod: 5.0 s, not below 5s"]);
     assert_eq!(blind_for(10, &[]), Vec::<String>::new(), "no fault, no blind time");
 }
 

@@ -1,5 +1,6 @@
 //! One gateway with its state in Redis.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -104,7 +105,7 @@ async fn a_killed_gateway_finds_its_subscriptions_in_redis() {
     .await;
 }
 
-async fn wait_store(gateway: &Gateway, state: &str, reason: Option<&str>) -> Result<()> {
+pub(crate) async fn wait_store(gateway: &Gateway, state: &str, reason: Option<&str>) -> Result<()> {
     wait_for(&format!("the store is {state}, {reason:?}"), LONG, || async {
         let store = gateway.status().await?["stateStore"].clone();
         let metrics = gateway.metrics().await?;
@@ -192,6 +193,8 @@ enum Failure {
     Killed,
     /// It takes no writes, for want of memory.
     Full,
+    /// It wants a password that the gateway does not have.
+    OtherPassword,
 }
 
 /// Messages pass, what needs the store is refused for a while, nobody is told anything wrong, and all goes on afterwards
@@ -209,6 +212,11 @@ async fn outlive(lab: &Lab, failure: Failure) -> Result<()> {
         Failure::Full => {
             redis.ask(&["CONFIG", "SET", "maxmemory", "1"])?;
             None
+        }
+        Failure::OtherPassword => {
+            redis.ask(&["ACL", "SETUSER", "default", "resetpass", ">other"])?;
+            redis.ask(&["-a", "other", "--no-auth-warning", "CLIENT", "KILL", "TYPE", "normal"])?;
+            Some("AuthenticationFailed")
         }
     };
     if let Some(reason) = reason {
@@ -235,6 +243,9 @@ async fn outlive(lab: &Lab, failure: Failure) -> Result<()> {
     match failure {
         Failure::Killed => redis.resume().await?,
         Failure::Full => drop(redis.ask(&["CONFIG", "SET", "maxmemory", "0"])?),
+        Failure::OtherPassword => {
+            redis.ask(&["-a", "other", "--no-auth-warning", "ACL", "SETUSER", "default", "nopass"])?;
+        }
     }
     wait_store(&corp.gateway, "Ready", None).await?;
     event("juliet offline", &mut events, |e| shows(e, "closed")).await?;
@@ -259,11 +270,17 @@ async fn a_gateway_goes_on_while_its_redis_is_full() {
 }
 
 #[tokio::test]
+async fn a_gateway_goes_on_while_its_redis_has_another_password() {
+    scenario("redis-other-password", async |lab| outlive(lab, Failure::OtherPassword).await).await;
+}
+
+#[tokio::test]
 async fn after_a_flush_of_redis_users_see_their_contacts_and_watchers_can_come_back() {
     scenario("redis-flush", async |lab| -> Result<()> {
-        let Friends { redis, agent, mut events, corp: _corp, juliet, dialog } = Friends::meet(lab).await?;
+        let Friends { redis, agent, mut events, corp, juliet, dialog } = Friends::meet(lab).await?;
 
         juliet.forget();
+        ensure!(corp.gateway.metrics().await?.contains("isthmus_state_lost_total 0"), "something is lost already");
         redis.ask(&["FLUSHALL"])?;
         // By a subscription that the gateway makes anew: nothing is left of the former one.
         wait_for("a new subscription of juliet", LONG, || async {
@@ -278,6 +295,38 @@ async fn after_a_flush_of_redis_users_see_their_contacts_and_watchers_can_come_b
         ensure!(status == 481, "the refresh of a forgotten dialog was answered {status}");
         agent.watch("ana", JULIET, 3600).await.map_err(|status| anyhow::anyhow!("SUBSCRIBE: {status}"))?;
         event("juliet online again", &mut events, |e| shows(e, "open")).await?;
+        ensure!(corp.gateway.metrics().await?.contains("isthmus_state_lost_total 1"), "the loss is not counted once");
+        Ok(())
+    })
+    .await;
+}
+
+/// Lists the keys that have no time to live.
+const WITHOUT_END: &str = "local names = {} for _, key in ipairs(redis.call('KEYS', '*')) do \
+                           if redis.call('PTTL', key) == -1 then names[#names + 1] = key end end return names";
+
+/// What keys are about: what stands between the hash tag and the next colon.
+fn kinds(keys: &str) -> BTreeSet<String> {
+    let kind = |key: &str| Some(key.split_once('}')?.1.split(':').next()?.to_owned());
+    keys.lines().filter_map(kind).collect()
+}
+
+// S-45
+#[tokio::test]
+async fn nothing_stays_in_redis_for_ever_but_decisions_and_registers() {
+    scenario("redis-ttl", async |lab| -> Result<()> {
+        let Friends { redis, agent, corp: _corp, juliet, .. } = Friends::meet(lab).await?;
+        let status = agent.message("ana", JULIET, "hello").await;
+        ensure!(status.is_some_and(|status| status / 100 == 2), "MESSAGE answered {status:?}");
+        juliet.wait("the message", |r| r.is_message(ANA, "hello")).await?;
+        let all = kinds(&redis.ask(&["KEYS", "*"])?);
+        let for_ever = kinds(&redis.ask(&["EVAL", WITHOUT_END, "0"])?);
+        // Decisions and lists of users; counters, what is known of the server, registers of leases, queues and due times.
+        let known = ["auth", "due", "lr", "m", "pol", "qs", "sv", "tmr"];
+        ensure!(for_ever.iter().all(|kind| known.contains(&kind.as_str())), "{for_ever:?} never end");
+        for kind in ["pair", "tx", "ls"] {
+            ensure!(all.contains(kind), "no key of {kind}, there are {all:?}");
+        }
         Ok(())
     })
     .await;
