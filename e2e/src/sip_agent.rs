@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -129,6 +129,8 @@ struct Inner {
     answer_to: Mutex<AnswerTo>,
     serial: AtomicU64,
     longest_secs: AtomicU32,
+    /// MESSAGEs are taken and not answered.
+    silent: AtomicBool,
     events: mpsc::UnboundedSender<Event>,
     state: Mutex<State>,
     /// Every message that came, for scenarios that look at the wire.
@@ -171,6 +173,7 @@ impl SipAgent {
             answer_to: Mutex::new(AnswerTo::Source),
             serial: AtomicU64::new(1),
             longest_secs: AtomicU32::new(LONGEST_SECS),
+            silent: AtomicBool::new(false),
             events,
             state: Mutex::default(),
             trace: Mutex::default(),
@@ -183,6 +186,11 @@ impl SipAgent {
     /// Sends answers somewhere else from now on.
     pub fn answer_to(&self, to: AnswerTo) {
         *lock(&self.inner.answer_to) = to;
+    }
+
+    /// Takes single messages from now on and answers none of them, or answers them again.
+    pub fn be_silent(&self, silent: bool) {
+        self.inner.silent.store(silent, Ordering::Relaxed);
     }
 
     /// Grants no longer subscriptions from now on.
@@ -339,7 +347,10 @@ impl Inner {
         }
     }
 
-    async fn send_answer(&self, text: &str, source: SocketAddr) {
+    async fn send_answer(&self, request: &SipMessage, text: &str, source: SocketAddr) {
+        if request.method() == Some("MESSAGE") && self.silent.load(Ordering::Relaxed) {
+            return;
+        }
         let to = match *lock(&self.answer_to) {
             AnswerTo::Source => source,
             AnswerTo::Proxy => self.proxy,
@@ -384,7 +395,7 @@ async fn take_request(inner: &Arc<Inner>, request: &SipMessage, source: SocketAd
         // The answer carries the Via of this request, not of the first.
         let answer = if branch == text::branch(request) { answer } else { text::with_via_of(&answer, request) };
         let _ = at;
-        return inner.send_answer(&answer, source).await;
+        return inner.send_answer(request, &answer, source).await;
     }
     let answer = dialogs::serve(inner, request);
     let kept = (Instant::now(), text::branch(request).to_owned(), answer.text.clone());
@@ -395,7 +406,7 @@ async fn take_request(inner: &Arc<Inner>, request: &SipMessage, source: SocketAd
         }
         state.served.insert(key, kept);
     }
-    inner.send_answer(&answer.text, source).await;
+    inner.send_answer(request, &answer.text, source).await;
     if let Some(dialog) = answer.then_notify {
         tokio::spawn(dialogs::notify(Arc::clone(inner), dialog));
     }

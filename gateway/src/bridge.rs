@@ -31,6 +31,7 @@ mod spelling;
 pub(crate) mod tests;
 mod timers;
 mod turn;
+mod unanswered;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -74,6 +75,7 @@ use repeats::Repeats;
 use returned::Returns;
 use sender::Senders;
 use sparing::Sparing;
+use unanswered::Unanswered;
 
 pub use blind::BlindTimes;
 pub use runtime::Runtime;
@@ -100,6 +102,7 @@ pub struct Bridge {
     deliveries: Deliveries,
     letters: Letters,
     returns: Returns,
+    unanswered: Unanswered,
     lists: Lists,
     remembered: Remembered,
     repeats: Repeats,
@@ -153,6 +156,7 @@ impl Bridge {
             deliveries: Deliveries::default(),
             letters: Letters::default(),
             returns: Returns::default(),
+            unanswered: Unanswered::default(),
             lists: Lists::default(),
             remembered: Remembered::default(),
             repeats: Repeats::default(),
@@ -181,6 +185,7 @@ impl Bridge {
             tokio::spawn(outage::run(Arc::clone(&bridge)));
             tokio::spawn(overload::run(Arc::clone(&bridge)));
             tokio::spawn(letters::run(Arc::clone(&bridge)));
+            tokio::spawn(unanswered::run(Arc::clone(&bridge)));
             tokio::spawn(lost::run(Arc::clone(&bridge)));
             for notes in notes {
                 tokio::spawn(forward::send_notes(Arc::clone(&bridge), notes));
@@ -202,6 +207,7 @@ impl Bridge {
             ("senders that are looked up", self.sender_lanes.is_idle()),
             ("messages that the local server has to deal with", self.deliveries.is_empty()),
             ("errors for local users", self.returns.is_empty()),
+            ("messages that a partner has to answer", self.unanswered.is_empty()),
             ("answers that are to be stored", self.repeats.are_written()),
             ("work given to other processes", self.has_nothing_forwarded()),
         ];

@@ -271,6 +271,33 @@ async fn another_pod_has_the_link_within_five_seconds_of_a_kill() {
     .await;
 }
 
+// S-41
+#[tokio::test]
+async fn whoever_wrote_over_a_pod_that_died_hears_that_nobody_knows_what_became_of_it() {
+    scenario_alone("pods-unanswered", async |lab| -> Result<()> {
+        let mut field = Field::start(lab, 3, Policy::RoundRobin, &FEW, false).await?;
+        field.traffic.agent()?.be_silent(true);
+        // The others wait behind the first one for its answer.
+        for text in ["first", "second", "third"] {
+            field.traffic.write_xmpp(0, 0, text).await;
+        }
+        let arrived = || (field.traffic.ledger.progress(Way::ToSip).0 > 0).then_some(());
+        wait_until("the first at its receiver", SOON, arrived).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let holder = field.pods.holder(PARTNER).await.context("nobody holds the link")?;
+        let struck = field.kill(holder).await?;
+        field.traffic.ledger.struck("kill", struck.from, struck.socket);
+        // Its answer would be due after 32 s (timer F), and nobody may be left without for 10 s more.
+        let judgement = field.traffic.finish(Duration::from_secs(42)).await?;
+        must_be_right(&judgement)?;
+        let to_sip = &judgement.to_sip;
+        ensure!((to_sip.arrived, to_sip.refused, to_sip.taken) == (1, 3, 0), "{judgement}");
+        ensure!(judgement.refusals.keys().eq(["remote-server-timeout"]), "{judgement}");
+        Ok(())
+    })
+    .await;
+}
+
 // S-13, S-41, S-44
 #[tokio::test]
 async fn a_pod_that_stood_still_beyond_its_leases_changes_nothing() {

@@ -291,7 +291,11 @@ impl Bridge {
         let (busy, waiting) = (users.clone(), message.clone());
         let span =
             tracing::info_span!("stanza", kind = "message", local = %users.local.domain, remote = %users.remote.domain);
-        let work = async move { bridge.send_pager(users, message).await };
+        let open = self.hold_open(&message);
+        let work = async move {
+            bridge.send_pager(users, message).await;
+            drop(open);
+        };
         let submitted = self.lanes.submit(lane, work.instrument(span));
         if submitted.is_err() {
             self.refuse_outgoing(&busy, &waiting, super::too_busy(), "queue_full");

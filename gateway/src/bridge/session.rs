@@ -235,11 +235,7 @@ impl Bridge {
         if message.body.is_none() {
             return;
         }
-        let mut reply =
-            isthmus_xmpp::Message::new(isthmus_xmpp::stanza::MessageType::Error, &message.to, &message.from);
-        reply.id = message.id.as_deref().map(Into::into);
-        reply.error = Some(error);
-        self.send_to_local(users, Stanza::Message(reply));
+        self.send_to_local(users, Stanza::Message(returned(message, error)));
     }
 
     /// Tells a peer in its session that a message was not delivered though it was accepted.
@@ -457,4 +453,13 @@ impl Machine for Session {
 pub(super) fn read_refusal(stored: Option<&Record>) -> Result<Option<Refuses>, StoreError> {
     let peer = read_record(Kind::Peer, PEER_FORMAT, stored, PeerRecord::from_bytes)?;
     Ok(peer.and_then(|peer| peer.refuses))
+}
+
+/// The message as it comes back to its sender with an error.
+pub(super) fn returned(message: &OutgoingMessage, error: StanzaError) -> isthmus_xmpp::Message {
+    let kind = isthmus_xmpp::stanza::MessageType::Error;
+    let mut reply = isthmus_xmpp::Message::new(kind, &message.to, &message.from);
+    reply.id = message.id.as_deref().map(Into::into);
+    reply.error = Some(error);
+    reply
 }

@@ -15,3 +15,4 @@ mod returned;
 pub(crate) mod rig;
 pub(crate) mod store;
 mod stored;
+mod unanswered;

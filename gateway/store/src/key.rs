@@ -459,6 +459,11 @@ impl QueueName {
         Self::new("out", Slot::pair(pair), "")
     }
 
+    /// What local users are told about messages that a process had, once it is gone.
+    pub fn unanswered(pod: &str) -> Self {
+        Self::new("una", Slot::named(pod), "")
+    }
+
     /// What waits for one process.
     pub fn pod(pod: &str) -> Self {
         Self::new("pod", Slot::named(pod), "")

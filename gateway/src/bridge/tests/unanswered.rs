@@ -1,0 +1,104 @@
+//! What a local user hears of a message whose process is gone.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use isthmus_interwork::letter::Letter;
+use isthmus_store::clock::ManualClock;
+use isthmus_store::{Batch, Consumer, Kind, Limits, MemoryStore, QueueName, Store as _, SystemClock, record};
+use isthmus_xmpp::{ErrorCondition, Message, MessageType, StanzaError};
+
+use super::rig::{Rig, attribute};
+use super::store::Commits;
+use crate::pods::tests::pods;
+
+const LIFE: &str = "0123456789abcdef";
+
+fn shared() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_noted_only_while_the_partner_is_slow_and_the_note_is_taken_back() {
+    let mut rig = Rig::with_shared_store("Pager", shared()).await;
+    rig.server.message("fast", "Lunch?");
+    let request = rig.partner.answered("MESSAGE ").await;
+    rig.partner.answer(&request, "200 OK", "far", "", "").await;
+    rig.until("it is over", || rig.bridge.is_idle()).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(rig.bridge.store.health().await.queued, 0);
+
+    rig.server.message("slow", "Lunch?");
+    let request = rig.partner.answered("MESSAGE ").await;
+    rig.server.message("behind", "Or dinner?");
+    rig.until_queued(2).await;
+    rig.partner.answer(&request, "200 OK", "far", "", "").await;
+    let request = rig.partner.answered("MESSAGE ").await;
+    rig.until_queued(1).await;
+    rig.partner.answer(&request, "200 OK", "far", "", "").await;
+    rig.until_queued(0).await;
+    rig.until("all is over", || rig.bridge.is_idle()).await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_note_waits_for_a_store_that_is_away_and_so_does_its_end() {
+    let mut rig = Rig::with_shared_store("Pager", shared()).await;
+    rig.store.set(Commits::Refuse);
+    rig.server.message("slow", "Lunch?");
+    let request = rig.partner.answered("MESSAGE ").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    rig.store.set(Commits::Pass);
+    rig.until_queued(1).await;
+    rig.partner.answer(&request, "200 OK", "far", "", "").await;
+    rig.until_queued(0).await;
+    rig.until("it is over", || rig.bridge.is_idle()).await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
+}
+
+fn note() -> bytes::Bytes {
+    let mut error = Message::new(MessageType::Error, "ana@partner.example", "juliet@corp.example/home");
+    error.id = Some("out-1".into());
+    error.error = Some(StanzaError::new(ErrorCondition::RemoteServerTimeout));
+    let letter = Letter::new(&error, crate::bridge::now().epoch, false).unwrap();
+    record::encode(Kind::Other, 1, &letter.to_bytes())
+}
+
+// S-41
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sender_of_a_message_whose_process_is_gone_hears_so_once() {
+    let store = shared();
+    let mut rig = Rig::with_shared_store("Pager", Arc::clone(&store) as _).await;
+    let other = rig.beside("overrides: {imMode: Pager}").await;
+    let (dying, _notes) = pods(&store, LIFE);
+    rig.until("all are known", || [&rig, &other].iter().all(|rig| rig.bridge.pods.is_alive(LIFE))).await;
+    let mut batch = Batch::new();
+    batch.enqueue(QueueName::unanswered(LIFE), note(), Duration::from_secs(3600));
+    store.commit(batch).await.unwrap();
+    // Nobody speaks for a process that lives.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!((store.health().await.queued, rig.server.rest()), (1, Vec::new()));
+    dying.leave().await;
+    let told = rig.server.stanza().await;
+    assert!(told.contains("<remote-server-timeout"), "{told}");
+    assert_eq!((attribute(&told, "id"), attribute(&told, "to")), ("out-1".into(), "juliet@corp.example/home".into()));
+    rig.until_queued(0).await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
+}
+
+// S-45
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_note_about_a_message_ends_after_three_hours() {
+    let clock = ManualClock::new(crate::bridge::now().epoch);
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(clock.clone())));
+    let rig = Rig::with_shared_store("Pager", Arc::clone(&store) as _).await;
+    rig.server.message("slow", "Lunch?");
+    rig.partner.answered("MESSAGE ").await;
+    rig.until_queued(1).await;
+    let queue = QueueName::unanswered(rig.bridge.pods.life());
+    let me = Consumer { name: "me".to_owned(), fence: None };
+    clock.advance(Duration::from_secs(3 * 3600 - 5));
+    assert_eq!(store.take(&queue, &me, 9, Duration::from_millis(1)).await.unwrap().len(), 1);
+    clock.advance(Duration::from_secs(10));
+    assert_eq!(store.take(&queue, &me, 9, Duration::from_secs(1)).await.unwrap().len(), 0);
+}

@@ -1,0 +1,230 @@
+//! Messages of local users of which a partner says nothing yet, for the case that this process dies.
+//!
+//! A component link confirms nothing: the local server has forgotten a message once this process has read it. A partner may take
+//! 32 s for its answer, and other messages wait behind that one. So what is not over soon is noted in the store, as the error
+//! that its sender gets when nobody else is there to tell them. Once a process is gone, the others pass its errors on. Whether the
+//! partner has the message is not known then, and it is not sent again (interworking specification §5.2, §6.6).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use isthmus_interwork::error_map::{self, LocalFailure};
+use isthmus_interwork::letter::Letter;
+use isthmus_interwork::session::OutgoingMessage;
+use isthmus_model::Address;
+use isthmus_store::{Batch, Consumer, ItemId, Kind, QueueName, StoreError, record};
+use isthmus_xmpp::Message;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::{Bridge, DomainPair};
+
+const FORMAT: u16 = 1;
+/// What is over sooner is not noted: nearly everything, and it costs nothing then.
+const SOON: Duration = Duration::from_millis(200);
+/// How long a note lives: longer than a full lane waits for a silent partner.
+const LIFETIME: Duration = Duration::from_secs(3 * 3600);
+/// How many are noted, or passed on, at once.
+const AT_ONCE: usize = 32;
+/// How often is looked for what is not over, and for processes that are gone.
+const TICK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_secs(1);
+/// The pause after the store failed.
+const PAUSE: Duration = Duration::from_secs(1);
+/// A process that is not in the list may be about to put itself there again: after a loss of the store's data all do.
+const SETTLE: Duration = Duration::from_secs(3);
+/// How long notes that were taken are nobody else's, and when to look again in case that their taker died, too.
+const HOLD: Duration = Duration::from_secs(30);
+const AGAIN: Duration = Duration::from_secs(35);
+
+/// A message that is not over.
+struct Open {
+    since: Instant,
+    /// What its sender gets if this process does not tell them more.
+    error: Message,
+    noted: Noted,
+}
+
+enum Noted {
+    No,
+    /// On its way into the store.
+    Soon,
+    As(ItemId),
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    open: HashMap<u64, Open>,
+    /// Notes of messages that are over.
+    over: Vec<ItemId>,
+}
+
+/// The messages that are not over, and the notes about them.
+#[derive(Default)]
+pub(super) struct Unanswered {
+    state: Mutex<State>,
+    added: Notify,
+}
+
+impl Unanswered {
+    /// Tells whether nothing is open, and no note is to be taken back.
+    pub(super) fn is_empty(&self) -> bool {
+        let state = self.state.lock();
+        state.open.is_empty() && state.over.is_empty()
+    }
+}
+
+/// Holds a message open for as long as it lives.
+pub(super) struct Waiting(Option<(Arc<Bridge>, u64)>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some((bridge, number)) = &self.0 else { return };
+        let mut state = bridge.unanswered.state.lock();
+        if let Some(Open { noted: Noted::As(item), .. }) = state.open.remove(number) {
+            state.over.push(item);
+        }
+    }
+}
+
+impl Bridge {
+    /// Holds a message open until its sender knows what became of it, or need not be told.
+    pub(super) fn hold_open(self: &Arc<Self>, message: &OutgoingMessage) -> Waiting {
+        if !self.store.is_shared() || message.body.is_none() {
+            return Waiting(None);
+        }
+        let error = error_map::failure_to_xmpp(LocalFailure::Timeout)
+            .with_text("the gateway that had the message ended; nobody knows whether it arrived");
+        let open = Open { since: Instant::now(), error: super::session::returned(message, error), noted: Noted::No };
+        let mut state = self.unanswered.state.lock();
+        state.next += 1;
+        let number = state.next;
+        let is_first = state.open.is_empty();
+        state.open.insert(number, open);
+        drop(state);
+        if is_first {
+            self.unanswered.added.notify_one();
+        }
+        Waiting(Some((Arc::clone(self), number)))
+    }
+
+    /// Notes what is not over, and takes back the notes of what is.
+    async fn note_unanswered(&self, queue: &QueueName) -> Result<(), StoreError> {
+        loop {
+            let (numbers, batch) = {
+                let mut state = self.unanswered.state.lock();
+                let late = |open: &Open| matches!(open.noted, Noted::No) && open.since.elapsed() >= SOON;
+                let (mut numbers, mut batch) = (Vec::new(), Batch::new());
+                for (number, open) in state.open.iter_mut().filter(|(_, open)| late(open)).take(AT_ONCE) {
+                    open.noted = Noted::Soon;
+                    // What cannot be written could not be sent, either.
+                    if let Ok(letter) = Letter::new(&open.error, super::now().epoch, false) {
+                        batch.enqueue(queue.clone(), record::encode(Kind::Other, FORMAT, &letter.to_bytes()), LIFETIME);
+                        numbers.push(*number);
+                    }
+                }
+                (numbers, batch)
+            };
+            if numbers.is_empty() {
+                break;
+            }
+            let done = self.store.commit(batch).await;
+            let mut state = self.unanswered.state.lock();
+            let items = done.as_ref().map(|done| done.items.as_slice()).unwrap_or_default();
+            for (at, number) in numbers.iter().enumerate() {
+                let item = items.get(at).copied();
+                match (state.open.get_mut(number), item) {
+                    (Some(open), item) => open.noted = item.map_or(Noted::No, Noted::As),
+                    (None, Some(item)) => state.over.push(item),
+                    (None, None) => {}
+                }
+            }
+            drop(state);
+            done?;
+        }
+        let over = std::mem::take(&mut self.unanswered.state.lock().over);
+        if over.is_empty() {
+            return Ok(());
+        }
+        let taken = self.store.ack(queue, &over, None).await;
+        if taken.is_err() {
+            self.unanswered.state.lock().over.extend(over);
+        }
+        taken.map(|_| ())
+    }
+
+    /// Passes on what a process that is gone left open.
+    async fn tell_for(self: &Arc<Self>, life: &str) -> Result<(), StoreError> {
+        let queue = QueueName::unanswered(life);
+        let me = Consumer { name: self.pods.life().to_owned(), fence: None };
+        loop {
+            let items = self.store.take(&queue, &me, AT_ONCE, HOLD).await?;
+            if items.is_empty() {
+                return Ok(());
+            }
+            let mut told = Vec::with_capacity(items.len());
+            for item in items {
+                match read(&item.bytes) {
+                    Ok((domains, error)) => {
+                        self.keep_as_letter(&domains, &error).await?;
+                        self.metrics.message("xmpp_to_sip", "unknown_outcome");
+                        told.push(item.id);
+                    }
+                    // Of a newer release, perhaps, which will read it.
+                    Err(error) => tracing::error!(%error, life, "a note about an unanswered message cannot be read"),
+                }
+            }
+            self.store.ack(&queue, &told, None).await?;
+        }
+    }
+}
+
+/// Reads a note: the error, and the domains of the link that it leaves on.
+fn read(bytes: &bytes::Bytes) -> Result<(DomainPair, Message), String> {
+    let envelope = record::decode_as(Kind::Other, FORMAT, bytes).map_err(|error| error.to_string())?;
+    let letter = Letter::from_bytes(&envelope.payload).map_err(|error| error.to_string())?;
+    let error = letter.stanza(super::now().epoch).map_err(|error| error.to_string())?;
+    let domain = |jid: Option<&str>| Address::from_jid(jid?).ok().map(|address| address.bare.domain);
+    let domains = domain(error.to()).zip(domain(error.from())).ok_or("it is from or for nobody")?;
+    Ok((domains, error))
+}
+
+/// Notes what is not over soon, and passes on what processes that are gone left open.
+pub(super) async fn run(bridge: Arc<Bridge>) {
+    let queue = QueueName::unanswered(bridge.pods.life());
+    let mut known = BTreeSet::new();
+    let mut gone: Vec<(Instant, String)> = Vec::new();
+    let mut looked = Instant::now();
+    loop {
+        if bridge.unanswered.is_empty() {
+            let _ = timeout(LOOK, bridge.unanswered.added.notified()).await;
+        } else {
+            sleep(TICK).await;
+        }
+        let mut done = bridge.note_unanswered(&queue).await;
+        if looked.elapsed() >= LOOK {
+            looked = Instant::now();
+            let listed: BTreeSet<String> = bridge.pods.members().into_iter().map(|member| member.life).collect();
+            for life in known.difference(&listed).filter(|life| **life != bridge.pods.life()) {
+                gone.extend([SETTLE, AGAIN].map(|pause| (looked + pause, life.clone())));
+            }
+            known = listed;
+        }
+        let due = |(at, _): &mut (Instant, String)| *at <= looked;
+        for (at, life) in gone.extract_if(.., due).collect::<Vec<_>>() {
+            if !bridge.pods.is_alive(&life)
+                && let Err(error) = bridge.tell_for(&life).await
+            {
+                done = Err(error);
+                gone.push((at + PAUSE, life));
+            }
+        }
+        if let Err(error) = done {
+            bridge.store_failed(&error);
+            sleep(PAUSE).await;
+        }
+    }
+}
