@@ -83,6 +83,7 @@ impl Report for StatusReport {
             .map(|(link, state)| {
                 let holder = match &state {
                     LinkState::Standby(holder) => holder.clone(),
+                    LinkState::Ready if self.store.is_shared() => Some(self.pods.life().to_owned()),
                     _ => None,
                 };
                 let (state, error) = match state {

@@ -169,7 +169,7 @@ fn own_pool(options: &SourceOptions, realm: &Realm) -> Vec<Refusal> {
         Object::GatewayPool(pool) if options.node >= pool.spec.nodes() => {
             let nodes = pool.spec.nodes();
             let text = format!(
-                "the pool has no node {}. Give --node a number below {nodes}, or raise spec.nodes.",
+                "the pool has no node {}. Leave --node out, or give it a number below {nodes}; pods of one node share a number.",
                 options.node
             );
             vec![declared.finding("spec.nodes", text)]

@@ -2,7 +2,8 @@
 //!
 //! A MESSAGE is answered 200 when the local server has dealt with the stanza and returned no error, with the
 //! mapped error when it did, and with 202 when that takes too long (interworking specification §5.3). Before the
-//! 202 leaves, the message is in the store, and from then on [`super::letters`] has it.
+//! 202 leaves, the message is in the store, and from then on [`super::letters`] has it. Where the store does not take it, the
+//! server is waited for a while longer: a message that is refused and arrives all the same comes twice.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,6 +27,10 @@ use super::repeats::Permit;
 const CEILING_UDP: Duration = Duration::from_millis(400);
 /// How long an answer over a stream waits.
 const CEILING_STREAM: Duration = Duration::from_secs(1);
+/// How long the server has in any case, also for a message that waited for the store before.
+const AT_LEAST: Duration = Duration::from_millis(200);
+/// How much longer it has when the message could not be stored. The peer gives up after 64·T1 = 32 s (RFC 3261 §17.1.2.2).
+const NOT_KEPT: Duration = Duration::from_secs(3);
 /// The deadlines are looked at no more often than this.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -42,6 +47,8 @@ pub(super) struct Pending {
     arrived: Instant,
     /// It took too long and is being stored.
     late: bool,
+    /// It could not be stored once.
+    not_kept: bool,
     /// It did not leave, and another process is to send it.
     not_sent: bool,
     /// What the server said while it was being stored.
@@ -53,8 +60,8 @@ pub(super) struct Pending {
 pub(super) struct Deliveries {
     next: AtomicU64,
     pending: Mutex<HashMap<u64, Pending>>,
-    /// Deadlines of the answers; within one ceiling they come in order.
-    deadlines: Mutex<[VecDeque<(Instant, u64)>; 2]>,
+    /// Deadlines of the answers over UDP, over streams, and of what was not kept; within each they come in order.
+    deadlines: Mutex<[VecDeque<(Instant, u64)>; 3]>,
     added: Notify,
 }
 
@@ -62,6 +69,18 @@ impl Deliveries {
     /// Tells whether every message under way was answered.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.lock().is_empty()
+    }
+
+    /// Has a message looked at at this time, if it is not answered by then.
+    fn expect(&self, lane: usize, at: Instant, token: u64) {
+        let mut deadlines = self.deadlines.lock();
+        let Some(lane) = deadlines.get_mut(lane) else { return };
+        let first = lane.is_empty();
+        lane.push_back((at, token));
+        drop(deadlines);
+        if first {
+            self.added.notify_one();
+        }
     }
 
     /// Names one more delivery.
@@ -101,6 +120,7 @@ impl Bridge {
             in_session,
             arrived,
             late: false,
+            not_kept: false,
             not_sent: false,
             fate: None,
         };
@@ -114,14 +134,7 @@ impl Bridge {
             return;
         }
         let ceiling = if reliable { CEILING_STREAM } else { CEILING_UDP };
-        let mut deadlines = self.deliveries.deadlines.lock();
-        let lane = &mut deadlines[usize::from(reliable)];
-        let first = lane.is_empty();
-        lane.push_back((arrived + ceiling, token));
-        drop(deadlines);
-        if first {
-            self.deliveries.added.notify_one();
-        }
+        self.deliveries.expect(usize::from(reliable), (arrived + ceiling).max(Instant::now() + AT_LEAST), token);
     }
 
     /// Takes the fate of a message.
@@ -215,6 +228,13 @@ impl Bridge {
                     if let Ok(letter) = stored {
                         self.letter_done(letter);
                     }
+                }
+                (Err(error), None) if !pending.not_kept && !pending.not_sent => {
+                    (pending.late, pending.not_kept) = (false, true);
+                    open.insert(token, pending);
+                    drop(open);
+                    self.store_failed(&error);
+                    self.deliveries.expect(2, Instant::now() + NOT_KEPT, token);
                 }
                 (Err(error), None) => {
                     drop(open);

@@ -78,6 +78,13 @@ pub(super) fn missing_keys(realm: &Realm, pool: &str) -> Vec<Refusal> {
                     check.keys(declared, "spec.dialbackKeySecretRef.key", &reference.name, &[&reference.key]);
                 }
                 if let Some(redis) = spec.redis() {
+                    for (at, address) in redis.addresses.iter().enumerate() {
+                        if !isthmus_store::is_redis_address(address) {
+                            let field = format!("spec.stateStore.redis.addresses[{at}]");
+                            let problem = "the port is none. Write host:port with a number from 1 to 65535.";
+                            check.refusals.push(declared.finding(&field, problem));
+                        }
+                    }
                     if let Some(auth) = &redis.auth_secret_ref {
                         let field = "spec.stateStore.redis.authSecretRef";
                         check.keys(declared, &format!("{field}.passwordKey"), &auth.name, &[&auth.password_key]);

@@ -275,6 +275,19 @@ fn more_pods_than_one_need_a_state_store() {
 }
 
 #[test]
+fn an_address_of_the_state_store_has_a_port() {
+    let store = "  stateStore: {redis: {mode: Standalone, addresses: ['redis:6379', 'redis:63790']}}\n";
+    let realm = REALM.replace(
+        "  credentialsSecretRef: {name: credentials}\n",
+        &format!("{store}  credentialsSecretRef: {{name: credentials}}\n"),
+    );
+    Folder::new(&[("realm.yaml", &realm)]).load();
+    let refusal = Folder::new(&[("realm.yaml", &realm.replace("63790", "99999"))]).refusal();
+    let field = "spec.stateStore.redis.addresses[1]";
+    expect(&refusal, "realm.yaml", 5, 1, ("Federation default", field, "65535"));
+}
+
+#[test]
 fn a_missing_key_names_the_object_that_wants_it() {
     let field = "spec.backend.component.secretKey";
     let refused = |realm: &str| Folder::new(&[("realm.yaml", realm)]).refusal();

@@ -32,7 +32,7 @@ pub mod timer;
 pub mod wake;
 mod wakes;
 
-pub use self::redis::{RedisConfig, RedisStore};
+pub use self::redis::{RedisConfig, RedisStore, is_redis_address};
 pub use batch::{Batch, Committed, Condition, Lifetime};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use error::{Bound, Conflict, Fault, OpenError, Retry, StoreError};

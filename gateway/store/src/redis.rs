@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-pub use self::config::{Credentials, CredentialsSource, Mode, RedisConfig, RedisConfigError, Tls};
+pub use self::config::{Credentials, CredentialsSource, Mode, RedisConfig, RedisConfigError, Tls, is_redis_address};
 use self::gather::Gathering;
 use self::names::{Names, corrupt};
 use self::recent::Recent;

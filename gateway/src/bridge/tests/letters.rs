@@ -79,6 +79,21 @@ async fn a_store_that_refuses_means_503_with_the_reason_and_no_202() {
     assert_eq!(rig.bridge.store.health().await.queued, 0);
 }
 
+// A partner that gets an error sends the message again, and it would come twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_could_not_be_stored_is_not_refused_while_the_server_may_still_deal_with_it() {
+    let mut rig = Rig::start("Pager").await;
+    rig.server.answer_pings(false);
+    rig.store.set(Commits::Refuse);
+    rig.partner.write("MESSAGE", TEXT, "Lunch?").await;
+    let id = attribute(&rig.server.stanza().await, "id");
+    let failed = "store_errors_total{reason=\"unavailable\"}";
+    rig.until("the store was asked", || rig.metrics.render().contains(failed)).await;
+    rig.server.bounce(&id);
+    let answer = rig.partner.receive().await;
+    assert!(answer.starts_with("SIP/2.0 480 "), "{answer}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_broken_link_an_accepted_message_is_sent_again_until_it_is_confirmed() {
     let mut rig = Rig::start("Pager").await;

@@ -142,6 +142,11 @@ pub enum RedisConfigError {
     },
 }
 
+/// Tells whether a text is the address of a Redis server, `host:port` with brackets around an IPv6 address.
+pub fn is_redis_address(address: &str) -> bool {
+    split(address).is_some()
+}
+
 /// Splits `host:port`; the brackets of an IPv6 address go.
 pub(super) fn split(address: &str) -> Option<(&str, u16)> {
     let (host, port) = address.rsplit_once(':')?;

@@ -45,6 +45,11 @@ fn of_trouble(trouble: &Trouble) -> Verdict {
             "AuthenticationFailed",
             "put the right user and password into the Secret; it is read again at the next attempt, without a restart",
         ),
+        Trouble::Forbidden(_) => (
+            "AuthenticationFailed",
+            "give the user the rights that are missing: `~<prefix>* &<prefix>* +@read +@write +@scripting +@pubsub \
+             +@connection +info +time`",
+        ),
         Trouble::CertificateRefused(_) => (
             "AuthenticationFailed",
             "put a client certificate that is in force, of an authority that the server trusts, and its key into the \
@@ -82,15 +87,21 @@ async fn ask(node: &Node, words: &[&str], limit: Duration) -> Result<Value, Trou
     command.arg(words.copied().collect::<Vec<_>>());
     node.send(&command, false, Instant::now() + limit).await.map_err(|failure| match failure {
         Failure::Away(reason) => Trouble::Away(reason),
-        Failure::Refused { code, detail, .. } if matches!(code.as_str(), "NOPERM" | "NOAUTH") => {
-            Trouble::Refused(format!("{code} {detail}"))
+        Failure::Refused { code, detail, .. } => {
+            let said = format!("{code} {detail}");
+            match code.as_str() {
+                "NOPERM" => Trouble::Forbidden(said),
+                "NOAUTH" => Trouble::Refused(said),
+                _ => Trouble::Away(said),
+            }
         }
-        Failure::Refused { code, detail, .. } => Trouble::Away(format!("{code} {detail}")),
     })
 }
 
-async fn report(node: &Node, limit: Duration) -> Result<Report, Trouble> {
+async fn report(node: &Node, channel: &str, limit: Duration) -> Result<Report, Trouble> {
     let mut report = Report::default();
+    // Scripts go on without this right, and other processes hear of what they did when they look for it by themselves.
+    ask(node, &["PUBLISH", channel, ""], limit).await?;
     if let Value::BulkString(bytes) = ask(node, &["INFO"], limit).await? {
         let info = String::from_utf8_lossy(&bytes);
         let pairs = info.lines().filter_map(|line| line.split_once(':'));
@@ -182,12 +193,12 @@ pub(super) async fn look(shared: &Shared) -> Health {
     }
     let limit = shared.config.timeout;
     let reports = futures::future::join_all(nodes.iter().map(async |node| {
-        node.hello()?;
+        node.hello().map_err(|trouble| (trouble, false))?;
         let before = shared.config.clock.now();
-        let report = report(node, limit).await?;
+        let report = report(node, &shared.names.channel(), limit).await.map_err(|trouble| (trouble, true))?;
         let address = node.address().unwrap_or_else(|| "the server".to_owned());
         let found = judge(&address, &report, before, shared.config.clock.now());
-        Ok::<_, Trouble>((report, found))
+        Ok::<_, (Trouble, bool)>((report, found))
     }))
     .await;
     for result in reports {
@@ -198,9 +209,14 @@ pub(super) async fn look(shared: &Shared) -> Health {
                 health.durable &= report.get("aof_enabled") == Some("1");
                 verdicts.extend(found);
             }
-            Err(trouble) => {
+            Err((trouble, works)) => {
                 health.durable = false;
-                verdicts.push(of_trouble(&trouble));
+                let mut verdict = of_trouble(&trouble);
+                // Others of its rights may be there.
+                if works && matches!(trouble, Trouble::Forbidden(_)) {
+                    verdict.state = HealthState::Degraded;
+                }
+                verdicts.push(verdict);
             }
         }
     }
@@ -312,6 +328,7 @@ mod tests {
         let troubles = [
             (Trouble::Away(text()), "Unreachable"),
             (Trouble::Refused(text()), "AuthenticationFailed"),
+            (Trouble::Forbidden(text()), "AuthenticationFailed"),
             (Trouble::CertificateRefused(text()), "AuthenticationFailed"),
             (Trouble::WrongMode(text()), "WrongMode"),
             (Trouble::Replica, "WrongMode"),

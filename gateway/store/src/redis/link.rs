@@ -46,6 +46,8 @@ pub(super) enum Trouble {
     Away(String),
     /// It does not let us in.
     Refused(String),
+    /// It lets us in, and does not let us do what we must.
+    Forbidden(String),
     /// It does not take our certificate.
     CertificateRefused(String),
     /// It is no server of the configured mode, or too old.
@@ -57,16 +59,20 @@ pub(super) enum Trouble {
 impl Trouble {
     pub(super) fn text(&self) -> String {
         match self {
-            Self::Away(what) | Self::Refused(what) | Self::CertificateRefused(what) | Self::WrongMode(what) => {
-                what.clone()
-            }
+            Self::Away(what)
+            | Self::Refused(what)
+            | Self::Forbidden(what)
+            | Self::CertificateRefused(what)
+            | Self::WrongMode(what) => what.clone(),
             Self::Replica => "the server is a replica and takes no writes".to_owned(),
         }
     }
 
     fn of(address: &str, error: &RedisError) -> Self {
         let code = error.code().unwrap_or_default();
-        if error.kind() == ErrorKind::AuthenticationFailed || matches!(code, "WRONGPASS" | "NOAUTH" | "NOPERM") {
+        if code == "NOPERM" {
+            Self::Forbidden(format!("{address}: {error}"))
+        } else if error.kind() == ErrorKind::AuthenticationFailed || matches!(code, "WRONGPASS" | "NOAUTH") {
             Self::Refused(format!("{address} refuses user or password"))
         } else {
             Self::Away(format!("{address}: {error}"))

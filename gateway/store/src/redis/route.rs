@@ -453,7 +453,7 @@ async fn ask_layout(config: &RedisConfig, node: &Node) -> Result<Vec<Option<Stri
     let reply = node.send(&ask, false, Instant::now() + config.timeout).await;
     let reply = reply.map_err(|failure| match failure {
         Failure::Away(reason) => Trouble::Away(reason),
-        Failure::Refused { code, detail, .. } if code == "NOPERM" => Trouble::Refused(detail),
+        Failure::Refused { code, detail, .. } if code == "NOPERM" => Trouble::Forbidden(detail),
         Failure::Refused { code, detail, .. } => Trouble::Away(format!("{code} {detail}")),
     })?;
     let own = node.address().unwrap_or_default();

@@ -134,11 +134,11 @@ for n = 1, reads do
 end
 remember()
 if earlier then
-  redis.call('PUBLISH', channel, 't')
+  redis.pcall('PUBLISH', channel, 't')
 end
 for _, line in ipairs(lines) do
   if line.new then
-    redis.call('PUBLISH', channel, 'q' .. line.name)
+    redis.pcall('PUBLISH', channel, 'q' .. line.name)
   end
 end
 return { 'ok', versions, found, ids }

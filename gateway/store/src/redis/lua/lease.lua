@@ -18,7 +18,7 @@ end
 if what == 'release' then
   redis.call('DEL', lease)
   redis.call('ZREM', registry, name)
-  redis.call('PUBLISH', channel, 'l' .. name)
+  redis.pcall('PUBLISH', channel, 'l' .. name)
   return { 'ok', tonumber(token), now }
 end
 local ends = now + life

@@ -95,11 +95,11 @@ if highest > tonumber(redis.call('HGET', meta, 'v') or '0') then
   redis.call('HSET', meta, 'v', text(highest))
 end
 if earlier then
-  redis.call('PUBLISH', channel, 't')
+  redis.pcall('PUBLISH', channel, 't')
 end
 for _, line in ipairs(lines) do
   if line.new then
-    redis.call('PUBLISH', channel, 'q' .. line.name)
+    redis.pcall('PUBLISH', channel, 'q' .. line.name)
   end
 end
 return count

@@ -223,7 +223,13 @@ async fn a_rotated_password_needs_no_restart() {
     assert!(!refused.contains("old") && !refused.contains("new"), "{refused}");
     *secret.lock() = "new";
     recovered(&store, &key).await;
-    // Rights that were taken away are named.
+    // Rights that were taken away are named. Without that to its channel nothing is done by halves.
+    user(&["resetchannels"]);
+    let queue = QueueName::pair(&pair("ana"));
+    commit(&store, |b| _ = b.enqueue(queue.clone(), "work", Duration::from_secs(600))).await.unwrap();
+    assert_eq!(reason(&store, "AuthenticationFailed").await, HealthState::Degraded);
+    let findings = store.health().await.findings;
+    assert!(findings.iter().any(|f| f.message.contains("NOPERM") && f.remedy.contains("&<prefix>")), "{findings:?}");
     user(&["-@scripting"]);
     assert!(unavailable(put(&store, &key, LONG).await).contains("NOPERM"));
 }
