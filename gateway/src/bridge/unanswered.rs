@@ -28,6 +28,8 @@ const SOON: Duration = Duration::from_millis(200);
 const LIFETIME: Duration = Duration::from_secs(3 * 3600);
 /// How many are noted, or passed on, at once.
 const AT_ONCE: usize = 32;
+/// More than a queue holds.
+const MOST: usize = 4096;
 /// How often is looked for what is not over, and for processes that are gone.
 const TICK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
@@ -60,6 +62,8 @@ struct State {
     open: HashMap<u64, Open>,
     /// Notes of messages that are over.
     over: Vec<ItemId>,
+    /// The store may have notes of which it could not tell.
+    unsure: bool,
 }
 
 /// The messages that are not over, and the notes about them.
@@ -73,7 +77,7 @@ impl Unanswered {
     /// Tells whether nothing is open, and no note is to be taken back.
     pub(super) fn is_empty(&self) -> bool {
         let state = self.state.lock();
-        state.open.is_empty() && state.over.is_empty()
+        state.open.is_empty() && state.over.is_empty() && !state.unsure
     }
 }
 
@@ -113,6 +117,10 @@ impl Bridge {
 
     /// Notes what is not over, and takes back the notes of what is.
     async fn note_unanswered(&self, queue: &QueueName) -> Result<(), StoreError> {
+        if self.unanswered.state.lock().unsure {
+            self.take_back_unknown(queue).await?;
+            self.unanswered.state.lock().unsure = false;
+        }
         loop {
             let (numbers, batch) = {
                 let mut state = self.unanswered.state.lock();
@@ -142,6 +150,7 @@ impl Bridge {
                     (None, None) => {}
                 }
             }
+            state.unsure = done.is_err();
             drop(state);
             done?;
         }
@@ -154,6 +163,21 @@ impl Bridge {
             self.unanswered.state.lock().over.extend(over);
         }
         taken.map(|_| ())
+    }
+
+    /// Takes back what the store has and this process does not know of: a message that is over would come back one day, when this
+    /// process is gone. One that is still open is noted anew.
+    async fn take_back_unknown(&self, queue: &QueueName) -> Result<(), StoreError> {
+        let me = Consumer { name: self.pods.life().to_owned(), fence: None };
+        let all = self.store.take(queue, &me, MOST, Duration::from_millis(1)).await?;
+        let unknown: Vec<ItemId> = {
+            let state = self.unanswered.state.lock();
+            let of = |open: &Open| if let Noted::As(item) = open.noted { Some(item) } else { None };
+            let known: BTreeSet<ItemId> =
+                state.open.values().filter_map(of).chain(state.over.iter().copied()).collect();
+            all.iter().map(|item| item.id).filter(|item| !known.contains(item)).collect()
+        };
+        self.store.ack(queue, &unknown, None).await.map(|_| ())
     }
 
     /// Passes on what a process that is gone left open.

@@ -56,6 +56,21 @@ async fn a_note_waits_for_a_store_that_is_away_and_so_does_its_end() {
     assert_eq!(rig.server.rest(), Vec::<String>::new());
 }
 
+// Such a note would be told to the sender when this process is gone, though the message is long over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_note_of_which_the_store_could_not_tell_is_taken_back_too() {
+    let mut rig = Rig::with_shared_store("Pager", shared()).await;
+    rig.store.set(Commits::Mute);
+    rig.server.message("slow", "Lunch?");
+    let request = rig.partner.answered("MESSAGE ").await;
+    rig.until_queued(1).await;
+    rig.partner.answer(&request, "200 OK", "far", "", "").await;
+    rig.store.set(Commits::Pass);
+    rig.until_queued(0).await;
+    rig.until("it is over", || rig.bridge.is_idle()).await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
+}
+
 fn note() -> bytes::Bytes {
     let mut error = Message::new(MessageType::Error, "ana@partner.example", "juliet@corp.example/home");
     error.id = Some("out-1".into());
