@@ -35,6 +35,8 @@ pub(crate) enum Commits {
     Still,
     /// They happen, and so does the taking of items, of which nobody is told.
     Mute,
+    /// They happen, and nobody hears of those that queue something.
+    Unheard,
     /// Those that need memory are refused.
     Full,
 }
@@ -171,7 +173,7 @@ impl Store for TestStore {
             }
             let committed = self.inner.commit(batch).await;
             self.moves().await;
-            committed
+            if mode == Commits::Unheard && letters { Err(away()) } else { committed }
         })
     }
 

@@ -60,7 +60,7 @@ async fn a_note_waits_for_a_store_that_is_away_and_so_does_its_end() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_note_of_which_the_store_could_not_tell_is_taken_back_too() {
     let mut rig = Rig::with_shared_store("Pager", shared()).await;
-    rig.store.set(Commits::Mute);
+    rig.store.set(Commits::Unheard);
     rig.server.message("slow", "Lunch?");
     let request = rig.partner.answered("MESSAGE ").await;
     rig.until_queued(1).await;
