@@ -269,6 +269,7 @@ impl Pair {
             watcher.notifier.handle_sender_gone(since);
         }
         self.notify_watchers(ctx);
+        self.subscriber_gone(ctx, since);
     }
 
     /// The link to the local server is up again, or this process has taken it over. The server sends nothing by

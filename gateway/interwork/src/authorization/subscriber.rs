@@ -118,6 +118,16 @@ impl Pair {
         self.send_subscribe(secs);
     }
 
+    /// A refresh that a process sent which is gone by now is sent again.
+    pub(super) fn subscriber_gone(&mut self, ctx: &Context<'_>, since: EpochMillis) {
+        let again = self.record.subscription.as_mut().and_then(|subscription| {
+            subscription.subscriber.handle_sender_gone(ctx.now.epoch, since, ctx.config.timer_n)
+        });
+        if let Some(secs) = again {
+            self.send_subscribe(secs);
+        }
+    }
+
     fn send_subscribe(&mut self, secs: u32) {
         let Some(subscription) = &mut self.record.subscription else { return };
         let dialog = &mut subscription.dialog;

@@ -244,6 +244,34 @@ fn a_subscription_is_refreshed_in_its_dialog_and_ended_on_removal() {
     assert_eq!(lab.drain().1, [ToLocal::Unsubscribed]);
 }
 
+// A short subscription would run out before Timer N is over.
+#[test]
+fn a_refresh_whose_sender_is_gone_is_sent_again_at_once_unless_something_was_heard() {
+    let refreshed = |heard: bool, sent_before: bool| {
+        let mut lab = lab(Dialect::Standard);
+        lab.local(FromLocal::Subscribe);
+        let subscribe = lab.drain().0.remove(0);
+        lab.outcome(&subscribe, 200, "Expires: 75\r\n");
+        lab.notify(&subscribe, 1, "active;expires=75", &pidf("open"));
+        lab.drain();
+        lab.wait(38);
+        let refresh = lab.drain().0.remove(0);
+        assert_eq!(refresh.cseq().number, subscribe.cseq().number + 1);
+        if heard {
+            lab.outcome(&refresh, 200, "Expires: 75\r\n");
+        }
+        let now = lab.now.epoch;
+        let since = if sent_before { now.plus(Duration::from_millis(1)) } else { now };
+        lab.act(|pair, ctx| pair.handle_sender_gone(ctx, since));
+        let again = lab.drain().0;
+        for again in &again {
+            assert_eq!((again.call_id(), again.cseq().number), (refresh.call_id(), refresh.cseq().number + 1));
+        }
+        again.len()
+    };
+    assert_eq!((refreshed(false, true), refreshed(true, true), refreshed(false, false)), (1, 0, 0));
+}
+
 // P-13, P-14, P-15
 #[test]
 fn a_dialog_is_ended_that_is_given_up_for_want_of_a_notify() {

@@ -273,6 +273,18 @@ impl Subscriber {
         self.notify_by = Some(now.plus(timer_n).0);
     }
 
+    /// The process that sent the last refresh, or end, is gone, if it was sent before `since`, and nothing was heard of it. It is to
+    /// be sent again with the lifetime that is returned: it may be over before Timer N is (interworking specification §6.6).
+    pub fn handle_sender_gone(&mut self, now: EpochMillis, since: EpochMillis, timer_n: Duration) -> Option<u32> {
+        let sent_at = EpochMillis(self.notify_by?).minus(timer_n);
+        let stands = matches!(self.state, SubscriberState::Active | SubscriberState::Pending);
+        if !(self.unheard && stands && sent_at < since) {
+            return None;
+        }
+        self.start_refresh(now, timer_n);
+        Some(if self.closing { 0 } else { self.requested_secs })
+    }
+
     /// Puts the next refresh forward to `at`, if the subscription stands and no earlier one is due; tells whether a refresh
     /// comes by then. A refresh brings a NOTIFY with the present state (RFC 6665 §4.2.1.2).
     pub fn refresh_by(&mut self, at: EpochMillis) -> bool {
