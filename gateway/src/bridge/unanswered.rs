@@ -37,9 +37,9 @@ const LOOK: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 /// A process that is not in the list may be about to put itself there again: after a loss of the store's data all do.
 const SETTLE: Duration = Duration::from_secs(3);
-/// How long notes that were taken are nobody else's, and when to look again in case that their taker died, too.
-const HOLD: Duration = Duration::from_secs(30);
-const AGAIN: Duration = Duration::from_secs(35);
+/// How long notes that were taken are not taken again, and when to look again in case that their taker died, too.
+const HOLD: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(9);
 
 /// A message that is not over.
 struct Open {
@@ -238,12 +238,13 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
             known = listed;
         }
         let due = |(at, _): &mut (Instant, String)| *at <= looked;
-        for (at, life) in gone.extract_if(.., due).collect::<Vec<_>>() {
+        for (_, life) in gone.extract_if(.., due).collect::<Vec<_>>() {
             if !bridge.pods.is_alive(&life)
                 && let Err(error) = bridge.tell_for(&life).await
             {
                 done = Err(error);
-                gone.push((at + PAUSE, life));
+                // Not before what was taken can be taken again.
+                gone.push((looked + HOLD + PAUSE, life));
             }
         }
         if let Err(error) = done {

@@ -35,6 +35,8 @@ pub(crate) enum Commits {
     Still,
     /// They happen, and so does the taking of items, of which nobody is told.
     Mute,
+    /// They happen, but those that queue something are refused.
+    NoQueue,
     /// They happen, and nobody hears of those that queue something.
     Unheard,
     /// Those that need memory are refused.
@@ -164,7 +166,7 @@ impl Store for TestStore {
                 _ => true,
             };
             let mode = *mode.wait_for(goes).await.unwrap();
-            if matches!(mode, Commits::Refuse | Commits::Away) {
+            if matches!(mode, Commits::Refuse | Commits::Away) || mode == Commits::NoQueue && letters {
                 return Err(away());
             }
             let grows = batch.writes.iter().any(|write| matches!(write.change, Change::Put { .. }));

@@ -101,6 +101,26 @@ async fn the_sender_of_a_message_whose_process_is_gone_hears_so_once() {
     assert_eq!(rig.server.rest(), Vec::<String>::new());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_note_that_was_taken_and_could_not_be_passed_on_is_passed_on_later() {
+    let store = shared();
+    let mut rig = Rig::with_shared_store("Pager", Arc::clone(&store) as _).await;
+    let (dying, _notes) = pods(&store, LIFE);
+    rig.until("it is known", || rig.bridge.pods.is_alive(LIFE)).await;
+    let mut batch = Batch::new();
+    batch.enqueue(QueueName::unanswered(LIFE), note(), Duration::from_secs(3600));
+    store.commit(batch).await.unwrap();
+    dying.leave().await;
+    rig.until("it is gone", || !rig.bridge.pods.is_alive(LIFE)).await;
+    rig.store.set(Commits::NoQueue);
+    // Longer than until both looks: the first of them takes the note, and the second finds it held or fails as well.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
+    rig.store.set(Commits::Pass);
+    let told = rig.server.stanza().await;
+    assert_eq!(attribute(&told, "id"), "out-1");
+}
+
 // S-45
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_note_about_a_message_ends_after_three_hours() {
