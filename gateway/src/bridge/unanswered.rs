@@ -244,7 +244,7 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
             {
                 done = Err(error);
                 // Not before what was taken can be taken again.
-                gone.push((looked + HOLD + PAUSE, life));
+                gone.push((Instant::now() + HOLD + PAUSE, life));
             }
         }
         if let Err(error) = done {

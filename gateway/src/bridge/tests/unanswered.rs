@@ -117,6 +117,8 @@ async fn a_note_that_was_taken_and_could_not_be_passed_on_is_passed_on_later() {
     tokio::time::sleep(Duration::from_secs(12)).await;
     assert_eq!(rig.server.rest(), Vec::<String>::new());
     rig.store.set(Commits::Pass);
+    // Until the note is free, and the next look.
+    tokio::time::sleep(Duration::from_secs(6)).await;
     let told = rig.server.stanza().await;
     assert_eq!(attribute(&told, "id"), "out-1");
 }
