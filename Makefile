@@ -10,7 +10,7 @@ CARGO ?= cargo
 SECS ?= 60
 CHAOS_SECS ?= 900
 # Pairs of the last part of `make bench`.
-PAIRS ?= 20000
+PAIRS ?= 160000
 # Where the faults of `make chaos` start; by the clock when empty.
 SEED ?=
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/isthmus

@@ -12,6 +12,7 @@ use crate::kamailio::Kamailio;
 use crate::lab::{Lab, wait_until};
 use crate::ledger::Judgement;
 use crate::manifests::{Partner, Realm};
+use crate::pki::{Authority, Name};
 use crate::pods::Pods;
 use crate::ports;
 use crate::prosody::Prosody;
@@ -19,7 +20,7 @@ use crate::redis::Redis;
 use crate::sentinel::Group;
 use crate::sip_agent::SipAgent;
 use crate::slow_proxy::{SlowProxy, Weather};
-use crate::traffic::{Dice, Plan, Side, Traffic};
+use crate::traffic::{Access, Dice, Plan, Side, Traffic};
 
 /// The partner whose users take part.
 pub const PARTNER: &str = "partner.example";
@@ -28,6 +29,8 @@ pub const TALKER: &str = "talker.example";
 /// What a server wrote so shortly before a process died may not have been read, or not have left on the other side.
 const IN_SOCKET: Duration = Duration::from_millis(250);
 
+/// How many addresses the gateways have for TLS, so that several of them have connections at a time.
+const TLS_FRONTS: usize = 3;
 /// How long is waited for a link to leave a pod without a store; the books have their own opinion of it, too.
 const MOVED: Duration = Duration::from_secs(10);
 /// How long is waited for what is under way at the end: long enough to tell what is late from what is lost.
@@ -284,25 +287,43 @@ impl Field {
         let prosody = Pods::prosody(lab, &plan.user_names(), domains).await?;
         let link_way = SlowProxy::start((Ipv4Addr::LOCALHOST, prosody.component_port).into())?;
         let mut realm = Realm::new(link_way.port)?;
+        let authority = Authority::new("federation test")?;
+        let (tls, transport) = match plan.access {
+            Access::KamailioOverTls => {
+                let own = authority.sign(&[Name::Dns("sip.corp.example"), Name::SipUri("sip:corp.example")])?;
+                realm.certificate = Some(own);
+                let names: Vec<_> = domains.iter().map(|domain| format!("sip:{domain}")).collect();
+                let names: Vec<_> = names.iter().map(|name| Name::SipUri(name)).collect();
+                (Some(authority.sign(&names)?), "TLS")
+            }
+            Access::Direct | Access::Kamailio => (None, "UDP"),
+        };
         // Of each domain where the gateways send to, and where its users are.
         let mut ports_of = Vec::new();
         for domain in domains {
             let users = ports::free()?;
-            let hop = if plan.proxied { ports::free()? } else { users };
+            let hop = if plan.access == Access::Direct { users } else { ports::free()? };
             let mode = if *domain == TALKER { "Session" } else { "Pager" };
-            let partner = Partner::standard(domain, "UDP", hop).switch("imMode", mode).switch("notifyInterval", "0s");
+            let partner = Partner::standard(domain, transport, hop).switch("imMode", mode).switch("notifyInterval", "0s");
             realm = realm.partner(partner);
             ports_of.push((hop, users));
         }
         realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
         let own = |pod: u8| Ok(Realm { state_store: Some(store.declaration(pod.into())?), ..realm.clone() });
-        let pods = Pods::start_each(lab, &(0..count).map(own).collect::<Result<Vec<_>>>()?, policy).await?;
+        let mut pods = Pods::start_each(lab, &(0..count).map(own).collect::<Result<Vec<_>>>()?, policy).await?;
         let gateways = pods.balancer.address;
-        let kamailio = if plan.proxied { Some(Kamailio::proxy(lab, &ports_of, gateways).await?) } else { None };
+        let kamailio = match (plan.access, tls) {
+            (Access::Direct, _) => None,
+            (_, None) => Some(Kamailio::proxy(lab, &ports_of, &[gateways], None).await?),
+            (_, Some(certificate)) => {
+                let fronts = pods.tls_fronts(realm.tls_port, TLS_FRONTS).await?;
+                Some(Kamailio::proxy(lab, &ports_of, &fronts, Some(&certificate)).await?)
+            }
+        };
         let mut sides = Vec::new();
         for (domain, (hop, users)) in domains.iter().zip(ports_of) {
             prosody.wait_component(domain).await?;
-            let proxy = if plan.proxied { (Ipv4Addr::LOCALHOST, hop).into() } else { gateways };
+            let proxy = if plan.access == Access::Direct { gateways } else { (Ipv4Addr::LOCALHOST, hop).into() };
             let (agent, events) = SipAgent::start(domain, users, proxy, traces).await?;
             if let Some(secs) = plan.expires_secs {
                 agent.grant_at_most(secs);

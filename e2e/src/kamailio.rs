@@ -78,8 +78,7 @@ impl Kamailio {
             listen.push_str(&format!("listen=tls:127.0.0.1:{tls_port}\n"));
             write_tls(&folder, certificate)?;
             "enable_tls=yes".clone_into(&mut tls_on);
-            tls_module =
-                format!("loadmodule \"tls.so\"\nmodparam(\"tls\", \"config\", \"{}/tls.cfg\")", folder.display());
+            tls_module = tls_modules(&folder);
         }
         let config = PARTNER
             .replace("@LISTEN@", &listen)
@@ -120,29 +119,60 @@ impl Kamailio {
         Self::start(name, &folder, &config, port, tls_port, 64).await
     }
 
-    /// Starts a stateful, record-routing proxy between the organisation at `gateways` and partners. `partners` has of each the
-    /// port where the proxy listens for it, and the port on which its users sit.
+    /// Starts a stateful, record-routing proxy between the organisation, which has all of these addresses, and partners.
+    /// `partners` has of each the port where the proxy listens for it, and the port on which its users sit. With a
+    /// certificate it and the organisation speak TLS, over a connection to each of the addresses.
     ///
     /// # Errors
     ///
-    /// When there is no partner, or as [`Self::partner`].
-    pub async fn proxy(lab: &Lab, partners: &[(u16, u16)], gateways: SocketAddr) -> Result<Self> {
+    /// When there is no partner or no address, or as [`Self::partner`].
+    pub async fn proxy(
+        lab: &Lab,
+        partners: &[(u16, u16)],
+        gateways: &[SocketAddr],
+        tls: Option<&Certificate>,
+    ) -> Result<Self> {
+        let folder = lab.folder("kamailio-proxy")?;
         let (first, _) = *partners.first().context("a proxy without partners")?;
-        let (mut listen, mut ways) = (String::new(), String::new());
+        let (transport, parameter) = if tls.is_some() { ("tls", ";transport=tls") } else { ("udp", "") };
+        let (mut listen, mut ways, mut choice) = (String::new(), String::new(), String::new());
+        for (number, gateway) in gateways.iter().enumerate() {
+            let condition = if number == 0 { String::new() } else { format!("if ($var(gateway) == {number}) ") };
+            writeln!(choice, "\t{condition}$du = \"sip:{gateway}{parameter}\";")?;
+        }
         for (port, users) in partners {
             writeln!(listen, "listen=udp:127.0.0.1:{port}")?;
-            for (condition, next) in [
-                (format!("$sp == {users}"), gateways.to_string()),
-                (format!("$sp != {users}"), format!("127.0.0.1:{users}")),
+            if tls.is_some() {
+                writeln!(listen, "listen=tls:127.0.0.1:{port}")?;
+            }
+            for (condition, leave) in [
+                (format!("$sp == {users}"), format!("$fs = \"{transport}:127.0.0.1:{port}\";\n\t\troute(GATEWAY);")),
+                (
+                    format!("$sp != {users}"),
+                    format!("$fs = \"udp:127.0.0.1:{port}\";\n\t\t$du = \"sip:127.0.0.1:{users}\";"),
+                ),
             ] {
-                writeln!(
-                    ways,
-                    "\tif ($Rp == {port} && {condition}) {{\n\t\t$du = \"sip:{next}\";\n\t\troute(RELAY);\n\t}}"
-                )?;
+                writeln!(ways, "\tif ($Rp == {port} && {condition}) {{\n\t\t{leave}\n\t\troute(RELAY);\n\t}}")?;
             }
         }
-        let config = PROXY.replace("@LISTEN@", &listen).replace("@WAYS@", &ways);
-        Self::start("kamailio-proxy", &lab.folder("kamailio-proxy")?, &config, first, 0, 64).await
+        if let Some(certificate) = tls {
+            write_tls(&folder, certificate)?;
+        }
+        let (mut tls_on, mut tls_module) = ("disable_tcp=yes".to_owned(), String::new());
+        if tls.is_some() {
+            "enable_tls=yes".clone_into(&mut tls_on);
+            tls_module = tls_modules(&folder);
+            // Over a connection nothing is repeated: who has not answered soon never will.
+            tls_module.push_str("\nmodparam(\"tm\", \"fr_timer\", 5000)");
+        }
+        let config = PROXY
+            .replace("@LISTEN@", &listen)
+            .replace("@TLS_ON@", &tls_on)
+            .replace("@TLS_MODULE@", &tls_module)
+            .replace("@WAYS@", &ways)
+            .replace("@GATEWAYS@", &gateways.len().to_string())
+            .replace("@CHOICE@", &choice);
+        Self::start("kamailio-proxy", &folder, &config, first, first, 64).await
     }
 
     /// Starts Kamailio with a configuration of the caller's; `shared_mib` is its shared memory.
@@ -239,6 +269,10 @@ fn create_database(folder: &Path) -> Result<()> {
         anyhow::ensure!(status.success(), "sqlite3 refused {}", file.display());
     }
     Ok(())
+}
+
+fn tls_modules(folder: &Path) -> String {
+    format!("loadmodule \"tls.so\"\nmodparam(\"tls\", \"config\", \"{}/tls.cfg\")", folder.display())
 }
 
 fn write_tls(folder: &Path, certificate: &Certificate) -> Result<()> {

@@ -28,6 +28,7 @@ struct Place {
 pub struct Pods {
     /// The address of all of them: the port of the realm on 127.0.0.1, UDP and TCP.
     pub balancer: Balancer,
+    tls_fronts: Vec<Balancer>,
     places: Vec<Place>,
 }
 
@@ -131,7 +132,7 @@ impl Pods {
         }
         let front = (Ipv4Addr::LOCALHOST, plain_port).into();
         let members: Vec<SocketAddr> = places.iter().map(|place| place.sip).collect();
-        let mut pods = Self { balancer: Balancer::start(front, &members, policy).await?, places };
+        let mut pods = Self { balancer: Balancer::start(front, &members, policy).await?, places, tls_fronts: Vec::new() };
         for number in 0..pods.places.len() {
             pods.run(number).await?;
         }
@@ -139,6 +140,26 @@ impl Pods {
             pods.balancer.watch(place.sip, place.admin);
         }
         Ok(pods)
+    }
+
+    /// Adds addresses of all of them for TLS, which passes through untouched: a client that has a connection to each speaks with
+    /// several pods at a time.
+    ///
+    /// # Errors
+    ///
+    /// When an address cannot be bound.
+    pub async fn tls_fronts(&mut self, tls_port: u16, count: usize) -> Result<Vec<SocketAddr>> {
+        let mut members: Vec<_> =
+            self.places.iter().map(|place| (SocketAddr::from((place.sip.ip(), tls_port)), place.admin)).collect();
+        for _ in 0..count {
+            // The first connection of each goes to another pod.
+            members.rotate_left(1);
+            let all: Vec<_> = members.iter().map(|(member, _)| *member).collect();
+            let mut front = Balancer::start((Ipv4Addr::LOCALHOST, 0).into(), &all, Policy::RoundRobin).await?;
+            members.iter().for_each(|(member, admin)| front.watch(*member, *admin));
+            self.tls_fronts.push(front);
+        }
+        Ok(self.tls_fronts.iter().map(|front| front.address).collect())
     }
 
     fn place(&mut self, number: usize) -> Result<&mut Place> {

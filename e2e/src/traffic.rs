@@ -51,8 +51,19 @@ pub struct Plan {
     pub seed: u64,
     /// Whether every second contact belongs to a partner with whom messages travel in sessions.
     pub sessions: bool,
-    /// Whether a Kamailio stands between the partners' users and the gateways.
-    pub proxied: bool,
+    /// How the partners' users reach the gateways.
+    pub access: Access,
+}
+
+/// How users of partners reach the gateways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// They send to the gateways themselves.
+    Direct,
+    /// A Kamailio stands between, and everything is UDP.
+    Kamailio,
+    /// A Kamailio stands between, and speaks TLS with the gateways.
+    KamailioOverTls,
 }
 
 impl Plan {
@@ -462,6 +473,32 @@ impl Traffic {
     pub fn agent_of(&self, domain: &str) -> Result<&SipAgent> {
         let side = self.shared.sides.iter().find(|(own, _)| own == domain);
         side.map(|(_, agent)| agent).with_context(|| format!("no SIP side {domain}"))
+    }
+
+    /// Every SIP user refreshes their watch. Who hears that nothing is known of it any more (481) subscribes anew (RFC 6665
+    /// §4.1.2.2); gives how many these were.
+    ///
+    /// # Errors
+    ///
+    /// When somebody is told something else, or cannot subscribe.
+    pub async fn watch_again(&self) -> Result<usize> {
+        let mut forgotten = 0;
+        for watch in &self.watches {
+            let Some((name, agent)) = self.shared.side(&watch.contact) else { continue };
+            let mut open = watch.dialog.lock().await;
+            let secs = self.shared.plan.watch_secs();
+            let status = open.as_ref().context("a watch has no dialog")?.refresh(secs).await;
+            if (200..300).contains(&status) {
+                continue;
+            }
+            ensure!(status == 481, "{}: its refresh got {status}", watch.name);
+            forgotten += 1;
+            self.ledger.unwatched(&watch.name);
+            let dialog = agent.watch(name, &watch.user, secs).await;
+            *open = Some(dialog.map_err(|status| anyhow::anyhow!("{}: SUBSCRIBE got {status}", watch.name))?);
+            self.ledger.watches_again(&watch.name);
+        }
+        Ok(forgotten)
     }
 
     /// The first SIP side, if there is any.

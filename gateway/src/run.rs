@@ -17,6 +17,7 @@ use isthmus_xmpp::component::Secret;
 use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout_at;
 
 use crate::admin::{self, Readiness};
 use crate::bridge::{Bridge, BridgeHandle, Runtime};
@@ -346,15 +347,9 @@ impl Process {
             self.links.give_back();
             self.edge.drain();
             let end = Instant::now() + pool.grace;
-            // A stream's transactions are remembered for 32 s after their answer; those need no waiting.
-            let is_done = || self.edge.unanswered() == 0 && self.bridge.is_idle() && self.links.are_handed_over();
-            while !is_done() {
-                if Instant::now() >= end {
-                    let (unanswered, unfinished) = (self.edge.unanswered(), self.bridge.unfinished());
-                    tracing::warn!(unanswered, ?unfinished, "the time for draining is over");
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            if timeout_at(end.into(), self.end_work()).await.is_err() {
+                let (unanswered, unfinished) = (self.edge.unanswered(), self.bridge.unfinished());
+                tracing::warn!(unanswered, ?unfinished, "the time for draining is over");
             }
         };
         tokio::select! {
@@ -367,6 +362,21 @@ impl Process {
         // The sockets' last bytes leave.
         tokio::time::sleep(Duration::from_millis(200)).await;
         tracing::info!("stopped");
+    }
+
+    /// Finishes what is under way, and then gives up the connections of peers without losing what they write meanwhile.
+    async fn end_work(&self) {
+        // A stream's transactions are remembered for 32 s after their answer; those need no waiting.
+        let is_done = || self.edge.unanswered() == 0 && self.bridge.is_idle() && self.links.are_handed_over();
+        let done = async || {
+            while !is_done() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        done().await;
+        self.edge.give_up_connections().await;
+        // The last requests that came with them.
+        done().await;
     }
 }
 

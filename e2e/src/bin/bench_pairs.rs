@@ -42,7 +42,7 @@ const CURRENT: Duration = Duration::from_secs(60);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
-    let pairs: usize = number("PAIRS", 20_000)?;
+    let pairs: usize = number("PAIRS", 160_000)?;
     let secs: u64 = number("SECS", 60)?;
     let at_once: usize = number("AT_ONCE", 128)?;
     let lab = Lab::new("bench-pairs")?;

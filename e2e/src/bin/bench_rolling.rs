@@ -13,7 +13,7 @@ use anyhow::Result;
 use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::Field;
 use isthmus_e2e::lab::{self, Lab};
-use isthmus_e2e::traffic::Plan;
+use isthmus_e2e::traffic::{Access, Plan};
 
 const PODS: u8 = 3;
 const ROUNDS: usize = 2;
@@ -32,7 +32,7 @@ async fn main() -> Result<ExitCode> {
         expires_secs: Some(3600),
         seed: 1,
         sessions: lab::number("SESSIONS", 1)? != 0,
-        proxied: false,
+        access: Access::Direct,
     };
     let lab = Lab::new("rolling")?;
     let mut field = Field::start(&lab, PODS, Policy::RoundRobin, &plan, false).await?;

@@ -5,7 +5,8 @@
 //! Every second contact belongs to a partner with whom messages travel in sessions. `USERS`, `CONTACTS` of each, `MESSAGES`
 //! and `CHANGES` a second are another load, and so are `RENEWALS` (watches a second that end and begin again) and `EXPIRES` (the
 //! lifetime of subscriptions in seconds, before the end of which they are refreshed). Without `SESSIONS` (0) all messages
-//! travel alone. The partners' users are behind a Kamailio; without it (`KAMAILIO=0`) they speak to the gateways themselves.
+//! travel alone. The partners' users are behind a Kamailio; without it (`KAMAILIO=0`) they speak to the gateways
+//! themselves, and with `TLS=1` it and the gateways speak TLS.
 //! It ends with 1 when the ledger shows something that must not be. The same seed chooses the same faults.
 #![expect(clippy::print_stdout, reason = "a report prints")]
 
@@ -16,7 +17,7 @@ use anyhow::{Context, Result};
 use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::{Fault, Field, Shared};
 use isthmus_e2e::lab::{self, Lab};
-use isthmus_e2e::traffic::{Dice, Plan};
+use isthmus_e2e::traffic::{Access, Dice, Plan};
 
 const SECONDS: u64 = 900;
 const PODS: u64 = 3;
@@ -45,13 +46,18 @@ async fn main() -> Result<ExitCode> {
             (Fault::CLUSTER.to_vec(), seconds / 4),
         ],
     };
-    let (sessions, proxied) = (lab::number("SESSIONS", 1)? != 0, lab::number("KAMAILIO", 1)? != 0);
+    let sessions = lab::number("SESSIONS", 1)? != 0;
+    let access = match (lab::number("KAMAILIO", 1)?, lab::number("TLS", 0)?) {
+        (0, _) => Access::Direct,
+        (_, 0) => Access::Kamailio,
+        _ => Access::KamailioOverTls,
+    };
     let (users, contacts) = (lab::number("USERS", 40)?, lab::number("CONTACTS", 5)?);
     let (messages, changes) = (lab::number("MESSAGES", 40)?, lab::number("CHANGES", 10)?);
     let (renewals, expires_secs) = (lab::number("RENEWALS", 1)?, Some(lab::number("EXPIRES", EXPIRES_SECS)?));
     let mut right = true;
     for (faults, seconds) in runs {
-        let plan = Plan { users, contacts, messages, changes, renewals, expires_secs, seed, sessions, proxied };
+        let plan = Plan { users, contacts, messages, changes, renewals, expires_secs, seed, sessions, access };
         let lab = Lab::new("chaos")?;
         let (redis, store) = if faults.iter().any(|fault| fault.needs_group()) {
             ("a Redis group with Sentinels", Shared::group(&lab).await?)

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::{Fault, Field, PARTNER, Shared, TALKER};
 use isthmus_e2e::lab::{number, scenario, scenario_alone, wait_until};
 use isthmus_e2e::ledger::{Judgement, Way};
 use isthmus_e2e::sip_agent::AnswerTo;
 use isthmus_e2e::slow_proxy::Weather;
-use isthmus_e2e::traffic::{Dice, Plan};
+use isthmus_e2e::traffic::{Access, Dice, Plan};
 
 use super::redis::wait_store;
 
@@ -33,7 +33,7 @@ const MANY: Plan = Plan {
     expires_secs: None,
     seed: 1,
     sessions: false,
-    proxied: false,
+    access: Access::Direct,
 };
 
 /// The same with sessions, with subscriptions that are refreshed meanwhile, and with watchers that come and go.
@@ -363,6 +363,19 @@ async fn a_rolling_restart_under_load_is_seen_by_nobody() {
     .await;
 }
 
+// K-77, K-76, S-46: over connections nothing is repeated, so that whatever a pod that ends does not read is lost.
+#[tokio::test]
+async fn a_rolling_restart_under_load_over_tls_is_seen_by_nobody() {
+    scenario_alone("pods-rolling-tls", async |lab| -> Result<()> {
+        let plan = Plan { access: Access::KamailioOverTls, messages: 150, ..EVERYTHING };
+        let mut field = Field::start(lab, 3, Policy::RoundRobin, &plan, false).await?;
+        field.traffic.flow();
+        field.roll(Duration::from_secs(1)).await?;
+        must_be_smooth(&field.traffic.finish(Duration::from_secs(20)).await?)
+    })
+    .await;
+}
+
 // K-80, S-43
 #[tokio::test]
 async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
@@ -390,6 +403,27 @@ async fn what_redis_missed_while_it_was_away_is_current_after_it_is_back() {
         let words: Vec<&str> = judgement.refusals.keys().map(String::as_str).collect();
         ensure!(words == ["503"] && 5 * to_xmpp.accepted > to_xmpp.sent, "{words:?}\n{judgement}");
         Ok(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn after_a_flush_of_redis_under_load_everybody_sees_what_is_right() {
+    scenario_alone("pods-flush", async |lab| -> Result<()> {
+        let plan = Plan { users: 8, ..MANY };
+        let mut field = Field::start(lab, 3, Policy::RoundRobin, &plan, false).await?;
+        field.traffic.flow();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let from = field.traffic.ledger.now();
+        let Shared::Alone { redis, .. } = &field.store else { bail!("there are several servers") };
+        redis.ask(&["FLUSHALL"])?;
+        // Users see their contacts again by subscriptions that the gateways make anew; watchers hear by their refreshes that
+        // theirs are gone.
+        let forgotten = field.traffic.watch_again().await?;
+        ensure!(forgotten == plan.users * plan.contacts, "only {forgotten} watches were forgotten");
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        field.traffic.ledger.fault("flush", from);
+        must_flow(&field.traffic.finish(Duration::from_secs(30)).await?)
     })
     .await;
 }
@@ -441,9 +475,20 @@ async fn nothing_is_lost_or_wrong_when_a_primary_of_a_cluster_is_lost() {
 #[tokio::test]
 async fn nothing_is_lost_doubled_or_wrong_under_faults_at_random() {
     scenario_alone("pods-chaos", async |lab| -> Result<()> {
-        let plan = Plan { proxied: true, ..EVERYTHING };
+        let plan = Plan { access: Access::Kamailio, ..EVERYTHING };
         let field = Field::start(lab, 3, Policy::RoundRobin, &plan, false).await?;
         must_flow(&field.run(&FAULTS, Duration::from_secs(60), &mut Dice::new(7)).await?)
+    })
+    .await;
+}
+
+// S-41
+#[tokio::test]
+async fn nothing_is_lost_doubled_or_wrong_under_faults_at_random_over_tls() {
+    scenario_alone("pods-chaos-tls", async |lab| -> Result<()> {
+        let plan = Plan { access: Access::KamailioOverTls, ..EVERYTHING };
+        let field = Field::start(lab, 3, Policy::RoundRobin, &plan, false).await?;
+        must_flow(&field.run(&FAULTS, Duration::from_secs(40), &mut Dice::new(13)).await?)
     })
     .await;
 }

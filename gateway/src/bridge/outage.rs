@@ -53,8 +53,9 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
             tokio::time::sleep(LOOK).await;
         }
         let since = bridge.outage.since.lock().take();
+        tracing::info!("the state store is back, or another server serves in its place");
         for link in bridge.links.ready_ones() {
-            tracing::info!(component = %link.name, "the state store is back; presence is asked for again");
+            tracing::info!(component = %link.name, "presence is asked for again");
             bridge.handle_link_ready(&link, since);
         }
     }

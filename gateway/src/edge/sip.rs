@@ -25,6 +25,7 @@ use isthmus_sip::endpoint::{
 };
 use isthmus_sip::{Limits, Message, Method, ParseError, ResponseWriter, StatusCode, Transport, WriteError};
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, mpsc, watch};
@@ -48,8 +49,42 @@ pub enum Stop {
     No,
     /// No new connections; open transactions are finished.
     Draining,
+    /// Connections that peers opened are given up.
+    GivingUpAccepted,
+    /// All connections are given up.
+    GivingUpAll,
     /// Everything is closed.
     Now,
+}
+
+impl Stop {
+    /// Tells whether a connection is to end as soon as nobody waits for an answer.
+    fn gives_up(self, opened_by: Opener) -> bool {
+        match self {
+            Self::No | Self::Draining => false,
+            Self::GivingUpAccepted => opened_by == Opener::Peer,
+            Self::GivingUpAll | Self::Now => true,
+        }
+    }
+}
+
+/// Who opened a stream connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opener {
+    /// The peer.
+    Peer,
+    /// This process.
+    Here,
+}
+
+impl Opener {
+    /// Its name in metrics.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Peer => "inbound",
+            Self::Here => "outbound",
+        }
+    }
 }
 
 /// Bounds on connections.
@@ -210,23 +245,25 @@ impl SipEdge {
         response: Result<Bytes, WriteError>,
         give: impl FnOnce(&mut Endpoint, Instant, Bytes) -> Result<(), RespondError>,
     ) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
         let bytes = response.or_else(|error| {
             tracing::error!(%error, "answer could not be written");
             ResponseWriter::for_request(request, StatusCode::SERVER_INTERNAL_ERROR, None, None).finish(b"")
         });
-        let Ok(bytes) = bytes else { return };
-        if let Err(error) = self.drive(|endpoint, now| give(endpoint, now, bytes)) {
+        if let Ok(bytes) = bytes
+            && let Err(error) = self.drive(|endpoint, now| give(endpoint, now, bytes))
+        {
             tracing::debug!(%error, "answer came too late");
         }
+        // Only now: who waits for nothing to be unanswered closes the connection that the answer takes.
+        self.waiting.fetch_sub(1, Ordering::Release);
     }
 
     /// Leaves a request without an answer of ours: another process works on it.
     pub fn absorb(&self, tx: ServerTxId) {
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = self.drive(|endpoint, now| endpoint.absorb(now, tx)) {
             tracing::debug!(%error, "nothing to absorb");
         }
+        self.waiting.fetch_sub(1, Ordering::Release);
     }
 
     /// Sends the ACK of a 2xx to an INVITE of ours, over the way that the INVITE took.
@@ -276,13 +313,18 @@ impl SipEdge {
         remote: SocketAddr,
         local: SocketAddr,
         peer: Peer,
-        direction: &'static str,
+        opened_by: Opener,
     ) where
         S: AsyncRead + AsyncWrite,
     {
         let (queue, outgoing) = mpsc::channel(SEND_QUEUE);
         let flow = self.flows.add_stream(transport, remote, local, peer, queue);
-        self.carry_flow(flow, stream, outgoing, direction).await;
+        self.carry_flow(flow, stream, outgoing, opened_by).await;
+    }
+
+    /// Counts stream connections that are open.
+    fn connections(&self, opened_by: Opener) -> Gauge {
+        self.metrics.sip_connections.get_or_create(&State { state: opened_by.label() }).clone()
     }
 
     /// As [`Self::carry`], for a flow that exists already. Messages that the connection did not take before its
@@ -292,17 +334,16 @@ impl SipEdge {
         flow: Arc<Flow>,
         stream: S,
         mut outgoing: mpsc::Receiver<Queued>,
-        direction: &'static str,
+        opened_by: Opener,
     ) where
         S: AsyncRead + AsyncWrite,
     {
-        let open = self.metrics.sip_connections.get_or_create(&State { state: direction }).clone();
+        let open = self.connections(opened_by);
         open.inc();
         let settings = self.settings.load_full();
         let (limits, idle) = (settings.limits, settings.connections.idle);
-        let stop = self.stop.subscribe();
         let ended =
-            connection::run(Arc::clone(self), Arc::clone(&flow), stream, &mut outgoing, stop, limits, idle).await;
+            connection::run(Arc::clone(self), Arc::clone(&flow), stream, &mut outgoing, opened_by, limits, idle).await;
         open.dec();
         self.flows.remove(flow.id);
         tracing::debug!(peer = %flow.remote, transport = %flow.transport, ?ended, "SIP connection ended");
@@ -398,7 +439,20 @@ impl SipEdge {
 
     /// Tells how many requests, of either side, wait for their answer.
     pub fn unanswered(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed) + self.exchanges.len()
+        self.waiting.load(Ordering::Acquire) + self.exchanges.len()
+    }
+
+    /// Gives up all stream connections: each is closed for what we write as soon as nobody waits for an answer, and read until
+    /// the peer has closed it, too. Those that peers opened come first, since answers to what they wrote last may still leave over
+    /// those that this process opened (RFC 3261 §18.2.2).
+    pub async fn give_up_connections(&self) {
+        for (stop, opened_by) in [(Stop::GivingUpAccepted, Opener::Peer), (Stop::GivingUpAll, Opener::Here)] {
+            self.stop.send_replace(stop);
+            let end = Instant::now() + connection::LINGER * 2;
+            while self.connections(opened_by).get() + i64::from(self.unanswered() > 0) > 0 && Instant::now() < end {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
     }
 
     /// Closes everything.

@@ -7,11 +7,11 @@ use bytes::BytesMut;
 use isthmus_sip::{Frame, Framer, Limits};
 use rand::Rng as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::flow::{Flow, Queued};
-use super::{SipEdge, Stop};
+use super::{Opener, SipEdge, Stop};
 use crate::alarm::Alarm;
 
 /// How long a peer may take to read what we wrote.
@@ -23,6 +23,10 @@ const PONG_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_BUFFER: usize = 16 * 1024;
 /// The most bytes gathered into one write.
 const WRITE_BATCH: usize = 64 * 1024;
+/// How often a connection that is to be given up looks whether everybody has their answer.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a connection that we have closed for our own messages waits for the peer to close it, too.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// Why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,16 +43,33 @@ pub enum Ended {
     Stopping,
 }
 
+/// How far a connection is on its way to its end.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// It is in use.
+    Open,
+    /// It is closed for our messages as soon as nobody waits for an answer.
+    Ending,
+    /// It is closed for our messages, for this reason. What the peer wrote before it heard of that is still served, until then.
+    Lingering(Ended, Instant),
+}
+
 /// Carries one connection until it ends. What is then left in `queue` was not written.
+///
+/// When we end it, the peer hears of that before anything that it wrote can get lost: SIP over a stream repeats nothing
+/// (RFC 3261 §17.1.2.2), and a request that a closed socket swallows is an error for its user half a minute later.
 pub async fn run<S: AsyncRead + AsyncWrite>(
     edge: Arc<SipEdge>,
     flow: Arc<Flow>,
     stream: S,
     queue: &mut mpsc::Receiver<Queued>,
-    mut stop: watch::Receiver<Stop>,
+    opened_by: Opener,
     limits: Limits,
     idle: Duration,
 ) -> Ended {
+    let mut stop = edge.stop.subscribe();
+    // A connection may come up while others are ending.
+    let mut stage = if stop.borrow_and_update().gives_up(opened_by) { Stage::Ending } else { Stage::Open };
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut framer = Framer::new(limits);
     let mut buffer = BytesMut::with_capacity(READ_BUFFER);
@@ -56,12 +77,24 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
     let mut alarm = Alarm::new();
     loop {
         let partial = framer.buffered() > 0;
-        alarm.set(Some(pings.next_deadline(partial).into_std()));
+        if let Stage::Ending = stage
+            && edge.unanswered() == 0
+        {
+            stage = close_for_us(&mut writer, queue, Ended::Stopping).await;
+        }
+        let deadline = match stage {
+            Stage::Open => pings.next_deadline(partial),
+            Stage::Ending => Instant::now() + LOOK,
+            Stage::Lingering(_, end) => end,
+        };
+        alarm.set(Some(deadline.into_std()));
+        let writes = !matches!(stage, Stage::Lingering(..));
         tokio::select! {
             read = reader.read_buf(&mut buffer) => {
-                match read {
-                    Ok(0) | Err(_) => return Ended::ByPeer,
-                    Ok(_) => {}
+                match (read, stage) {
+                    (Ok(1..), _) => {}
+                    (_, Stage::Lingering(why, _)) => return why,
+                    _ => return Ended::ByPeer,
                 }
                 pings.heard(partial);
                 if framer.push(&buffer).is_err() {
@@ -72,7 +105,7 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                     match framer.poll() {
                         Ok(None) => break,
                         Ok(Some(Frame::Ping)) => {
-                            if !write(&mut writer, b"\r\n").await {
+                            if writes && !write(&mut writer, b"\r\n").await {
                                 return Ended::Stuck;
                             }
                         }
@@ -92,7 +125,7 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                     }
                 }
             }
-            first = queue.recv() => {
+            first = queue.recv(), if writes => {
                 let Some(first) = first else { return Ended::Stopping };
                 pings.used();
                 let mut batch = BytesMut::from(&first.bytes[..]);
@@ -106,29 +139,47 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                     return Ended::Stuck;
                 }
             }
-            () = alarm.wait() => match pings.due(partial) {
-                Due::Nothing => {}
-                Due::Ping => {
-                    framer.ping_sent();
-                    if !write(&mut writer, b"\r\n\r\n").await {
-                        return Ended::Stuck;
+            () = alarm.wait() => match stage {
+                Stage::Open => match pings.due(partial) {
+                    Due::Nothing => {}
+                    Due::Ping => {
+                        framer.ping_sent();
+                        if !write(&mut writer, b"\r\n\r\n").await {
+                            return Ended::Stuck;
+                        }
                     }
-                }
-                Due::Idle => {
-                    let _ = timeout(WRITE_TIMEOUT, writer.shutdown()).await;
-                    return Ended::Idle;
-                }
-                Due::Stuck => return Ended::Stuck,
+                    Due::Idle => stage = close_for_us(&mut writer, queue, Ended::Idle).await,
+                    Due::Stuck => return Ended::Stuck,
+                },
+                Stage::Ending => {}
+                Stage::Lingering(why, _) => return why,
             },
             changed = stop.changed() => {
-                if changed.is_err() || *stop.borrow() == Stop::Now {
+                let now = changed.map_or(Stop::Now, |()| *stop.borrow_and_update());
+                if now == Stop::Now {
                     flush(&mut writer, queue).await;
-                    let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
+                    let _ = timeout(LINGER, writer.shutdown()).await;
                     return Ended::Stopping;
+                }
+                if matches!(stage, Stage::Open) && now.gives_up(opened_by) {
+                    stage = Stage::Ending;
                 }
             }
         }
     }
+}
+
+/// Closes a connection for what we write; nothing more enters its queue.
+async fn close_for_us<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    queue: &mut mpsc::Receiver<Queued>,
+    why: Ended,
+) -> Stage {
+    queue.close();
+    flush(writer, queue).await;
+    // A peer that does not read notices nothing; it is not waited for any longer than the others.
+    let _ = timeout(LINGER, writer.shutdown()).await;
+    Stage::Lingering(why, Instant::now() + LINGER)
 }
 
 async fn write<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> bool {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::flow::{Datagrams, Peer};
-use super::{SipEdge, Stop, proxy, reach};
+use super::{Opener, SipEdge, Stop, proxy, reach};
 use crate::tls::CertificateNames;
 
 /// How long a TLS handshake may take.
@@ -232,7 +232,7 @@ async fn serve(edge: Arc<SipEdge>, stream: TcpStream, remote: SocketAddr, transp
     let Ok(local) = stream.local_addr() else { return };
     let _ = stream.set_nodelay(true);
     if transport == Transport::Tcp {
-        edge.carry(stream, transport, remote, local, Peer::Address, "inbound").await;
+        edge.carry(stream, transport, remote, local, Peer::Address, Opener::Peer).await;
         return;
     }
     let acceptor = edge.acceptor();
@@ -256,7 +256,7 @@ async fn serve(edge: Arc<SipEdge>, stream: TcpStream, remote: SocketAddr, transp
         tracing::info!(peer = %remote, "certificate states no SIP identity");
         return;
     };
-    edge.carry(stream, transport, remote, local, Peer::Certificate(Arc::new(names)), "inbound").await;
+    edge.carry(stream, transport, remote, local, Peer::Certificate(Arc::new(names)), Opener::Peer).await;
 }
 
 async fn datagrams(edge: Arc<SipEdge>, socket: Arc<Datagrams>, local: SocketAddr, mut stop: watch::Receiver<Stop>) {

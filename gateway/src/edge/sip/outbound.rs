@@ -27,7 +27,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::flow::{Flow, Peer};
-use super::{SipEdge, reach};
+use super::{Opener, SipEdge, reach};
 use crate::dns::{Discovery, LocateError, Locator, Target};
 use crate::tls::CertificateNames;
 
@@ -367,7 +367,7 @@ impl SipEdge {
         if target.transport == Transport::Tcp {
             let flow = self.flows.add_stream(Transport::Tcp, addr, local, Peer::Address, queue);
             let carried = Arc::clone(&flow);
-            tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, "outbound").await });
+            tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, Opener::Here).await });
             return Ok(flow);
         }
         let broken = |cause: String| SendFailure::Tls { addr, cause };
@@ -392,7 +392,7 @@ impl SipEdge {
         }
         let flow = self.flows.add_stream(Transport::Tls, addr, local, Peer::Certificate(Arc::new(names)), queue);
         let carried = Arc::clone(&flow);
-        tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, "outbound").await });
+        tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, Opener::Here).await });
         Ok(flow)
     }
 }

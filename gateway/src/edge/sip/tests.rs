@@ -1,7 +1,7 @@
 use std::net::Ipv4Addr;
 
 use isthmus_sip::timer::TimerConfig;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::timeout;
 
 use super::*;
@@ -9,11 +9,13 @@ use super::*;
 /// Answers to requests come soon, or not at all.
 const SOON: Duration = Duration::from_secs(5);
 
-/// Nobody: these tests look at what we send.
-struct Unheard;
+/// Hands on the requests of peers, and hears nothing else.
+struct Requests(mpsc::UnboundedSender<(ServerTxId, Message)>);
 
-impl SipHandler for Unheard {
-    fn request(&self, _: ServerTxId, _: &Arc<Flow>, _: SocketAddr, _: Message) {}
+impl SipHandler for Requests {
+    fn request(&self, tx: ServerTxId, _: &Arc<Flow>, _: SocketAddr, request: Message) {
+        let _ = self.0.send((tx, request));
+    }
     fn ack(&self, _: Message, _: bool) {}
     fn cancelled(&self, _: ServerTxId) {}
     fn foreign_response(&self, _: &Arc<Flow>, _: SocketAddr, _: &Message) -> bool {
@@ -23,9 +25,14 @@ impl SipHandler for Unheard {
     fn late_acceptance(&self, _: &Arc<Flow>, _: SocketAddr, _: Message) {}
 }
 
-fn edge(t4: Duration) -> Arc<SipEdge> {
+fn edge(t4: Duration) -> (Arc<SipEdge>, mpsc::UnboundedReceiver<(ServerTxId, Message)>) {
+    edge_with(t4, Duration::from_mins(1))
+}
+
+/// An edge that closes connections which nobody uses for so long.
+fn edge_with(t4: Duration, idle: Duration) -> (Arc<SipEdge>, mpsc::UnboundedReceiver<(ServerTxId, Message)>) {
     let endpoint = EndpointConfig { timers: TimerConfig { t4, ..TimerConfig::default() }, ..EndpointConfig::default() };
-    let connections = ConnectionLimits { total: 10, per_address: 10, idle: Duration::from_mins(1) };
+    let connections = ConnectionLimits { total: 10, per_address: 10, idle };
     let (anchors, certificates) = (Arc::new(rustls::RootCertStore::empty()), Arc::new(CertificateSet::default()));
     let server = tls::server_config(Arc::clone(&anchors), Arc::clone(&certificates)).unwrap();
     let tls = EdgeTls { server, client: ClientTrust { anchors, certificates } };
@@ -36,8 +43,39 @@ fn edge(t4: Duration) -> Arc<SipEdge> {
         trusted_proxies: Vec::new(),
     };
     let edge = SipEdge::new(endpoint, settings, tls, Arc::new(Metrics::new()));
-    edge.set_handler(Arc::new(Unheard));
-    edge
+    let (tell, requests) = mpsc::unbounded_channel();
+    edge.set_handler(Arc::new(Requests(tell)));
+    (edge, requests)
+}
+
+/// A connection with somebody at this address; returns their end of it.
+fn connect(edge: &Arc<SipEdge>, remote: SocketAddr, opened_by: Opener) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(4096);
+    let edge = Arc::clone(edge);
+    let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 5061));
+    tokio::spawn(async move { edge.carry(near, Transport::Tcp, remote, local, Peer::Address, opened_by).await });
+    far
+}
+
+/// A request of a peer that listens on this port.
+fn from_peer(number: u32, port: u16) -> String {
+    format!(
+        "MESSAGE sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1:{port};branch=z9hG4bK{number}\r\n\
+         Max-Forwards: 70\r\nFrom: <sip:ana@partner.example>;tag={number}\r\nTo: <sip:juliet@corp.example>\r\n\
+         Call-ID: {number}\r\nCSeq: 1 MESSAGE\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhi"
+    )
+}
+
+async fn answer(edge: &SipEdge, requests: &mut mpsc::UnboundedReceiver<(ServerTxId, Message)>) {
+    let (tx, request) = timeout(SOON, requests.recv()).await.expect("no request came").unwrap();
+    edge.respond(tx, &request, ResponseWriter::for_request(&request, StatusCode::OK, None, Some("t")).finish(b""));
+}
+
+/// The next message that a peer reads, and an empty text at the end.
+async fn read(far: &mut DuplexStream) -> String {
+    let mut buffer = [0; 4096];
+    let length = timeout(SOON, far.read(&mut buffer)).await.expect("nothing came").unwrap();
+    String::from_utf8_lossy(&buffer[..length]).into_owned()
 }
 
 fn request(number: u64, destination: Destination) -> Outgoing {
@@ -52,7 +90,7 @@ fn request(number: u64, destination: Destination) -> Outgoing {
 
 #[tokio::test]
 async fn what_a_broken_connection_did_not_take_fails_at_once_and_the_rest_after_t4() {
-    let edge = edge(Duration::from_millis(300));
+    let (edge, _) = edge(Duration::from_millis(300));
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 5060));
     // A pipe so narrow that the first request gets stuck in it, and the second waits behind.
     let (near, mut far) = tokio::io::duplex(64);
@@ -60,7 +98,7 @@ async fn what_a_broken_connection_did_not_take_fails_at_once_and_the_rest_after_
     let flow = edge.flows.add_stream(Transport::Tcp, addr, addr, Peer::Address, queue);
     let destination = Destination::Flow { flow: flow.id, transport: Transport::Tcp, remote: addr };
     let carried = Arc::clone(&edge);
-    tokio::spawn(async move { carried.carry_flow(flow, near, outgoing, "outbound").await });
+    tokio::spawn(async move { carried.carry_flow(flow, near, outgoing, Opener::Here).await });
     let (first, mut first_events) = edge.exchanges.open();
     edge.drive(|endpoint, now| endpoint.send_request(now, request(first, destination))).unwrap();
     far.read_exact(&mut [0; 32]).await.unwrap();
@@ -79,4 +117,60 @@ async fn what_a_broken_connection_did_not_take_fails_at_once_and_the_rest_after_
     let (third, mut third_events) = edge.exchanges.open();
     edge.drive(|endpoint, now| endpoint.send_request(now, request(third, destination))).unwrap();
     assert!(matches!(third_events.try_recv(), Ok(Event::SendFailed { .. })));
+}
+
+#[tokio::test]
+async fn what_a_peer_wrote_before_it_heard_of_the_end_is_answered_over_a_connection_of_ours() {
+    let (edge, mut requests) = edge(Duration::from_secs(5));
+    let mut theirs = connect(&edge, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)), Opener::Peer);
+    let mut ours = connect(&edge, SocketAddr::from((Ipv4Addr::LOCALHOST, 5070)), Opener::Here);
+    theirs.write_all(from_peer(1, 5070).as_bytes()).await.unwrap();
+    answer(&edge, &mut requests).await;
+    assert!(read(&mut theirs).await.starts_with("SIP/2.0 200"));
+
+    let begun = Instant::now();
+    let ending = tokio::spawn({
+        let edge = Arc::clone(&edge);
+        async move { edge.give_up_connections().await }
+    });
+    assert_eq!(read(&mut theirs).await, "", "the peer is told first");
+    theirs.write_all(from_peer(2, 5070).as_bytes()).await.unwrap();
+    answer(&edge, &mut requests).await;
+    let answer = read(&mut ours).await;
+    assert!(answer.starts_with("SIP/2.0 200") && answer.contains("branch=z9hG4bK2"), "{answer}");
+    drop(theirs);
+    assert_eq!(read(&mut ours).await, "");
+    drop(ours);
+    timeout(SOON, ending).await.unwrap().unwrap();
+    assert!(begun.elapsed() < connection::LINGER, "it waited for peers that are gone");
+}
+
+#[tokio::test]
+async fn a_connection_lasts_until_its_last_answer_and_no_peer_keeps_it_for_longer() {
+    let (edge, mut requests) = edge(Duration::from_secs(5));
+    let mut peer = connect(&edge, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)), Opener::Peer);
+    let mut silent = connect(&edge, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_001)), Opener::Peer);
+    peer.write_all(from_peer(1, 5070).as_bytes()).await.unwrap();
+    let waiting = timeout(SOON, requests.recv()).await.unwrap();
+    let ending = tokio::spawn({
+        let edge = Arc::clone(&edge);
+        async move { edge.give_up_connections().await }
+    });
+    assert!(timeout(Duration::from_millis(50), peer.read(&mut [0; 9])).await.is_err(), "closed before the answer");
+    let (tx, request) = waiting.unwrap();
+    edge.respond(tx, &request, ResponseWriter::for_request(&request, StatusCode::OK, None, Some("t")).finish(b""));
+    assert!(read(&mut peer).await.starts_with("SIP/2.0 200"));
+    assert_eq!(read(&mut peer).await, "");
+    // Neither peer closes its own side.
+    assert_eq!(read(&mut silent).await, "");
+    timeout(connection::LINGER * 3, ending).await.expect("a peer that says nothing is waited for").unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_on_a_connection_that_is_closed_as_idle_is_served() {
+    let (edge, mut requests) = edge_with(Duration::from_secs(5), Duration::from_millis(100));
+    let mut peer = connect(&edge, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)), Opener::Peer);
+    assert_eq!(read(&mut peer).await, "");
+    peer.write_all(from_peer(1, 5070).as_bytes()).await.unwrap();
+    assert!(timeout(SOON, requests.recv()).await.is_ok(), "the request was swallowed");
 }

@@ -39,7 +39,8 @@ fn of_trouble(trouble: &Trouble) -> Verdict {
     let (reason, remedy) = match trouble {
         Trouble::Away(_) => (
             "Unreachable",
-            "check that the server runs, that the addresses are right and that no network policy is in between",
+            "check that the server runs, that the addresses are right, that both sides speak TLS or neither does, and \
+             that no network policy is in between",
         ),
         Trouble::Refused(_) => (
             "AuthenticationFailed",

@@ -139,11 +139,19 @@ pub(super) async fn open(config: &RedisConfig, address: &str, refusal: &Refusal)
     Ok(Box::new(Judged { stream, refusal: refusal.clone() }))
 }
 
+/// What a connection shows of the credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Show {
+    Nothing,
+    Password,
+    UserAndPassword,
+}
+
 /// Returns what a connection starts with.
-pub(super) fn identity(config: &RedisConfig, authenticate: bool, database: u32) -> RedisConnectionInfo {
+pub(super) fn identity(config: &RedisConfig, show: Show, database: u32) -> RedisConnectionInfo {
     let mut info = RedisConnectionInfo::default().set_skip_set_lib_name().set_db(i64::from(database));
-    if let Some(credentials) = (config.credentials)().filter(|_| authenticate) {
-        if let Some(user) = &credentials.user {
+    if let Some(credentials) = (config.credentials)().filter(|_| show != Show::Nothing) {
+        if let Some(user) = credentials.user.as_ref().filter(|_| show == Show::UserAndPassword) {
             info = info.set_username(user);
         }
         info = info.set_password(&credentials.password);
@@ -151,13 +159,13 @@ pub(super) fn identity(config: &RedisConfig, authenticate: bool, database: u32) 
     info
 }
 
-async fn dial(config: &RedisConfig, address: &str, authenticate: bool, database: u32) -> Result<Live, Trouble> {
+async fn dial(config: &RedisConfig, address: &str, show: Show, database: u32) -> Result<Live, Trouble> {
     let refusal = Refusal::default();
     let stream = open(config, address, &refusal).await?;
     let trouble = |error| Trouble::of_certificate(address, &refusal).unwrap_or_else(|| Trouble::of(address, &error));
     // Each operation has a deadline of its own.
     let settings = AsyncConnectionConfig::new().set_response_timeout(None);
-    let identity = identity(config, authenticate, database);
+    let identity = identity(config, show, database);
     let (connection, driver) =
         MultiplexedConnection::new_with_config(&identity, stream, settings).await.map_err(trouble)?;
     let mut live =
@@ -214,7 +222,7 @@ async fn connect(config: &RedisConfig, target: &Target) -> Result<Live, Trouble>
     let late = |address: &str| Trouble::Away(format!("{address} does not answer within {} ms", limit.as_millis()));
     let any_role = matches!(target, Target::Seed(_));
     let primary = async |address: &str, mode: &str| {
-        let live = timeout(limit, dial(config, address, true, config.database)).await;
+        let live = timeout(limit, dial(config, address, Show::UserAndPassword, config.database)).await;
         let live = live.unwrap_or_else(|_| Err(late(address)))?;
         let major = live.hello.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
         if live.hello.mode != mode {
@@ -272,11 +280,15 @@ async fn ask_sentinel(config: &RedisConfig, address: &str, master: &str) -> Resu
 }
 
 async fn dial_sentinel(config: &RedisConfig, address: &str) -> Result<Live, Trouble> {
-    // Sentinels often have no password, and refuse one then.
-    let live = match dial(config, address, false, 0).await {
-        Err(Trouble::Refused(_)) => dial(config, address, true, 0).await?,
-        result => result?,
-    };
+    // Sentinels often have no password, and refuse one then; one that has a password often has no users.
+    let mut live = dial(config, address, Show::Nothing, 0).await;
+    for show in [Show::UserAndPassword, Show::Password] {
+        if !matches!(live, Err(Trouble::Refused(_))) {
+            break;
+        }
+        live = dial(config, address, show, 0).await;
+    }
+    let live = live?;
     if live.hello.mode != "sentinel" {
         let found = &live.hello.mode;
         return Err(Trouble::WrongMode(format!("{address} runs in mode {found:?} and is no sentinel")));

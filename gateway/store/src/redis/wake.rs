@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use super::Shared;
-use super::link::{identity, open};
+use super::link::{Show, identity, open};
 use super::tls::Refusal;
 use crate::wake::Topic;
 
@@ -55,7 +55,7 @@ async fn moved(shared: &Shared, address: &str) {
 
 async fn subscribe(shared: &Shared, address: &str) -> Option<PubSub> {
     let stream = open(&shared.config, address, &Refusal::default()).await.ok()?;
-    let mut subscription = PubSub::new(&identity(&shared.config, true, 0), stream).await.ok()?;
+    let mut subscription = PubSub::new(&identity(&shared.config, Show::UserAndPassword, 0), stream).await.ok()?;
     subscription.subscribe(shared.names.channel()).await.ok()?;
     Some(subscription)
 }

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::harness::{Advance, Harness, limits};
 use servers::{Offset, Server};
 
+mod guarded;
 mod nodes;
 mod sentinel;
 mod servers;

@@ -17,25 +17,39 @@ const START: Duration = Duration::from_secs(60);
 
 /// Three primaries, perhaps with a replica each.
 pub(crate) struct Cluster {
-    servers: Vec<Server>,
+    pub(super) servers: Vec<Server>,
     offset: Arc<Offset>,
 }
 
 impl Cluster {
     /// `node_timeout` is after how many milliseconds a server counts as gone.
     fn start(replicas: usize, node_timeout: &str) -> Self {
+        Self::start_with(replicas, node_timeout, Vec::new, &[], Server::address)
+    }
+
+    /// As [`Self::start`], where each server has more `options`, and redis-cli needs `words` to speak to its `address`.
+    pub(super) fn start_with(
+        replicas: usize,
+        node_timeout: &str,
+        options: impl Fn() -> Vec<String>,
+        words: &[&str],
+        address: impl Fn(&Server) -> String,
+    ) -> Self {
         let shared = tempfile::tempdir().unwrap();
         let offset = Offset::new(shared.path());
         let server = |_| {
             let dir = Arc::new(tempfile::tempdir().unwrap());
             let bus = free_port().to_string();
             let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", node_timeout, "--cluster-port", &bus];
-            Server::start_in(&dir, &offset, &["redis-server"], &[&PLAIN[..], &own].concat())
+            let options = options();
+            let options: Vec<_> = options.iter().map(String::as_str).collect();
+            Server::start_in(&dir, &offset, &["redis-server"], &[&PLAIN[..], &own, &options].concat())
         };
         let servers: Vec<_> = (0..3 * (replicas + 1)).map(server).collect();
         let made = Command::new("redis-cli")
+            .args(words)
             .args(["--cluster", "create"])
-            .args(servers.iter().map(Server::address))
+            .args(servers.iter().map(address))
             .args(["--cluster-replicas", &replicas.to_string(), "--cluster-yes"])
             .stdin(Stdio::null())
             .output()
@@ -67,7 +81,7 @@ impl Cluster {
     }
 
     /// Runs a command on the server that has the key; returns which that is.
-    fn owner(&self, key: &str) -> usize {
+    pub(super) fn owner(&self, key: &str) -> usize {
         let slot = self.servers[0].say(&["CLUSTER", "KEYSLOT", key]);
         let has = |server: &Server| server.try_say(&["CLUSTER", "COUNTKEYSINSLOT", &slot]).is_some_and(|n| n != "0");
         self.servers.iter().position(|server| has(server) && server.say(&["ROLE"]).starts_with("master")).unwrap()
@@ -117,7 +131,7 @@ impl Drop for Borrowed {
 }
 
 /// A key in each shard.
-fn one_for_each_shard() -> Vec<Key> {
+pub(super) fn one_for_each_shard() -> Vec<Key> {
     let find = |shard| (0..100_000).map(|n| Key::thread(&format!("call{n}"))).find(|key| key.shard() == shard).unwrap();
     Shard::all().map(find).collect()
 }

@@ -24,7 +24,7 @@ fn sentinel(primary: &Server) -> Server {
 }
 
 /// Waits until a sentinel knows the others and the replicas.
-async fn settled(sentinel: &Server, replicas: usize) {
+pub(super) async fn settled(sentinel: &Server, replicas: usize) {
     soon("the sentinels' agreement", async {
         loop {
             let state = sentinel.say(&["SENTINEL", "MASTER", "isthmus"]);
@@ -36,6 +36,16 @@ async fn settled(sentinel: &Server, replicas: usize) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+    .await;
+}
+
+/// Waits until a copy is the primary.
+pub(super) async fn promoted(server: &Server) {
+    soon("the promotion", async {
+        while !server.say(&["ROLE"]).starts_with("master") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     })
     .await;
@@ -67,12 +77,7 @@ async fn a_new_primary_is_found_whether_the_old_one_steps_down_or_dies() {
 
     // The old primary lives on as a replica.
     sentinels[0].say(&["SENTINEL", "FAILOVER", "isthmus"]);
-    soon("the second's promotion", async {
-        while !second.say(&["ROLE"]).starts_with("master") {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    })
-    .await;
+    promoted(&second).await;
     let version = {
         let next = recovered(&store, &key).await;
         assert!(next > version);

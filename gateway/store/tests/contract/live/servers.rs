@@ -67,6 +67,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     dir: Arc<TempDir>,
     offset: Arc<Offset>,
+    /// What its default user must say.
+    password: Option<String>,
 }
 
 impl Drop for Server {
@@ -122,7 +124,9 @@ impl Server {
         let mut pid = String::new();
         out.read_line(&mut pid).ok()?;
         let (dir, offset) = (Arc::clone(dir), Arc::clone(offset));
-        let server = Self { shell, _alive: alive, pid: pid.trim().to_owned(), port, dir, offset };
+        let password = args.iter().position(|word| *word == "--requirepass").and_then(|at| args.get(at + 1));
+        let password = password.map(ToString::to_string);
+        let server = Self { shell, _alive: alive, pid: pid.trim().to_owned(), port, dir, offset, password };
         let started = Instant::now();
         while started.elapsed() < START {
             if server.try_say(&["PING"]).is_some() {
@@ -177,6 +181,7 @@ impl Server {
         let out = Command::new("redis-cli")
             .args(["-e", "-h", "127.0.0.1", "-p", &self.port.to_string()])
             .args(words)
+            .envs(self.password.as_ref().map(|password| ("REDISCLI_AUTH", password)))
             .stdin(Stdio::null())
             .output()
             .expect("redis-cli is installed (`make install`)");

@@ -17,6 +17,9 @@ use crate::harness::{DEADLINE, LONG, commit, pair, soon};
 
 const DURABLE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
 pub(super) const PLAIN: [&str; 4] = ["--save", "", "--appendonly", "no"];
+/// The rights that README asks for.
+pub(super) const RIGHTS: [&str; 7] =
+    ["+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+info", "+time"];
 /// How long an operation may take in these tests.
 pub(super) const LIMIT: Duration = Duration::from_millis(500);
 
@@ -201,11 +204,9 @@ async fn a_batch_is_one_command_and_so_is_a_read() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rotated_password_needs_no_restart() {
-    const RIGHTS: [&str; 9] =
-        ["~single:*", "&single:*", "+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+info", "+time"];
     let server = Server::start(&PLAIN);
     let user = |words: &[&str]| server.say(&[&["ACL", "SETUSER", "isthmus"][..], words].concat());
-    user(&[&["on", ">old"][..], &RIGHTS].concat());
+    user(&[&["on", ">old", "~single:*", "&single:*"][..], &RIGHTS].concat());
     let secret = Arc::new(Mutex::new("old"));
     let read = Arc::clone(&secret);
     let credentials =

@@ -15,13 +15,13 @@ use super::servers::{Server, free_port};
 use super::single::{LIMIT, PLAIN, put, reason, recovered, unavailable};
 use crate::harness::{LONG, pair};
 
-struct Authority {
+pub(super) struct Authority {
     certificate: rcgen::Certificate,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(super) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, name);
@@ -38,29 +38,49 @@ impl Authority {
     }
 }
 
+/// The files with which a server shows a certificate for redis.example.
+pub(super) struct Shown {
+    folder: tempfile::TempDir,
+}
+
+impl Shown {
+    pub(super) fn by(authority: &Authority) -> Self {
+        let (certificate, key) = authority.sign("redis.example", 4000);
+        let shown = Self { folder: tempfile::tempdir().unwrap() };
+        for (name, text) in
+            [("cert", certificate.pem()), ("key", key.serialize_pem()), ("ca", authority.certificate.pem())]
+        {
+            std::fs::write(shown.file(name), text).unwrap();
+        }
+        shown
+    }
+
+    pub(super) fn file(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// The options of a server that speaks TLS on this port; `clients` tells whether they must show a certificate.
+    pub(super) fn options(&self, port: u16, clients: &str) -> Vec<String> {
+        let files = [("--tls-cert-file", "cert"), ("--tls-key-file", "key"), ("--tls-ca-cert-file", "ca")];
+        let files = files.into_iter().flat_map(|(option, name)| [option.to_owned(), self.file(name)]);
+        let rest = ["--tls-port", &port.to_string(), "--tls-auth-clients", clients].map(str::to_owned);
+        files.chain(rest).collect()
+    }
+}
+
 /// A server that shows a certificate of `authority` for redis.example.
 struct Guarded {
     port: u16,
     _server: Server,
-    _folder: tempfile::TempDir,
+    _shown: Shown,
 }
 
 impl Guarded {
     fn start(authority: &Authority, clients: &str) -> Self {
-        let (certificate, key) = authority.sign("redis.example", 4000);
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: String| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            path.to_str().unwrap().to_owned()
-        };
-        let (certificate, key) = (file("cert", certificate.pem()), file("key", key.serialize_pem()));
-        let trusted = file("ca", authority.certificate.pem());
-        let port = free_port();
-        let text = port.to_string();
-        let tls = ["--tls-port", &text, "--tls-cert-file", &certificate, "--tls-key-file", &key];
-        let judged = ["--tls-ca-cert-file", &trusted, "--tls-auth-clients", clients];
-        Self { port, _server: Server::start(&[&PLAIN[..], &tls, &judged].concat()), _folder: folder }
+        let (shown, port) = (Shown::by(authority), free_port());
+        let options = shown.options(port, clients);
+        let options: Vec<_> = PLAIN.into_iter().chain(options.iter().map(String::as_str)).collect();
+        Self { port, _server: Server::start(&options), _shown: shown }
     }
 
     fn config(
@@ -75,6 +95,12 @@ impl Guarded {
 }
 
 const BOTH: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// How a client speaks TLS that trusts `root` and shows nothing.
+pub(super) fn trusting(root: &Authority) -> Tls {
+    let client = client(BOTH, root, None);
+    Tls { config: Arc::new(move || Arc::clone(&client)), server_name: Some("redis.example".to_owned()) }
+}
 
 /// A client that trusts `root`, and shows what `shown` has signed, or nothing.
 fn client(
