@@ -192,7 +192,7 @@ impl Claim {
         };
         let resolve: Option<&Resolve<'_>> = known.hops.is_some().then_some(&resolve);
         let proof = match &self.flow.peer {
-            Peer::Certificate(names) => Proof::Certificate { names: names.as_slice() },
+            Peer::Certificate { names, .. } => Proof::Certificate { names: names.as_slice() },
             Peer::Address => Proof::Address { ip: self.remote.ip(), resolve },
         };
         runtime.snapshot.sender_allowed(proof, domain, &known.srv_targets)

@@ -4,6 +4,7 @@
 //! with an answer) locks it, feeds it, takes out what it says, unlocks and performs it: no task stands
 //! between a datagram and its answer. Requests for the users of the transaction layer go to a [`SipHandler`].
 
+pub mod answers;
 pub mod connection;
 pub mod flow;
 pub mod listener;
@@ -13,7 +14,7 @@ pub mod reach;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -33,6 +34,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::metrics::{Metrics, State};
 use crate::tls::{self, CertificateSet, TlsConfigError};
+use answers::Answers;
 use flow::{Flow, Flows, Peer, Queued};
 use listener::Admission;
 use outbound::{Exchanges, Pool};
@@ -148,12 +150,14 @@ pub trait SipHandler: Send + Sync + 'static {
 
 /// The SIP side of the process.
 pub struct SipEdge {
+    own: Weak<Self>,
     endpoint: Mutex<Endpoint>,
     pub(crate) flows: Flows,
     pub(crate) admission: Arc<Admission>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) exchanges: Exchanges,
     pub(crate) pool: Pool,
+    pub(crate) answers: Answers,
     pub(crate) stop: watch::Sender<Stop>,
     client_trust: ArcSwap<ClientTrust>,
     settings: ArcSwap<EdgeSettings>,
@@ -176,13 +180,15 @@ impl std::fmt::Debug for SipEdge {
 impl SipEdge {
     /// Makes an edge without listeners; [`Self::listen`] adds them.
     pub fn new(endpoint: EndpointConfig, settings: EdgeSettings, tls: EdgeTls, metrics: Arc<Metrics>) -> Arc<Self> {
-        let edge = Arc::new(Self {
+        let edge = Arc::new_cyclic(|own| Self {
+            own: Weak::clone(own),
             endpoint: Mutex::new(Endpoint::new(endpoint, Box::new(rand::random::<u64>))),
             flows: Flows::default(),
             admission: Arc::default(),
             metrics,
             exchanges: Exchanges::default(),
             pool: Pool::default(),
+            answers: Answers::default(),
             stop: watch::Sender::new(Stop::No),
             settings: ArcSwap::from_pointee(settings),
             acceptor: ArcSwap::from_pointee(TlsAcceptorSlot(TlsAcceptor::from(tls.server))),
@@ -387,10 +393,14 @@ impl SipEdge {
     fn transmit(&self, destination: Destination, bytes: Bytes, origin: Origin) {
         let flow = match destination {
             Destination::Flow { flow, .. } => self.flows.find(flow),
-            // The connection of the request is gone (RFC 3261 §18.2.2): a datagram needs none, a stream is sent
-            // over another open connection of the same peer, if there is one.
-            Destination::Address { transport: Transport::Udp, remote } => self.flows.socket_for(remote),
-            Destination::Address { transport, remote } => self.flows.stream_to(transport, remote),
+            Destination::Address { transport: Transport::Udp, remote, .. } => self.flows.socket_for(remote),
+            Destination::Address { transport, remote, instead_of } => {
+                let open = self.flows.stream_to(transport, remote);
+                if open.is_none() && self.answer_anew(transport, remote, instead_of, &bytes, origin) {
+                    return;
+                }
+                open
+            }
         };
         let sent = flow.is_some_and(|flow| flow.send(destination.remote(), bytes, origin).is_ok());
         if !sent {

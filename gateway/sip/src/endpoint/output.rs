@@ -45,6 +45,8 @@ pub enum Destination {
         transport: Transport,
         /// The address.
         remote: SocketAddr,
+        /// The connection that this one takes the place of: whoever is there must be who was here.
+        instead_of: Option<FlowId>,
     },
 }
 

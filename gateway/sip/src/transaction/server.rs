@@ -88,7 +88,7 @@ impl ReplyPath {
         if flow_open && !self.flow_failed {
             return Destination::Flow { flow, transport, remote };
         }
-        Destination::Address { transport, remote: answer_to }
+        Destination::Address { transport, remote: answer_to, instead_of: Some(flow) }
     }
 }
 

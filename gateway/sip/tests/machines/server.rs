@@ -56,7 +56,7 @@ fn an_answer_leaves_on_the_request_s_connection_while_that_is_open() {
         side.endpoint.handle_flow_closed(side.now(), tls().flow);
         side.respond(tx, &message, 200);
         let remote = address(&format!("192.0.2.20:{port}"));
-        let expected = Destination::Address { transport: Transport::Tls, remote };
+        let expected = Destination::Address { transport: Transport::Tls, remote, instead_of: Some(tls().flow) };
         assert_eq!(side.take_sent().pop().unwrap().destination, expected);
     }
 }
@@ -74,7 +74,7 @@ fn an_answer_that_could_not_be_sent_is_tried_once_by_a_new_connection() {
     let again = side.take_sent().pop().unwrap();
     assert_eq!(again.text, failed.text);
     let remote = address("192.0.2.20:5062");
-    assert_eq!(again.destination, Destination::Address { transport: Transport::Tls, remote });
+    assert_eq!(again.destination, Destination::Address { transport: Transport::Tls, remote, instead_of: Some(tls().flow) });
     side.endpoint.handle_send_failed(side.now(), again.origin);
     side.drain();
     assert!(side.sent.is_empty());

@@ -1,26 +1,36 @@
 //! Open ways to a peer: a stream connection, or one of our UDP sockets.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use isthmus_sip::Transport;
 use isthmus_sip::endpoint::{FlowId, Origin};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use crate::tls::CertificateNames;
 
+/// Connections that have ended: how many are remembered, and how long. No answer takes longer.
+const MAX_FORMER: usize = 256;
+const FORMER: Duration = Duration::from_secs(40);
+
 /// Who is at the other end, as far as the transport tells.
 #[derive(Debug, Clone)]
 pub enum Peer {
-    /// The verified certificate's names.
-    Certificate(Arc<CertificateNames>),
+    /// Somebody with a verified certificate.
+    Certificate {
+        /// What the certificate states.
+        names: Arc<CertificateNames>,
+        /// The name of ours that they asked for, where they opened the connection.
+        asked_for: Option<String>,
+    },
     /// Nobody proved anything; the source address is all there is.
     Address,
 }
@@ -146,6 +156,7 @@ impl Flow {
 pub struct Flows {
     next: AtomicU64,
     open: RwLock<HashMap<FlowId, Arc<Flow>>>,
+    former: Mutex<VecDeque<(Instant, Arc<Flow>)>>,
 }
 
 impl Flows {
@@ -179,9 +190,23 @@ impl Flows {
         self.open.read().get(&id).cloned()
     }
 
-    /// Forgets a flow.
+    /// Takes a flow out of use.
     pub fn remove(&self, id: FlowId) {
-        self.open.write().remove(&id);
+        let Some(flow) = self.open.write().remove(&id) else { return };
+        let now = Instant::now();
+        let mut former = self.former.lock();
+        while former.len() >= MAX_FORMER || former.front().is_some_and(|(at, _)| *at + FORMER < now) {
+            former.pop_front();
+        }
+        former.push_back((now, flow));
+    }
+
+    /// Finds a flow that may have ended a short while ago.
+    pub fn recall(&self, id: FlowId) -> Option<Arc<Flow>> {
+        self.find(id).or_else(|| {
+            let former = self.former.lock();
+            former.iter().rev().find(|(_, flow)| flow.id == id).map(|(_, flow)| Arc::clone(flow))
+        })
     }
 
     /// Finds an open stream connection to exactly `remote`.

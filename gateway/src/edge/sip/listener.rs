@@ -256,7 +256,9 @@ async fn serve(edge: Arc<SipEdge>, stream: TcpStream, remote: SocketAddr, transp
         tracing::info!(peer = %remote, "certificate states no SIP identity");
         return;
     };
-    edge.carry(stream, transport, remote, local, Peer::Certificate(Arc::new(names)), Opener::Peer).await;
+    let asked_for = stream.get_ref().1.server_name().map(str::to_owned);
+    let peer = Peer::Certificate { names: Arc::new(names), asked_for };
+    edge.carry(stream, transport, remote, local, peer, Opener::Peer).await;
 }
 
 async fn datagrams(edge: Arc<SipEdge>, socket: Arc<Datagrams>, local: SocketAddr, mut stop: watch::Receiver<Stop>) {

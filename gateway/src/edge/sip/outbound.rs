@@ -276,6 +276,18 @@ struct PoolKey {
     transport: Transport,
 }
 
+/// Who must be at the other end of a connection with TLS, and who we are there.
+pub(super) struct Identity<'a> {
+    /// Whom we ask for (SNI).
+    pub(super) asked: ServerName<'static>,
+    /// The name that our certificate covers.
+    pub(super) own_name: &'a str,
+    /// Whether a name in the peer's certificate is a right one.
+    pub(super) accepts: &'a (dyn Fn(&String) -> bool + Sync),
+    /// The right ones, for whoever reads that there was none.
+    pub(super) accepted: &'a [String],
+}
+
 /// A place for one connection: whoever needs it first opens it, the others wait.
 type PoolSlot = Arc<tokio::sync::Mutex<Option<Arc<Flow>>>>;
 
@@ -354,7 +366,25 @@ impl SipEdge {
     }
 
     async fn connect(self: &Arc<Self>, route: &PeerRoute, target: &Target) -> Result<Arc<Flow>, SendFailure> {
-        let addr = target.addr;
+        let targets = [target.host.clone()];
+        let identity = Identity {
+            // SNI is the name that is verified: the domain that was looked up (RFC 5922 §7.3).
+            asked: ServerName::try_from(route.peer.as_str().to_owned())
+                .map_err(|error| SendFailure::Tls { addr: target.addr, cause: error.to_string() })?,
+            own_name: &route.sent_by.host,
+            accepts: &|name| route.domain.identities.accept(name, &route.peer, &targets),
+            accepted: route.domain.identities.names(),
+        };
+        self.open_stream(target.transport, target.addr, &identity).await
+    }
+
+    /// Opens a connection over TCP or TLS.
+    pub(super) async fn open_stream(
+        self: &Arc<Self>,
+        transport: Transport,
+        addr: SocketAddr,
+        identity: &Identity<'_>,
+    ) -> Result<Arc<Flow>, SendFailure> {
         let failed = |cause: String| SendFailure::Connect { addr, cause };
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr))
             .await
@@ -364,33 +394,27 @@ impl SipEdge {
         let local = stream.local_addr().map_err(|error| failed(error.to_string()))?;
         let (queue, outgoing) = mpsc::channel(super::SEND_QUEUE);
         let edge = Arc::clone(self);
-        if target.transport == Transport::Tcp {
+        if transport == Transport::Tcp {
             let flow = self.flows.add_stream(Transport::Tcp, addr, local, Peer::Address, queue);
             let carried = Arc::clone(&flow);
             tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, Opener::Here).await });
             return Ok(flow);
         }
         let broken = |cause: String| SendFailure::Tls { addr, cause };
-        let config = self.client_tls(&route.sent_by.host).map_err(|error| broken(error.to_string()))?;
-        // SNI is the name that is verified: the domain that was looked up (RFC 5922 §7.3).
-        let name = ServerName::try_from(route.peer.as_str().to_owned()).map_err(|error| broken(error.to_string()))?;
-        let stream = timeout(CONNECT_TIMEOUT, TlsConnector::from(config).connect(name, stream))
+        let config = self.client_tls(identity.own_name).map_err(|error| broken(error.to_string()))?;
+        let stream = timeout(CONNECT_TIMEOUT, TlsConnector::from(config).connect(identity.asked.clone(), stream))
             .await
             .map_err(|_| broken("no answer in 10 s".to_owned()))?
             .map_err(|error| broken(error.to_string()))?;
         let names = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(CertificateNames::of);
         let names = names.unwrap_or_default();
-        let targets = [target.host.clone()];
-        let accepted = |name: &String| route.domain.identities.accept(name, &route.peer, &targets);
-        if !names.as_slice().iter().any(accepted) {
+        if !names.as_slice().iter().any(|name| (identity.accepts)(name)) {
             self.metrics.refused("tls_identity");
-            return Err(SendFailure::Identity {
-                addr,
-                stated: names.as_slice().to_vec(),
-                accepted: route.domain.identities.names().to_vec(),
-            });
+            let (stated, accepted) = (names.as_slice().to_vec(), identity.accepted.to_vec());
+            return Err(SendFailure::Identity { addr, stated, accepted });
         }
-        let flow = self.flows.add_stream(Transport::Tls, addr, local, Peer::Certificate(Arc::new(names)), queue);
+        let peer = Peer::Certificate { names: Arc::new(names), asked_for: None };
+        let flow = self.flows.add_stream(Transport::Tls, addr, local, peer, queue);
         let carried = Arc::clone(&flow);
         tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, Opener::Here).await });
         Ok(flow)

@@ -2,6 +2,7 @@ use std::net::Ipv4Addr;
 
 use isthmus_sip::timer::TimerConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
@@ -39,7 +40,7 @@ fn edge_with(t4: Duration, idle: Duration) -> (Arc<SipEdge>, mpsc::UnboundedRece
     let settings = EdgeSettings {
         limits: Limits::default(),
         connections,
-        allowed_ranges: Vec::new(),
+        allowed_ranges: vec!["127.0.0.0/8".parse().unwrap()],
         trusted_proxies: Vec::new(),
     };
     let edge = SipEdge::new(endpoint, settings, tls, Arc::new(Metrics::new()));
@@ -173,4 +174,33 @@ async fn what_comes_on_a_connection_that_is_closed_as_idle_is_served() {
     assert_eq!(read(&mut peer).await, "");
     peer.write_all(from_peer(1, 5070).as_bytes()).await.unwrap();
     assert!(timeout(SOON, requests.recv()).await.is_ok(), "the request was swallowed");
+}
+
+// S-05
+#[tokio::test]
+async fn an_answer_whose_connection_is_gone_leaves_over_a_new_one() {
+    let (edge, mut requests) = edge(Duration::from_secs(5));
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut peer = connect(&edge, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)), Opener::Peer);
+    peer.write_all([from_peer(1, port), from_peer(2, port)].concat().as_bytes()).await.unwrap();
+    let waiting = [timeout(SOON, requests.recv()).await.unwrap(), timeout(SOON, requests.recv()).await.unwrap()];
+    drop(peer);
+    while edge.connections(Opener::Peer).get() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    for (tx, request) in waiting.into_iter().flatten() {
+        edge.respond(tx, &request, ResponseWriter::for_request(&request, StatusCode::OK, None, Some("t")).finish(b""));
+    }
+    // Both over one.
+    let (mut new, _) = timeout(SOON, listener.accept()).await.expect("no connection for the answers").unwrap();
+    let mut text = String::new();
+    while text.matches("SIP/2.0 200").count() < 2 {
+        let mut buffer = [0; 4096];
+        let length = timeout(SOON, new.read(&mut buffer)).await.expect("an answer is missing").unwrap();
+        assert!(length > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+    }
+    assert!(text.contains("branch=z9hG4bK1") && text.contains("branch=z9hG4bK2"), "{text}");
+    assert_eq!(edge.unanswered(), 0);
 }
