@@ -22,6 +22,7 @@ use tokio::time::timeout_at;
 use crate::admin::{self, Readiness};
 use crate::bridge::{Bridge, BridgeHandle, Runtime};
 use crate::dns::Locator;
+use crate::edge::sip::flow::Opener;
 use crate::edge::sip::listener::Binding;
 use crate::edge::sip::{ClientTrust, ConnectionLimits, EdgeSettings, EdgeTls, SipEdge, SipHandler};
 use crate::edge::xmpp::{LinkSpec, LinkTls, Links, XmppHandler};
@@ -364,19 +365,16 @@ impl Process {
         tracing::info!("stopped");
     }
 
-    /// Finishes what is under way, and then gives up the connections of peers without losing what they write meanwhile.
+    /// Lets peers turn to other processes, and finishes what is under way.
     async fn end_work(&self) {
         // A stream's transactions are remembered for 32 s after their answer; those need no waiting.
         let is_done = || self.edge.unanswered() == 0 && self.bridge.is_idle() && self.links.are_handed_over();
-        let done = async || {
-            while !is_done() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        done().await;
-        self.edge.give_up_connections().await;
-        // The last requests that came with them.
-        done().await;
+        // Nothing is done while peers go on asking. Answers of their last moment may still leave over our own connections.
+        self.edge.give_up_connections(Opener::Peer).await;
+        while !is_done() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.edge.give_up_connections(Opener::Here).await;
     }
 }
 

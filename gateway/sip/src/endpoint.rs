@@ -179,6 +179,12 @@ impl Endpoint {
         }
     }
 
+    /// Names the connections on which somebody waits for an answer, the peer or this side.
+    pub fn waiting_flows(&self) -> BTreeSet<FlowId> {
+        let theirs = self.servers.values().filter(|tx| tx.state.is_open()).map(|tx| tx.reply.source.flow);
+        theirs.chain(self.client_flows.keys().copied()).collect()
+    }
+
     /// Takes that a transmission could not be sent, as far as the sender knows.
     ///
     /// A request of ours fails; an answer is tried once more at the request's source address.

@@ -12,6 +12,7 @@ pub mod outbound;
 pub mod proxy;
 pub mod reach;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -35,12 +36,14 @@ use tokio_rustls::TlsAcceptor;
 use crate::metrics::{Metrics, State};
 use crate::tls::{self, CertificateSet, TlsConfigError};
 use answers::Answers;
-use flow::{Flow, Flows, Peer, Queued};
+use flow::{Flow, Flows, Opener, Peer, Queued};
 use listener::Admission;
 use outbound::{Exchanges, Pool};
 
 /// Stands for the flows of other processes; never used up by our own.
 const ELSEWHERE: FlowId = FlowId(u64::MAX);
+/// How long a connection that is given up may wait for a moment in which nobody waits for an answer on it.
+const QUIET: Duration = Duration::from_secs(1);
 /// How many messages may wait for a slow peer's socket.
 const SEND_QUEUE: usize = 1024;
 
@@ -51,42 +54,8 @@ pub enum Stop {
     No,
     /// No new connections; open transactions are finished.
     Draining,
-    /// Connections that peers opened are given up.
-    GivingUpAccepted,
-    /// All connections are given up.
-    GivingUpAll,
     /// Everything is closed.
     Now,
-}
-
-impl Stop {
-    /// Tells whether a connection is to end as soon as nobody waits for an answer.
-    fn gives_up(self, opened_by: Opener) -> bool {
-        match self {
-            Self::No | Self::Draining => false,
-            Self::GivingUpAccepted => opened_by == Opener::Peer,
-            Self::GivingUpAll | Self::Now => true,
-        }
-    }
-}
-
-/// Who opened a stream connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opener {
-    /// The peer.
-    Peer,
-    /// This process.
-    Here,
-}
-
-impl Opener {
-    /// Its name in metrics.
-    fn label(self) -> &'static str {
-        match self {
-            Self::Peer => "inbound",
-            Self::Here => "outbound",
-        }
-    }
 }
 
 /// Bounds on connections.
@@ -260,7 +229,7 @@ impl SipEdge {
         {
             tracing::debug!(%error, "answer came too late");
         }
-        // Only now: who waits for nothing to be unanswered closes the connection that the answer takes.
+        // Only now: who waits for nothing to be unanswered must not close what the answer takes.
         self.waiting.fetch_sub(1, Ordering::Release);
     }
 
@@ -324,7 +293,7 @@ impl SipEdge {
         S: AsyncRead + AsyncWrite,
     {
         let (queue, outgoing) = mpsc::channel(SEND_QUEUE);
-        let flow = self.flows.add_stream(transport, remote, local, peer, queue);
+        let flow = self.flows.add_stream(transport, remote, local, peer, opened_by, queue);
         self.carry_flow(flow, stream, outgoing, opened_by).await;
     }
 
@@ -348,15 +317,18 @@ impl SipEdge {
         open.inc();
         let settings = self.settings.load_full();
         let (limits, idle) = (settings.limits, settings.connections.idle);
+        let stop = self.stop.subscribe();
         let ended =
-            connection::run(Arc::clone(self), Arc::clone(&flow), stream, &mut outgoing, opened_by, limits, idle).await;
+            connection::run(Arc::clone(self), Arc::clone(&flow), stream, &mut outgoing, stop, limits, idle).await;
         open.dec();
         self.flows.remove(flow.id);
         tracing::debug!(peer = %flow.remote, transport = %flow.transport, ?ended, "SIP connection ended");
         // Nothing enters a closed queue any more, so that nothing stays behind in it unnoticed.
         outgoing.close();
         while let Ok(unsent) = outgoing.try_recv() {
-            self.drive(|endpoint, now| endpoint.handle_send_failed(now, unsent.origin));
+            if let Queued::Message { origin, .. } = unsent {
+                self.drive(|endpoint, now| endpoint.handle_send_failed(now, origin));
+            }
         }
         self.drive(|endpoint, now| endpoint.handle_flow_closed(now, flow.id));
     }
@@ -452,16 +424,18 @@ impl SipEdge {
         self.waiting.load(Ordering::Acquire) + self.exchanges.len()
     }
 
-    /// Gives up all stream connections: each is closed for what we write as soon as nobody waits for an answer, and read until
-    /// the peer has closed it, too. Those that peers opened come first, since answers to what they wrote last may still leave over
-    /// those that this process opened (RFC 3261 §18.2.2).
-    pub async fn give_up_connections(&self) {
-        for (stop, opened_by) in [(Stop::GivingUpAccepted, Opener::Peer), (Stop::GivingUpAll, Opener::Here)] {
-            self.stop.send_replace(stop);
-            let end = Instant::now() + connection::LINGER * 2;
-            while self.connections(opened_by).get() + i64::from(self.unanswered() > 0) > 0 && Instant::now() < end {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+    /// Gives up the stream connections that this side opened: each is closed for what we write when nobody waits for an answer
+    /// on it, or after a second, and read until the peer has closed it, too. Later answers to what came with it leave over other
+    /// connections.
+    pub async fn give_up_connections(&self, opened_by: Opener) {
+        let begun = Instant::now();
+        while self.connections(opened_by).get() > 0 && begun.elapsed() < QUIET + connection::LINGER * 2 {
+            let mut waiting = BTreeSet::new();
+            if begun.elapsed() < QUIET {
+                waiting = self.endpoint.lock().waiting_flows();
             }
+            self.flows.end_streams(opened_by, &waiting);
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -57,6 +57,10 @@ impl<T> Slab<T> {
         (place.generation == key.generation).then_some(place.value.as_mut())?
     }
 
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.places.iter().filter_map(|place| place.value.as_ref())
+    }
+
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         let place = self.places.get_mut(usize::try_from(key.index).ok()?)?;
         if place.generation != key.generation {

@@ -7,11 +7,11 @@ use bytes::BytesMut;
 use isthmus_sip::{Frame, Framer, Limits};
 use rand::Rng as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use super::flow::{Flow, Queued};
-use super::{Opener, SipEdge, Stop};
+use super::{SipEdge, Stop};
 use crate::alarm::Alarm;
 
 /// How long a peer may take to read what we wrote.
@@ -23,8 +23,6 @@ const PONG_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_BUFFER: usize = 16 * 1024;
 /// The most bytes gathered into one write.
 const WRITE_BATCH: usize = 64 * 1024;
-/// How often a connection that is to be given up looks whether everybody has their answer.
-const LOOK: Duration = Duration::from_millis(5);
 /// How long a connection that we have closed for our own messages waits for the peer to close it, too.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 
@@ -48,8 +46,6 @@ pub enum Ended {
 enum Stage {
     /// It is in use.
     Open,
-    /// It is closed for our messages as soon as nobody waits for an answer.
-    Ending,
     /// It is closed for our messages, for this reason. What the peer wrote before it heard of that is still served, until then.
     Lingering(Ended, Instant),
 }
@@ -63,13 +59,11 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
     flow: Arc<Flow>,
     stream: S,
     queue: &mut mpsc::Receiver<Queued>,
-    opened_by: Opener,
+    mut stop: watch::Receiver<Stop>,
     limits: Limits,
     idle: Duration,
 ) -> Ended {
-    let mut stop = edge.stop.subscribe();
-    // A connection may come up while others are ending.
-    let mut stage = if stop.borrow_and_update().gives_up(opened_by) { Stage::Ending } else { Stage::Open };
+    let mut stage = Stage::Open;
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut framer = Framer::new(limits);
     let mut buffer = BytesMut::with_capacity(READ_BUFFER);
@@ -77,14 +71,8 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
     let mut alarm = Alarm::new();
     loop {
         let partial = framer.buffered() > 0;
-        if let Stage::Ending = stage
-            && edge.unanswered() == 0
-        {
-            stage = close_for_us(&mut writer, queue, Ended::Stopping).await;
-        }
         let deadline = match stage {
             Stage::Open => pings.next_deadline(partial),
-            Stage::Ending => Instant::now() + LOOK,
             Stage::Lingering(_, end) => end,
         };
         alarm.set(Some(deadline.into_std()));
@@ -128,15 +116,16 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
             first = queue.recv(), if writes => {
                 let Some(first) = first else { return Ended::Stopping };
                 pings.used();
-                let mut batch = BytesMut::from(&first.bytes[..]);
-                while batch.len() < WRITE_BATCH {
-                    match queue.try_recv() {
-                        Ok(more) => batch.extend_from_slice(&more.bytes),
-                        Err(_) => break,
-                    }
+                let (mut batch, mut next) = (BytesMut::new(), Some(first));
+                while let Some(Queued::Message { bytes, .. }) = &next {
+                    batch.extend_from_slice(bytes);
+                    next = if batch.len() < WRITE_BATCH { queue.try_recv().ok() } else { None };
                 }
                 if !write(&mut writer, &batch).await {
                     return Ended::Stuck;
+                }
+                if let Some(Queued::End) = next {
+                    stage = close_for_us(&mut writer, queue, Ended::Stopping).await;
                 }
             }
             () = alarm.wait() => match stage {
@@ -151,18 +140,13 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
                     Due::Idle => stage = close_for_us(&mut writer, queue, Ended::Idle).await,
                     Due::Stuck => return Ended::Stuck,
                 },
-                Stage::Ending => {}
                 Stage::Lingering(why, _) => return why,
             },
             changed = stop.changed() => {
-                let now = changed.map_or(Stop::Now, |()| *stop.borrow_and_update());
-                if now == Stop::Now {
+                if changed.is_err() || *stop.borrow() == Stop::Now {
                     flush(&mut writer, queue).await;
                     let _ = timeout(LINGER, writer.shutdown()).await;
                     return Ended::Stopping;
-                }
-                if matches!(stage, Stage::Open) && now.gives_up(opened_by) {
-                    stage = Stage::Ending;
                 }
             }
         }
@@ -192,7 +176,9 @@ async fn write<W: AsyncWrite + Unpin>(writer: &mut W, bytes: &[u8]) -> bool {
 
 async fn flush<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut mpsc::Receiver<Queued>) {
     while let Ok(queued) = queue.try_recv() {
-        if !write(writer, &queued.bytes).await {
+        if let Queued::Message { bytes, .. } = queued
+            && !write(writer, &bytes).await
+        {
             return;
         }
     }

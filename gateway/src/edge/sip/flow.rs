@@ -1,10 +1,10 @@
 //! Open ways to a peer: a stream connection, or one of our UDP sockets.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -54,16 +54,40 @@ pub struct Flow {
 #[derive(Debug)]
 enum Out {
     Datagrams(Arc<Datagrams>),
-    Stream(mpsc::Sender<Queued>),
+    Stream { opened_by: Opener, queue: mpsc::Sender<Queued>, ending: AtomicBool },
 }
 
-/// A message that waits for its connection's socket.
+/// What waits for its connection's socket.
 #[derive(Debug)]
-pub struct Queued {
-    /// The message.
-    pub bytes: Bytes,
-    /// Whose it is: told when the connection ends before the message was written.
-    pub origin: Origin,
+pub enum Queued {
+    /// A message.
+    Message {
+        /// All of it.
+        bytes: Bytes,
+        /// Whose it is: told when the connection ends before the message was written.
+        origin: Origin,
+    },
+    /// The end of what we write.
+    End,
+}
+
+/// Who opened a stream connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opener {
+    /// The peer.
+    Peer,
+    /// This process.
+    Here,
+}
+
+impl Opener {
+    /// Its name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Peer => "inbound",
+            Self::Here => "outbound",
+        }
+    }
 }
 
 /// A UDP socket that wakes its reader for datagrams alone. One that also waits to be writable, as the runtime's own
@@ -135,7 +159,7 @@ impl Flow {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
                 Err(_) => Err(FlowError::Closed),
             },
-            Out::Stream(queue) => queue.try_send(Queued { bytes, origin }).map_err(|error| match error {
+            Out::Stream { queue, .. } => queue.try_send(Queued::Message { bytes, origin }).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => FlowError::Full,
                 mpsc::error::TrySendError::Closed(_) => FlowError::Closed,
             }),
@@ -146,7 +170,18 @@ impl Flow {
     pub fn is_open(&self) -> bool {
         match &self.out {
             Out::Datagrams(_) => true,
-            Out::Stream(queue) => !queue.is_closed(),
+            Out::Stream { queue, .. } => !queue.is_closed(),
+        }
+    }
+
+    /// Has the connection closed for what we write, after all that was handed to it before. A UDP socket has no end.
+    fn end(&self) {
+        if let Out::Stream { queue, ending, .. } = &self.out
+            && !ending.swap(true, Ordering::Relaxed)
+        {
+            // A full queue has room in a moment.
+            let is_told = !matches!(queue.try_send(Queued::End), Err(mpsc::error::TrySendError::Full(_)));
+            ending.store(is_told, Ordering::Relaxed);
         }
     }
 }
@@ -173,9 +208,18 @@ impl Flows {
         remote: SocketAddr,
         local: SocketAddr,
         peer: Peer,
+        opened_by: Opener,
         queue: mpsc::Sender<Queued>,
     ) -> Arc<Flow> {
-        self.add(transport, remote, local, peer, Out::Stream(queue))
+        let ending = AtomicBool::new(false);
+        self.add(transport, remote, local, peer, Out::Stream { opened_by, queue, ending })
+    }
+
+    /// Ends the stream connections that this side opened, but for some.
+    pub fn end_streams(&self, opened_by: Opener, but_for: &BTreeSet<FlowId>) {
+        let open = self.open.read();
+        let theirs = |flow: &&Arc<Flow>| matches!(flow.out, Out::Stream { opened_by: by, .. } if by == opened_by);
+        open.values().filter(theirs).filter(|flow| !but_for.contains(&flow.id)).for_each(|flow| flow.end());
     }
 
     fn add(&self, transport: Transport, remote: SocketAddr, local: SocketAddr, peer: Peer, out: Out) -> Arc<Flow> {

@@ -13,8 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::flow::{Datagrams, Peer};
-use super::{Opener, SipEdge, Stop, proxy, reach};
+use super::flow::{Datagrams, Opener, Peer};
+use super::{SipEdge, Stop, proxy, reach};
 use crate::tls::CertificateNames;
 
 /// How long a TLS handshake may take.

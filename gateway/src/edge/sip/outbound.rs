@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::flow::{Flow, Peer};
-use super::{Opener, SipEdge, reach};
+use super::flow::{Flow, Opener, Peer};
+use super::{SipEdge, reach};
 use crate::dns::{Discovery, LocateError, Locator, Target};
 use crate::tls::CertificateNames;
 
@@ -395,7 +395,7 @@ impl SipEdge {
         let (queue, outgoing) = mpsc::channel(super::SEND_QUEUE);
         let edge = Arc::clone(self);
         if transport == Transport::Tcp {
-            let flow = self.flows.add_stream(Transport::Tcp, addr, local, Peer::Address, queue);
+            let flow = self.flows.add_stream(Transport::Tcp, addr, local, Peer::Address, Opener::Here, queue);
             let carried = Arc::clone(&flow);
             tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, Opener::Here).await });
             return Ok(flow);
@@ -414,7 +414,7 @@ impl SipEdge {
             return Err(SendFailure::Identity { addr, stated, accepted });
         }
         let peer = Peer::Certificate { names: Arc::new(names), asked_for: None };
-        let flow = self.flows.add_stream(Transport::Tls, addr, local, peer, queue);
+        let flow = self.flows.add_stream(Transport::Tls, addr, local, peer, Opener::Here, queue);
         let carried = Arc::clone(&flow);
         tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, Opener::Here).await });
         Ok(flow)

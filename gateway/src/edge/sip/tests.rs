@@ -72,6 +72,15 @@ async fn answer(edge: &SipEdge, requests: &mut mpsc::UnboundedReceiver<(ServerTx
     edge.respond(tx, &request, ResponseWriter::for_request(&request, StatusCode::OK, None, Some("t")).finish(b""));
 }
 
+/// Gives up all connections as at the end of the process.
+fn give_up(edge: &Arc<SipEdge>) -> impl Future<Output = ()> + use<> {
+    let edge = Arc::clone(edge);
+    async move {
+        edge.give_up_connections(Opener::Peer).await;
+        edge.give_up_connections(Opener::Here).await;
+    }
+}
+
 /// The next message that a peer reads, and an empty text at the end.
 async fn read(far: &mut DuplexStream) -> String {
     let mut buffer = [0; 4096];
@@ -96,7 +105,7 @@ async fn what_a_broken_connection_did_not_take_fails_at_once_and_the_rest_after_
     // A pipe so narrow that the first request gets stuck in it, and the second waits behind.
     let (near, mut far) = tokio::io::duplex(64);
     let (queue, outgoing) = mpsc::channel(SEND_QUEUE);
-    let flow = edge.flows.add_stream(Transport::Tcp, addr, addr, Peer::Address, queue);
+    let flow = edge.flows.add_stream(Transport::Tcp, addr, addr, Peer::Address, Opener::Here, queue);
     let destination = Destination::Flow { flow: flow.id, transport: Transport::Tcp, remote: addr };
     let carried = Arc::clone(&edge);
     tokio::spawn(async move { carried.carry_flow(flow, near, outgoing, Opener::Here).await });
@@ -130,10 +139,7 @@ async fn what_a_peer_wrote_before_it_heard_of_the_end_is_answered_over_a_connect
     assert!(read(&mut theirs).await.starts_with("SIP/2.0 200"));
 
     let begun = Instant::now();
-    let ending = tokio::spawn({
-        let edge = Arc::clone(&edge);
-        async move { edge.give_up_connections().await }
-    });
+    let ending = tokio::spawn(give_up(&edge));
     assert_eq!(read(&mut theirs).await, "", "the peer is told first");
     theirs.write_all(from_peer(2, 5070).as_bytes()).await.unwrap();
     answer(&edge, &mut requests).await;
@@ -153,10 +159,7 @@ async fn a_connection_lasts_until_its_last_answer_and_no_peer_keeps_it_for_longe
     let mut silent = connect(&edge, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_001)), Opener::Peer);
     peer.write_all(from_peer(1, 5070).as_bytes()).await.unwrap();
     let waiting = timeout(SOON, requests.recv()).await.unwrap();
-    let ending = tokio::spawn({
-        let edge = Arc::clone(&edge);
-        async move { edge.give_up_connections().await }
-    });
+    let ending = tokio::spawn(give_up(&edge));
     assert!(timeout(Duration::from_millis(50), peer.read(&mut [0; 9])).await.is_err(), "closed before the answer");
     let (tx, request) = waiting.unwrap();
     edge.respond(tx, &request, ResponseWriter::for_request(&request, StatusCode::OK, None, Some("t")).finish(b""));
@@ -165,6 +168,26 @@ async fn a_connection_lasts_until_its_last_answer_and_no_peer_keeps_it_for_longe
     // Neither peer closes its own side.
     assert_eq!(read(&mut silent).await, "");
     timeout(connection::LINGER * 3, ending).await.expect("a peer that says nothing is waited for").unwrap();
+}
+
+#[tokio::test]
+async fn a_peer_that_waits_for_an_answer_all_the_time_is_told_of_the_end_all_the_same() {
+    let (edge, mut requests) = edge(Duration::from_secs(5));
+    let mut peer = connect(&edge, SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)), Opener::Peer);
+    let mut ours = connect(&edge, SocketAddr::from((Ipv4Addr::LOCALHOST, 5070)), Opener::Here);
+    peer.write_all(from_peer(1, 5070).as_bytes()).await.unwrap();
+    let (tx, request) = timeout(SOON, requests.recv()).await.unwrap().unwrap();
+    let begun = Instant::now();
+    let ending = tokio::spawn({
+        let edge = Arc::clone(&edge);
+        async move { edge.give_up_connections(Opener::Peer).await }
+    });
+    assert_eq!(read(&mut peer).await, "");
+    assert!(begun.elapsed() >= QUIET, "a moment without questions was not waited for");
+    edge.respond(tx, &request, ResponseWriter::for_request(&request, StatusCode::OK, None, Some("t")).finish(b""));
+    assert!(read(&mut ours).await.starts_with("SIP/2.0 200"));
+    drop(peer);
+    timeout(SOON, ending).await.unwrap().unwrap();
 }
 
 #[tokio::test]
