@@ -1,6 +1,6 @@
 //! Faults at random under load: what `make chaos` runs for a quarter of an hour, and a scenario for a minute.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,11 +8,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::balancer::Policy;
 use crate::cluster::Cluster;
-use crate::kamailio::Kamailio;
+use crate::haproxy::Haproxy;
+use crate::kamailio::{Kamailio, Proxied};
 use crate::lab::{Lab, wait_until};
 use crate::ledger::Judgement;
 use crate::manifests::{Partner, Realm};
-use crate::pki::{Authority, Name};
+use crate::pki::{Authority, Certificate, Name};
 use crate::pods::Pods;
 use crate::ports;
 use crate::prosody::Prosody;
@@ -29,8 +30,8 @@ pub const TALKER: &str = "talker.example";
 /// What a server wrote so shortly before a process died may not have been read, or not have left on the other side.
 const IN_SOCKET: Duration = Duration::from_millis(250);
 
-/// How many addresses the gateways have for TLS, so that several of them have connections at a time.
-const TLS_FRONTS: usize = 3;
+/// How many addresses the gateways have for connections, so that several of them have some at a time.
+const FRONTS: usize = 3;
 /// How long is waited for a link to leave a pod without a store; the books have their own opinion of it, too.
 const MOVED: Duration = Duration::from_secs(10);
 /// How long is waited for what is under way at the end: long enough to tell what is late from what is lost.
@@ -258,6 +259,24 @@ pub struct Field {
     domains: Vec<String>,
     /// The partners' proxy, if they have one.
     _proxy: Option<Kamailio>,
+    /// What speaks TLS for it.
+    _ends_of_tls: Vec<Haproxy>,
+}
+
+/// Who shows what where the gateways and the partners' proxy speak TLS.
+struct Certificates {
+    ours: Certificate,
+    theirs: Certificate,
+}
+
+impl Certificates {
+    fn sign(partners: &[&str]) -> Result<Self> {
+        let authority = Authority::new("federation test")?;
+        let names: Vec<_> = partners.iter().map(|domain| format!("sip:{domain}")).collect();
+        let names: Vec<_> = names.iter().map(|name| Name::SipUri(name)).collect();
+        let ours = authority.sign(&[Name::Dns("sip.corp.example"), Name::SipUri("sip:corp.example")])?;
+        Ok(Self { ours, theirs: authority.sign(&names)? })
+    }
 }
 
 impl Field {
@@ -287,43 +306,53 @@ impl Field {
         let prosody = Pods::prosody(lab, &plan.user_names(), domains).await?;
         let link_way = SlowProxy::start((Ipv4Addr::LOCALHOST, prosody.component_port).into())?;
         let mut realm = Realm::new(link_way.port)?;
-        let authority = Authority::new("federation test")?;
-        let (tls, transport) = match plan.access {
-            Access::KamailioOverTls => {
-                let own = authority.sign(&[Name::Dns("sip.corp.example"), Name::SipUri("sip:corp.example")])?;
-                realm.certificate = Some(own);
-                let names: Vec<_> = domains.iter().map(|domain| format!("sip:{domain}")).collect();
-                let names: Vec<_> = names.iter().map(|name| Name::SipUri(name)).collect();
-                (Some(authority.sign(&names)?), "TLS")
-            }
-            Access::Direct | Access::Kamailio => (None, "UDP"),
+        let certificates = match plan.access {
+            Access::KamailioOverTls => Some(Certificates::sign(domains)?),
+            Access::Direct | Access::Kamailio | Access::KamailioOverTcp => None,
         };
-        // Of each domain where the gateways send to, and where its users are.
-        let mut ports_of = Vec::new();
+        realm.certificate = certificates.as_ref().map(|both| both.ours.clone());
+        let mut ends = Vec::new();
+        let mut partners = Vec::new();
         for domain in domains {
             let users = ports::free()?;
-            let hop = if plan.access == Access::Direct { users } else { ports::free()? };
+            let port = if plan.access == Access::Direct { users } else { ports::free()? };
+            let (transport, known_as) = match (plan.access, &certificates) {
+                (_, Some(both)) => {
+                    ends.push(Haproxy::end_mutual_tls(lab, port, &both.theirs).await?);
+                    ("TLS", ends.last().map_or(port, |end| end.port))
+                }
+                (Access::KamailioOverTcp, None) => ("TCP", port),
+                (_, None) => ("UDP", port),
+            };
             let mode = if *domain == TALKER { "Session" } else { "Pager" };
-            let partner = Partner::standard(domain, transport, hop).switch("imMode", mode).switch("notifyInterval", "0s");
-            realm = realm.partner(partner);
-            ports_of.push((hop, users));
+            let partner = Partner::standard(domain, transport, known_as);
+            realm = realm.partner(partner.switch("imMode", mode).switch("notifyInterval", "0s"));
+            partners.push(Proxied { port, users, known_as });
         }
         realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
         let own = |pod: u8| Ok(Realm { state_store: Some(store.declaration(pod.into())?), ..realm.clone() });
         let mut pods = Pods::start_each(lab, &(0..count).map(own).collect::<Result<Vec<_>>>()?, policy).await?;
         let gateways = pods.balancer.address;
-        let kamailio = match (plan.access, tls) {
+        let kamailio = match (plan.access, &certificates) {
             (Access::Direct, _) => None,
-            (_, None) => Some(Kamailio::proxy(lab, &ports_of, &[gateways], None).await?),
-            (_, Some(certificate)) => {
-                let fronts = pods.tls_fronts(realm.tls_port, TLS_FRONTS).await?;
-                Some(Kamailio::proxy(lab, &ports_of, &fronts, Some(&certificate)).await?)
+            (Access::Kamailio, _) => Some(Kamailio::proxy(lab, &partners, &[gateways], false).await?),
+            (_, None) => {
+                let fronts = pods.fronts(realm.plain_port, FRONTS).await?;
+                Some(Kamailio::proxy(lab, &partners, &fronts, true).await?)
+            }
+            (_, Some(both)) => {
+                let mut fronts = Vec::new();
+                for front in pods.fronts(realm.tls_port, FRONTS).await? {
+                    ends.push(Haproxy::begin_tls(lab, front.port(), &both.theirs).await?);
+                    fronts.extend(ends.last().map(|end| SocketAddr::from((Ipv4Addr::LOCALHOST, end.port))));
+                }
+                Some(Kamailio::proxy(lab, &partners, &fronts, true).await?)
             }
         };
         let mut sides = Vec::new();
-        for (domain, (hop, users)) in domains.iter().zip(ports_of) {
+        for (domain, Proxied { port, users, .. }) in domains.iter().zip(partners) {
             prosody.wait_component(domain).await?;
-            let proxy = if plan.access == Access::Direct { gateways } else { (Ipv4Addr::LOCALHOST, hop).into() };
+            let proxy = if plan.access == Access::Direct { gateways } else { (Ipv4Addr::LOCALHOST, port).into() };
             let (agent, events) = SipAgent::start(domain, users, proxy, traces).await?;
             if let Some(secs) = plan.expires_secs {
                 agent.grant_at_most(secs);
@@ -332,7 +361,7 @@ impl Field {
         }
         let traffic = Traffic::start(plan, &prosody, sides).await?;
         let domains = domains.iter().map(ToString::to_string).collect();
-        Ok(Self { prosody, store, link_way, pods, traffic, domains, _proxy: kamailio })
+        Ok(Self { prosody, store, link_way, pods, traffic, domains, _proxy: kamailio, _ends_of_tls: ends })
     }
 
     /// Makes one fault, waits until what was broken is whole again, and writes it in the books.

@@ -45,11 +45,31 @@ impl Haproxy {
         Self::between(&folder, &format!("ssl crt {}", pem.display()), target, "").await
     }
 
+    /// As [`Self::end_tls`], for clients with a certificate of the same authority.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn end_mutual_tls(lab: &Lab, target: u16, certificate: &Certificate) -> Result<Self> {
+        let folder = lab.folder(&format!("haproxy-tls-{target}"))?;
+        Self::between(&folder, &mutual(&folder, certificate)?, target, "").await
+    }
+
+    /// Takes plain connections and hands them on to `target` on 127.0.0.1 over TLS, showing `certificate`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn begin_tls(lab: &Lab, target: u16, certificate: &Certificate) -> Result<Self> {
+        let folder = lab.folder(&format!("haproxy-to-tls-{target}"))?;
+        Self::between(&folder, "", target, &mutual(&folder, certificate)?).await
+    }
+
     async fn between(folder: &Path, bind: &str, target: u16, server: &str) -> Result<Self> {
         let port = ports::free()?;
         let config = format!(
-            "global\n    maxconn 100\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 30s\n    \
-             timeout server 30s\nlisten all\n    bind 127.0.0.1:{port} {bind}\n    server target 127.0.0.1:{target} {server}\n"
+            "global\n    maxconn 100\ndefaults\n    mode tcp\n    timeout connect 5s\n    timeout client 5m\n    \
+             timeout server 5m\nlisten all\n    bind 127.0.0.1:{port} {bind}\n    server target 127.0.0.1:{target} {server}\n"
         );
         let file = folder.join("haproxy.cfg");
         fs::write(&file, config)?;
@@ -70,4 +90,12 @@ impl Haproxy {
         .await?;
         Ok(Self { port, _process: process })
     }
+}
+
+/// The words with which HAProxy shows a certificate and demands one of the same authority.
+fn mutual(folder: &Path, certificate: &Certificate) -> Result<String> {
+    let (own, authority) = (folder.join("own.pem"), folder.join("ca.pem"));
+    fs::write(&own, format!("{}{}", certificate.chain_pem, certificate.key_pem))?;
+    fs::write(&authority, &certificate.authority_pem)?;
+    Ok(format!("ssl crt {} ca-file {} verify required", own.display(), authority.display()))
 }

@@ -58,6 +58,17 @@ impl PartnerPlan {
     }
 }
 
+/// A partner behind a proxy.
+#[derive(Debug, Clone, Copy)]
+pub struct Proxied {
+    /// Where the proxy listens for it, on all transports.
+    pub port: u16,
+    /// The port on which its users sit.
+    pub users: u16,
+    /// The port by which the organisation reaches it: another one where somebody else speaks TLS for the proxy.
+    pub known_as: u16,
+}
+
 impl Kamailio {
     /// Starts the standard partner and waits until it answers an OPTIONS.
     ///
@@ -78,7 +89,8 @@ impl Kamailio {
             listen.push_str(&format!("listen=tls:127.0.0.1:{tls_port}\n"));
             write_tls(&folder, certificate)?;
             "enable_tls=yes".clone_into(&mut tls_on);
-            tls_module = tls_modules(&folder);
+            tls_module =
+                format!("loadmodule \"tls.so\"\nmodparam(\"tls\", \"config\", \"{}/tls.cfg\")", folder.display());
         }
         let config = PARTNER
             .replace("@LISTEN@", &listen)
@@ -119,60 +131,53 @@ impl Kamailio {
         Self::start(name, &folder, &config, port, tls_port, 64).await
     }
 
-    /// Starts a stateful, record-routing proxy between the organisation, which has all of these addresses, and partners.
-    /// `partners` has of each the port where the proxy listens for it, and the port on which its users sit. With a
-    /// certificate it and the organisation speak TLS, over a connection to each of the addresses.
+    /// Starts a stateful, record-routing proxy between partners and the organisation, which has all of these addresses. With
+    /// `streams` it and the organisation speak TCP, over a connection to each of the addresses; otherwise UDP.
     ///
     /// # Errors
     ///
     /// When there is no partner or no address, or as [`Self::partner`].
-    pub async fn proxy(
-        lab: &Lab,
-        partners: &[(u16, u16)],
-        gateways: &[SocketAddr],
-        tls: Option<&Certificate>,
-    ) -> Result<Self> {
-        let folder = lab.folder("kamailio-proxy")?;
-        let (first, _) = *partners.first().context("a proxy without partners")?;
-        let (transport, parameter) = if tls.is_some() { ("tls", ";transport=tls") } else { ("udp", "") };
+    pub async fn proxy(lab: &Lab, partners: &[Proxied], gateways: &[SocketAddr], streams: bool) -> Result<Self> {
+        let first = partners.first().context("a proxy without partners")?.port;
+        let (transport, parameter) = if streams { ("tcp", ";transport=tcp") } else { ("udp", "") };
         let (mut listen, mut ways, mut choice) = (String::new(), String::new(), String::new());
         for (number, gateway) in gateways.iter().enumerate() {
             let condition = if number == 0 { String::new() } else { format!("if ($var(gateway) == {number}) ") };
             writeln!(choice, "\t{condition}$du = \"sip:{gateway}{parameter}\";")?;
         }
-        for (port, users) in partners {
+        for Proxied { port, users, known_as } in partners {
             writeln!(listen, "listen=udp:127.0.0.1:{port}")?;
-            if tls.is_some() {
-                writeln!(listen, "listen=tls:127.0.0.1:{port}")?;
+            let mut record = "record_route()".to_owned();
+            if port != known_as {
+                record = format!("record_route_preset(\"127.0.0.1:{known_as};transport=tls\")");
+                writeln!(listen, "alias=\"tls:127.0.0.1:{known_as}\"")?;
             }
+            if streams {
+                writeln!(listen, "listen=tcp:127.0.0.1:{port} advertise 127.0.0.1:{known_as}")?;
+            }
+            let record = format!("if ($var(opens) == 1) {record};");
             for (condition, leave) in [
-                (format!("$sp == {users}"), format!("$fs = \"{transport}:127.0.0.1:{port}\";\n\t\troute(GATEWAY);")),
+                (format!("$sp == {users}"), format!("$fs = \"{transport}:127.0.0.1:{port}\"; route(GATEWAY);")),
                 (
                     format!("$sp != {users}"),
-                    format!("$fs = \"udp:127.0.0.1:{port}\";\n\t\t$du = \"sip:127.0.0.1:{users}\";"),
+                    format!("$fs = \"udp:127.0.0.1:{port}\"; $du = \"sip:127.0.0.1:{users}\";"),
                 ),
             ] {
-                writeln!(ways, "\tif ($Rp == {port} && {condition}) {{\n\t\t{leave}\n\t\troute(RELAY);\n\t}}")?;
+                writeln!(
+                    ways,
+                    "\tif ($Rp == {port} && {condition}) {{\n\t\t{record}\n\t\t{leave}\n\t\troute(RELAY);\n\t}}"
+                )?;
             }
         }
-        if let Some(certificate) = tls {
-            write_tls(&folder, certificate)?;
-        }
-        let (mut tls_on, mut tls_module) = ("disable_tcp=yes".to_owned(), String::new());
-        if tls.is_some() {
-            "enable_tls=yes".clone_into(&mut tls_on);
-            tls_module = tls_modules(&folder);
-            // Over a connection nothing is repeated: who has not answered soon never will.
-            tls_module.push_str("\nmodparam(\"tm\", \"fr_timer\", 5000)");
-        }
+        // Over a connection nothing is repeated: who has not answered soon never will.
+        let streams = if streams { "modparam(\"tm\", \"fr_timer\", 5000)" } else { "disable_tcp=yes" };
         let config = PROXY
             .replace("@LISTEN@", &listen)
-            .replace("@TLS_ON@", &tls_on)
-            .replace("@TLS_MODULE@", &tls_module)
+            .replace("@STREAMS@", streams)
             .replace("@WAYS@", &ways)
             .replace("@GATEWAYS@", &gateways.len().to_string())
             .replace("@CHOICE@", &choice);
-        Self::start("kamailio-proxy", &folder, &config, first, first, 64).await
+        Self::start("kamailio-proxy", &lab.folder("kamailio-proxy")?, &config, first, 0, 64).await
     }
 
     /// Starts Kamailio with a configuration of the caller's; `shared_mib` is its shared memory.
@@ -269,10 +274,6 @@ fn create_database(folder: &Path) -> Result<()> {
         anyhow::ensure!(status.success(), "sqlite3 refused {}", file.display());
     }
     Ok(())
-}
-
-fn tls_modules(folder: &Path) -> String {
-    format!("loadmodule \"tls.so\"\nmodparam(\"tls\", \"config\", \"{}/tls.cfg\")", folder.display())
 }
 
 fn write_tls(folder: &Path, certificate: &Certificate) -> Result<()> {

@@ -28,7 +28,7 @@ struct Place {
 pub struct Pods {
     /// The address of all of them: the port of the realm on 127.0.0.1, UDP and TCP.
     pub balancer: Balancer,
-    tls_fronts: Vec<Balancer>,
+    fronts: Vec<Balancer>,
     places: Vec<Place>,
 }
 
@@ -132,7 +132,7 @@ impl Pods {
         }
         let front = (Ipv4Addr::LOCALHOST, plain_port).into();
         let members: Vec<SocketAddr> = places.iter().map(|place| place.sip).collect();
-        let mut pods = Self { balancer: Balancer::start(front, &members, policy).await?, places, tls_fronts: Vec::new() };
+        let mut pods = Self { balancer: Balancer::start(front, &members, policy).await?, places, fronts: Vec::new() };
         for number in 0..pods.places.len() {
             pods.run(number).await?;
         }
@@ -142,24 +142,24 @@ impl Pods {
         Ok(pods)
     }
 
-    /// Adds addresses of all of them for TLS, which passes through untouched: a client that has a connection to each speaks with
-    /// several pods at a time.
+    /// Adds addresses of all of them for one of their ports; TLS passes through untouched. A client that has a connection to each
+    /// speaks with several pods at a time.
     ///
     /// # Errors
     ///
     /// When an address cannot be bound.
-    pub async fn tls_fronts(&mut self, tls_port: u16, count: usize) -> Result<Vec<SocketAddr>> {
+    pub async fn fronts(&mut self, port: u16, count: usize) -> Result<Vec<SocketAddr>> {
         let mut members: Vec<_> =
-            self.places.iter().map(|place| (SocketAddr::from((place.sip.ip(), tls_port)), place.admin)).collect();
+            self.places.iter().map(|place| (SocketAddr::from((place.sip.ip(), port)), place.admin)).collect();
         for _ in 0..count {
             // The first connection of each goes to another pod.
             members.rotate_left(1);
             let all: Vec<_> = members.iter().map(|(member, _)| *member).collect();
             let mut front = Balancer::start((Ipv4Addr::LOCALHOST, 0).into(), &all, Policy::RoundRobin).await?;
             members.iter().for_each(|(member, admin)| front.watch(*member, *admin));
-            self.tls_fronts.push(front);
+            self.fronts.push(front);
         }
-        Ok(self.tls_fronts.iter().map(|front| front.address).collect())
+        Ok(self.fronts.iter().map(|front| front.address).collect())
     }
 
     fn place(&mut self, number: usize) -> Result<&mut Place> {

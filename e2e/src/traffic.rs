@@ -62,7 +62,10 @@ pub enum Access {
     Direct,
     /// A Kamailio stands between, and everything is UDP.
     Kamailio,
-    /// A Kamailio stands between, and speaks TLS with the gateways.
+    /// A Kamailio stands between, and speaks TCP with the gateways.
+    KamailioOverTcp,
+    /// The same over TLS, which HAProxy adds at its side: Kamailio 5.6 with OpenSSL 3 dies now and then of TLS under load
+    /// (kamailio/kamailio#3791).
     KamailioOverTls,
 }
 

@@ -5,15 +5,15 @@
 //! Every second contact belongs to a partner with whom messages travel in sessions. `USERS`, `CONTACTS` of each, `MESSAGES`
 //! and `CHANGES` a second are another load, and so are `RENEWALS` (watches a second that end and begin again) and `EXPIRES` (the
 //! lifetime of subscriptions in seconds, before the end of which they are refreshed). Without `SESSIONS` (0) all messages
-//! travel alone. The partners' users are behind a Kamailio; without it (`KAMAILIO=0`) they speak to the gateways
-//! themselves, and with `TLS=1` it and the gateways speak TLS.
+//! travel alone. The partners' users are behind a Kamailio, which speaks UDP with the gateways of the first part, TLS with those of
+//! the second and TCP with those of the third; `ACCESS` is `UDP`, `TCP` or `TLS` for all, or `DIRECT` without Kamailio.
 //! It ends with 1 when the ledger shows something that must not be. The same seed chooses the same faults.
 #![expect(clippy::print_stdout, reason = "a report prints")]
 
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::{Fault, Field, Shared};
 use isthmus_e2e::lab::{self, Lab};
@@ -38,25 +38,29 @@ async fn main() -> Result<ExitCode> {
         names.split(',').filter(|name| *name != "none").map(fault).collect::<Result<Vec<_>>>()
     });
     let runs = match named.transpose()? {
-        Some(faults) => vec![(faults, seconds)],
+        Some(faults) => vec![(faults, seconds, Access::Kamailio)],
         // A quarter of the time goes to a group with Sentinels, and as much to a Cluster.
         None => vec![
-            (Fault::ALONE.to_vec(), seconds / 2),
-            (Fault::GROUP.to_vec(), seconds / 4),
-            (Fault::CLUSTER.to_vec(), seconds / 4),
+            (Fault::ALONE.to_vec(), seconds / 2, Access::Kamailio),
+            (Fault::GROUP.to_vec(), seconds / 4, Access::KamailioOverTls),
+            (Fault::CLUSTER.to_vec(), seconds / 4, Access::KamailioOverTcp),
         ],
     };
     let sessions = lab::number("SESSIONS", 1)? != 0;
-    let access = match (lab::number("KAMAILIO", 1)?, lab::number("TLS", 0)?) {
-        (0, _) => Access::Direct,
-        (_, 0) => Access::Kamailio,
-        _ => Access::KamailioOverTls,
+    let wished = match std::env::var("ACCESS").unwrap_or_default().as_str() {
+        "" => None,
+        "DIRECT" => Some(Access::Direct),
+        "UDP" => Some(Access::Kamailio),
+        "TCP" => Some(Access::KamailioOverTcp),
+        "TLS" => Some(Access::KamailioOverTls),
+        other => bail!("ACCESS is DIRECT, UDP, TCP or TLS, not {other}"),
     };
     let (users, contacts) = (lab::number("USERS", 40)?, lab::number("CONTACTS", 5)?);
     let (messages, changes) = (lab::number("MESSAGES", 40)?, lab::number("CHANGES", 10)?);
     let (renewals, expires_secs) = (lab::number("RENEWALS", 1)?, Some(lab::number("EXPIRES", EXPIRES_SECS)?));
     let mut right = true;
-    for (faults, seconds) in runs {
+    for (faults, seconds, access) in runs {
+        let access = wished.unwrap_or(access);
         let plan = Plan { users, contacts, messages, changes, renewals, expires_secs, seed, sessions, access };
         let lab = Lab::new("chaos")?;
         let (redis, store) = if faults.iter().any(|fault| fault.needs_group()) {
@@ -66,7 +70,10 @@ async fn main() -> Result<ExitCode> {
         } else {
             ("one Redis", Shared::alone(&lab, pods).await?)
         };
-        println!("chaos: {pods} pods on {redis}, {} pairs, {seconds} s, seed {seed}", plan.users * plan.contacts);
+        println!(
+            "chaos: {pods} pods on {redis}, {} pairs, {access:?}, {seconds} s, seed {seed}",
+            plan.users * plan.contacts
+        );
         let field = Field::start_on(store, &lab, pods, Policy::RoundRobin, &plan, false).await?;
         let judgement = field.run(&faults, Duration::from_secs(seconds), &mut Dice::new(seed)).await?;
         println!("{judgement}");

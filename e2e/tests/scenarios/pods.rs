@@ -421,8 +421,12 @@ async fn after_a_flush_of_redis_under_load_everybody_sees_what_is_right() {
         // theirs are gone.
         let forgotten = field.traffic.watch_again().await?;
         ensure!(forgotten == plan.users * plan.contacts, "only {forgotten} watches were forgotten");
-        tokio::time::sleep(Duration::from_secs(3)).await;
+        tokio::time::sleep(Duration::from_secs(5)).await;
         field.traffic.ledger.fault("flush", from);
+        // Contacts hear the same of the subscriptions that were made anew, when they show something (481).
+        for (user, contact) in (0..plan.users).flat_map(|user| (0..plan.contacts).map(move |contact| (user, contact))) {
+            field.traffic.show_sip(user, contact, "after the flush");
+        }
         must_flow(&field.traffic.finish(Duration::from_secs(30)).await?)
     })
     .await;

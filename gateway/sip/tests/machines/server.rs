@@ -74,7 +74,10 @@ fn an_answer_that_could_not_be_sent_is_tried_once_by_a_new_connection() {
     let again = side.take_sent().pop().unwrap();
     assert_eq!(again.text, failed.text);
     let remote = address("192.0.2.20:5062");
-    assert_eq!(again.destination, Destination::Address { transport: Transport::Tls, remote, instead_of: Some(tls().flow) });
+    assert_eq!(
+        again.destination,
+        Destination::Address { transport: Transport::Tls, remote, instead_of: Some(tls().flow) }
+    );
     side.endpoint.handle_send_failed(side.now(), again.origin);
     side.drain();
     assert!(side.sent.is_empty());

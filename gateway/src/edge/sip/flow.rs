@@ -159,10 +159,12 @@ impl Flow {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
                 Err(_) => Err(FlowError::Closed),
             },
-            Out::Stream { queue, .. } => queue.try_send(Queued::Message { bytes, origin }).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => FlowError::Full,
-                mpsc::error::TrySendError::Closed(_) => FlowError::Closed,
-            }),
+            Out::Stream { queue, .. } => {
+                queue.try_send(Queued::Message { bytes, origin }).map_err(|error| match error {
+                    mpsc::error::TrySendError::Full(_) => FlowError::Full,
+                    mpsc::error::TrySendError::Closed(_) => FlowError::Closed,
+                })
+            }
         }
     }
 

@@ -18,8 +18,7 @@ use crate::harness::{DEADLINE, LONG, commit, pair, soon};
 const DURABLE: [&str; 6] = ["--save", "", "--appendonly", "yes", "--appendfsync", "always"];
 pub(super) const PLAIN: [&str; 4] = ["--save", "", "--appendonly", "no"];
 /// The rights that README asks for.
-pub(super) const RIGHTS: [&str; 7] =
-    ["+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+info", "+time"];
+pub(super) const RIGHTS: [&str; 7] = ["+@read", "+@write", "+@scripting", "+@pubsub", "+@connection", "+info", "+time"];
 /// How long an operation may take in these tests.
 pub(super) const LIMIT: Duration = Duration::from_millis(500);
 
