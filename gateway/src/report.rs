@@ -20,6 +20,9 @@ use crate::source::Loaded;
 /// The last refused configuration, `None` while the one on disk is in force.
 pub type LastError = Arc<Mutex<Option<String>>>;
 
+/// What the configuration in force says and the next start of the process will do.
+pub type AtNextStart = Arc<Mutex<Vec<&'static str>>>;
+
 /// Where the documents come from.
 pub struct StatusReport {
     /// The configuration in force.
@@ -38,6 +41,8 @@ pub struct StatusReport {
     pub pods: Arc<Pods>,
     /// The last refused configuration.
     pub last_error: LastError,
+    /// What is taken at the next start only.
+    pub at_next_start: AtNextStart,
     /// The pool of this process.
     pub pool: String,
 }
@@ -51,11 +56,13 @@ impl std::fmt::Debug for StatusReport {
 impl Report for StatusReport {
     fn config(&self) -> Value {
         let loaded = self.loaded.load();
+        let later = self.at_next_start.lock().clone();
+        let notices = loaded.notices.iter().map(ToString::to_string).chain(later.into_iter().map(str::to_owned));
         json!({
             "pool": self.pool,
             "generation": loaded.generation,
             "lastError": *self.last_error.lock(),
-            "notices": loaded.notices.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "notices": notices.collect::<Vec<_>>(),
         })
     }
 

@@ -14,7 +14,6 @@ use isthmus_sip::Limits;
 use isthmus_sip::endpoint::EndpointConfig;
 use isthmus_sip::timer::TimerConfig;
 use isthmus_xmpp::component::Secret;
-use parking_lot::Mutex;
 use rustls_pki_types::ServerName;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout_at;
@@ -28,7 +27,7 @@ use crate::edge::sip::{ClientTrust, ConnectionLimits, EdgeSettings, EdgeTls, Sip
 use crate::edge::xmpp::{LinkSpec, LinkTls, Links, XmppHandler};
 use crate::metrics::{Metrics, Reason};
 use crate::pods::Pods;
-use crate::report::{LastError, StatusReport};
+use crate::report::{AtNextStart, LastError, StatusReport};
 use crate::source::{self, Loaded, Secrets, SourceOptions};
 use crate::state_store::{Declared, StateStore};
 use crate::telemetry::{LogFormat, SpanExport, Telemetry};
@@ -152,6 +151,7 @@ struct Process {
     source: SourceOptions,
     loaded: Arc<ArcSwap<Loaded>>,
     last_error: LastError,
+    at_next_start: AtNextStart,
     telemetry: Telemetry,
     metrics: Arc<Metrics>,
     readiness: Arc<Readiness>,
@@ -199,7 +199,7 @@ impl Process {
         );
         edge.set_handler(Arc::new(BridgeHandle(Arc::clone(&bridge))) as Arc<dyn SipHandler>);
         let loaded = Arc::new(ArcSwap::from_pointee(loaded));
-        let last_error: LastError = Arc::new(Mutex::new(None));
+        let (last_error, at_next_start) = (LastError::default(), AtNextStart::default());
         let report = StatusReport {
             loaded: Arc::clone(&loaded),
             links: Arc::clone(&links),
@@ -209,6 +209,7 @@ impl Process {
             bridge: Arc::clone(&bridge),
             pods: Arc::clone(&pods),
             last_error: Arc::clone(&last_error),
+            at_next_start: Arc::clone(&at_next_start),
             pool: options.pool.clone(),
         };
         let admin_addr = admin_address(&pool);
@@ -229,6 +230,7 @@ impl Process {
             source,
             loaded,
             last_error,
+            at_next_start,
             telemetry,
             metrics,
             readiness,
@@ -304,8 +306,9 @@ impl Process {
                 return self.refuse(failure.to_string());
             }
         };
+        let mut later = Vec::new();
         if binding_of(&prepared.runtime.pool) != self.binding {
-            tracing::warn!("listener addresses changed: they are taken at the next start");
+            later.push("listener addresses changed: they are taken at the next start");
         }
         if let Err(error) = self.telemetry.set_filter(&prepared.runtime.pool.log_filter) {
             tracing::error!(%error, "log filter");
@@ -313,7 +316,13 @@ impl Process {
         for notice in &loaded.notices {
             tracing::warn!(%notice, "configuration");
         }
-        self.state.take(prepared.store);
+        if self.state.take(prepared.store) {
+            later.push("Federation.spec.stateStore changed: it is taken at the next start");
+        }
+        for what in &later {
+            tracing::warn!("{what}");
+        }
+        *self.at_next_start.lock() = later;
         self.edge.set_settings(prepared.settings);
         self.edge.set_tls(prepared.tls);
         self.edge.set_own_names(&prepared.runtime.own_names());

@@ -125,9 +125,10 @@ impl StateStore {
         Ok(Self { store, access, mode, health })
     }
 
-    /// Takes what Secrets hold now, for new connections.
-    pub(crate) fn take(&self, declared: Option<Declared>) {
-        let moved = match (&self.access, declared) {
+    /// Takes what Secrets hold now, for new connections; tells whether another store is declared by now, which only the next start
+    /// of the process takes.
+    pub(crate) fn take(&self, declared: Option<Declared>) -> bool {
+        match (&self.access, declared) {
             (None, None) => false,
             (Some(access), Some(declared)) if access.place == declared.place => {
                 access.credentials.store(declared.credentials.map(Arc::new));
@@ -135,9 +136,6 @@ impl StateStore {
                 false
             }
             _ => true,
-        };
-        if moved {
-            tracing::warn!("Federation.spec.stateStore changed: it is taken at the next start");
         }
     }
 }

@@ -149,7 +149,23 @@ async fn a_wrong_password_of_redis_is_named_and_a_new_one_needs_no_restart() {
             metrics.contains("isthmus_state_store_finding{reason=\"AuthenticationFailed\"} 0"),
             "the finding stays"
         );
-        Ok(())
+
+        // Another server is another matter: it is taken at the next start, and that is said until it is not so any more.
+        let file = corp.gateway.manifest("realm.yaml");
+        let declared = std::fs::read_to_string(&file)?;
+        let noticed = async |wanted: bool| {
+            wait_for("what is said of the store", LONG, || async {
+                let notices = corp.gateway.config().await?["notices"].to_string();
+                Ok((notices.contains("stateStore changed: it is taken at the next start") == wanted).then_some(()))
+            })
+            .await
+        };
+        noticed(false).await?;
+        std::fs::write(&file, declared.replace(&format!("127.0.0.1:{}", redis.port), "127.0.0.1:1"))?;
+        noticed(true).await?;
+        wait_store(&corp.gateway, "Ready", None).await?;
+        std::fs::write(&file, declared)?;
+        noticed(false).await
     })
     .await;
 }
