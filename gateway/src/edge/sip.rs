@@ -421,7 +421,7 @@ impl SipEdge {
 
     /// Tells how many requests, of either side, wait for their answer.
     pub fn unanswered(&self) -> usize {
-        self.waiting.load(Ordering::Acquire) + self.exchanges.len()
+        self.waiting.load(Ordering::Acquire) + self.exchanges.unanswered()
     }
 
     /// Gives up the stream connections that this side opened: each is closed for what we write when nobody waits for an answer

@@ -233,20 +233,34 @@ impl Exchange {
 #[derive(Debug, Default)]
 pub struct Exchanges {
     next: AtomicU64,
-    open: Mutex<HashMap<u64, mpsc::UnboundedSender<Event>>>,
+    open: Mutex<HashMap<u64, Open>>,
+}
+
+/// An exchange that hears of what happens.
+#[derive(Debug)]
+struct Open {
+    tell: mpsc::UnboundedSender<Event>,
+    /// It has its answer; an INVITE may get more of them for a while.
+    answered: bool,
 }
 
 impl Exchanges {
     pub(super) fn open(&self) -> (u64, mpsc::UnboundedReceiver<Event>) {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.open.lock().insert(number, sender);
+        let (tell, receiver) = mpsc::unbounded_channel();
+        self.open.lock().insert(number, Open { tell, answered: false });
         (number, receiver)
     }
 
-    /// Counts exchanges under way.
-    pub(super) fn len(&self) -> usize {
-        self.open.lock().len()
+    /// Counts exchanges without an answer.
+    pub(super) fn unanswered(&self) -> usize {
+        self.open.lock().values().filter(|exchange| !exchange.answered).count()
+    }
+
+    fn answered(&self, number: u64) {
+        if let Some(exchange) = self.open.lock().get_mut(&number) {
+            exchange.answered = true;
+        }
     }
 
     fn close(&self, number: u64) {
@@ -261,9 +275,10 @@ impl Exchanges {
             | Event::SendFailed { correlation, .. } => *correlation,
             _ => return,
         };
-        if let Some(exchange) = self.open.lock().get(&number).cloned() {
+        let tell = self.open.lock().get(&number).map(|exchange| exchange.tell.clone());
+        if let Some(tell) = tell {
             // The receiver may be gone: nobody waits for this answer any more.
-            let _ = exchange.send(event);
+            let _ = tell.send(event);
         }
     }
 }
@@ -470,7 +485,7 @@ impl Attempt {
             if let Err(error) = self.start(number, destination, &request) {
                 return self.tell(ClientEvent::Failed(error));
             }
-            match self.follow(events, place == last).await {
+            match self.follow(number, events, place == last).await {
                 Followed::Done => return,
                 Followed::Next(next) => failure = next,
             }
@@ -509,7 +524,7 @@ impl Attempt {
     }
 
     /// Hands on what happens until this target is done with.
-    async fn follow(&self, events: &mut mpsc::UnboundedReceiver<Event>, last: bool) -> Followed {
+    async fn follow(&self, number: u64, events: &mut mpsc::UnboundedReceiver<Event>, last: bool) -> Followed {
         let mut heard = false;
         let mut answered = false;
         loop {
@@ -529,6 +544,7 @@ impl Attempt {
                         if ended {
                             return Followed::Done;
                         }
+                        self.edge.exchanges.answered(number);
                     }
                 }
                 Event::Timeout { .. } if !heard && !last => return Followed::Next(SendFailure::Lost),
