@@ -14,6 +14,8 @@ const REPEATED: usize = 20;
 /// One of so many may arrive twice under two ids when the window is over.
 const DOUBLED_LATE: usize = 100;
 /// Within this time everybody must hear of the arrival or of the failure of a message, and see a state: a transaction is over
+/// Messages that took longer are named.
+const SLOW_MESSAGE: Duration = Duration::from_secs(25);
 /// after 32 s, and where its process died others find that out within 10 s more (interworking specification S-41).
 const LATE: Duration = Duration::from_secs(45);
 /// What took longer to be seen is named.
@@ -51,7 +53,9 @@ pub struct Messages {
     pub slowest: Duration,
     /// The longest time until a sender was told of a failure.
     pub told: Duration,
-    /// Arrived, or their senders were told, later than anybody waits for.
+    /// Arrived, or their senders were told, after a long time.
+    pub slow: Vec<String>,
+    /// The same, later than anybody waits for.
     pub late: Vec<String>,
 }
 
@@ -108,9 +112,11 @@ impl Messages {
     }
 
     fn note_late(&mut self, text: &str, message: &Message, took: Duration, what: &str) {
-        if took > LATE {
-            let sent = message.sent.as_secs_f64();
-            self.late.push(format!("{text} (sent at {sent:.1} s, {what} after {:.1} s)", took.as_secs_f64()));
+        let (sent, secs) = (message.sent.as_secs_f64(), took.as_secs_f64());
+        for (list, from) in [(&mut self.slow, SLOW_MESSAGE), (&mut self.late, LATE)] {
+            if took > from {
+                list.push(format!("{text} (sent at {sent:.1} s, {what} after {secs:.1} s)"));
+            }
         }
     }
 }
@@ -377,6 +383,9 @@ impl fmt::Display for Judgement {
         for (name, of) in [("slowest", (|m| m.slowest) as fn(&Messages) -> Duration), ("slowest error", |m| m.told)] {
             let (slow_in, slow_out) = (of(&self.to_xmpp).as_secs_f64(), of(&self.to_sip).as_secs_f64());
             writeln!(f, "  {name:<38}{slow_in:>10.2} s{slow_out:>10.2} s")?;
+        }
+        for slow in self.to_xmpp.slow.iter().chain(&self.to_sip.slow).take(NAMED) {
+            writeln!(f, "    {slow}")?;
         }
         for (word, count) in &self.refusals {
             writeln!(f, "    {count} refused with {word}")?;
