@@ -13,6 +13,8 @@ CHAOS_SECS ?= 900
 PAIRS ?= 160000
 # Where the faults of `make chaos` start; by the clock when empty.
 SEED ?=
+# Which faults alone, for example kill,kill-holder; all when empty.
+FAULTS ?=
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/isthmus
 DENY_VERSION := 0.20.2
 DENY := $(CACHE)/cargo-deny-$(DENY_VERSION)/bin/cargo-deny
@@ -87,7 +89,7 @@ fuzz: ## Fuzzes each parser for SECS seconds (60). What it finds stays in gatewa
 chaos: ## Kills, pauses, cuts, slows and fills parts of a realm under load for CHAOS_SECS (900) from SEED; prints the books.
 	@./e2e/install
 	@$(MAKE) build
-	@$(TARGET)/debug/chaos "$(CHAOS_SECS)" "$(SEED)"
+	@$(TARGET)/debug/chaos "$(CHAOS_SECS)" "$(SEED)" "$(FAULTS)"
 
 doc: ## Builds the documentation with warnings denied. 2 min.
 	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --quiet $(ALL) --no-deps

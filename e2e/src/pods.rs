@@ -156,7 +156,9 @@ impl Pods {
             members.rotate_left(1);
             let all: Vec<_> = members.iter().map(|(member, _)| *member).collect();
             let mut front = Balancer::start((Ipv4Addr::LOCALHOST, 0).into(), &all, Policy::RoundRobin).await?;
-            members.iter().for_each(|(member, admin)| front.watch(*member, *admin));
+            for (member, admin) in &members {
+                front.watch(*member, *admin);
+            }
             self.fronts.push(front);
         }
         Ok(self.fronts.iter().map(|front| front.address).collect())

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use isthmus_model::EpochMillis;
 use isthmus_store::wake::Topic;
 use isthmus_store::{
     Batch, Condition, Consumer, ItemId, Key, Kind, Lifetime, QueueName, Record, Retry, Slot, Store, StoreError, record,
@@ -30,6 +31,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(3500);
 /// A process that said nothing for so long is gone (interworking specification §6.8).
 const GONE: Duration = Duration::from_secs(15);
+/// How long a process takes the links that nobody holds for those of processes before it.
+const YOUNG: Duration = Duration::from_secs(30);
 /// How long the list of processes outlives the last of them.
 const LIFETIME: Duration = Duration::from_secs(3600);
 /// How many processes a realm can have.
@@ -135,6 +138,9 @@ pub struct Pods {
     begun: AtomicU64,
     /// This process is no member any more.
     left: AtomicBool,
+    /// When this process began, and when the realm was heard of last before that.
+    began: Instant,
+    heard_before: OnceLock<EpochMillis>,
 }
 
 impl std::fmt::Debug for Pods {
@@ -166,6 +172,8 @@ impl Pods {
             lost_at: Mutex::default(),
             begun: AtomicU64::new(0),
             left: AtomicBool::new(false),
+            began: Instant::now(),
+            heard_before: OnceLock::new(),
         });
         if pods.is_shared() {
             tokio::spawn(keep_listed(Arc::clone(&pods)));
@@ -351,6 +359,12 @@ impl Pods {
         Ok(())
     }
 
+    /// Tells until when others were there before this process, as long as it is young: a link that nobody holds then was lost with
+    /// the last of them. After an hour nobody knows any more.
+    pub fn heard_before(&self) -> Option<EpochMillis> {
+        self.heard_before.get().copied().filter(|_| self.began.elapsed() < YOUNG)
+    }
+
     /// Takes note of the beats, and returns who lives. Clocks of different machines are not compared: a process is gone
     /// when its beat stayed the same for so long by the clock of this one. Of the time in which this one could not listen,
     /// since the store was away, nothing follows about the others.
@@ -387,6 +401,10 @@ impl Pods {
             };
             // Whoever comes first begins a new list.
             let before = self.begun.load(Ordering::Relaxed);
+            if let (0, Some(end)) = (before, stored.as_ref().and_then(|stored| stored.expires_at)) {
+                let lifetime = u64::try_from(LIFETIME.as_millis()).unwrap_or_default();
+                self.heard_before.get_or_init(|| EpochMillis(end.0.saturating_sub(lifetime)));
+            }
             if before != 0 && before != begun {
                 self.begun.store(0, Ordering::Relaxed);
                 tracing::error!("the state store has lost its data; subscriptions are made anew");

@@ -133,6 +133,7 @@ impl Report for StatusReport {
                 "backend": if self.store.is_shared() { "redis" } else { "memory" },
                 "mode": self.store_mode,
                 "state": format!("{:?}", health.state),
+                "reason": health.findings.first().map_or("Reachable", |finding| finding.reason),
                 "durable": health.durable,
                 "records": health.records,
                 "timers": health.timers,

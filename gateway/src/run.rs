@@ -23,7 +23,7 @@ use crate::bridge::{Bridge, BridgeHandle, Runtime};
 use crate::dns::Locator;
 use crate::edge::sip::flow::Opener;
 use crate::edge::sip::listener::Binding;
-use crate::edge::sip::{ClientTrust, ConnectionLimits, EdgeSettings, EdgeTls, SipEdge, SipHandler};
+use crate::edge::sip::{ClientTrust, ConnectionLimits, EdgeSettings, EdgeTls, GIVING_UP, SipEdge, SipHandler};
 use crate::edge::xmpp::{LinkSpec, LinkTls, Links, XmppHandler};
 use crate::metrics::{Metrics, Reason};
 use crate::pods::Pods;
@@ -357,7 +357,7 @@ impl Process {
             self.links.give_back();
             self.edge.drain();
             let end = Instant::now() + pool.grace;
-            if timeout_at(end.into(), self.end_work()).await.is_err() {
+            if !timeout_at(end.into(), self.end_work(end)).await.unwrap_or_default() {
                 let (unanswered, unfinished) = (self.edge.unanswered(), self.bridge.unfinished());
                 tracing::warn!(unanswered, ?unfinished, "the time for draining is over");
             }
@@ -374,16 +374,24 @@ impl Process {
         tracing::info!("stopped");
     }
 
-    /// Lets peers turn to other processes, and finishes what is under way.
-    async fn end_work(&self) {
+    /// Lets peers turn to other processes, and finishes what is under way; tells whether that came to its end.
+    async fn end_work(&self, end: Instant) -> bool {
         // A stream's transactions are remembered for 32 s after their answer; those need no waiting.
         let is_done = || self.edge.unanswered() == 0 && self.bridge.is_idle() && self.links.are_handed_over();
-        // Nothing is done while peers go on asking. Answers of their last moment may still leave over our own connections.
-        self.edge.give_up_connections(Opener::Peer).await;
-        while !is_done() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        // Our own connections end like those of peers, also where the work does not.
+        let last = end.checked_sub(GIVING_UP).unwrap_or(end);
+        loop {
+            // Nothing is done while peers go on asking. Answers of their last moment may still leave over our own connections.
+            self.edge.give_up_connections(Opener::Peer).await;
+            while !is_done() && Instant::now() < last {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            self.edge.give_up_connections(Opener::Here).await;
+            // Something may have come meanwhile.
+            if is_done() || Instant::now() >= last {
+                return is_done();
+            }
         }
-        self.edge.give_up_connections(Opener::Here).await;
     }
 }
 

@@ -45,7 +45,7 @@ async fn main() -> Result<ExitCode> {
     println!("{judgement}");
     let refused = judgement.to_xmpp.refused + judgement.to_sip.refused;
     let put_off: usize = judgement.put_off.values().sum();
-    let right = judgement.faults_found().is_empty() && refused + put_off == 0;
+    let right = judgement.faults_found().is_empty() && refused + put_off + judgement.presence.disowned == 0;
     println!(
         "refused messages: {refused}, SUBSCRIBE requests: {put_off} (bar 0): {}",
         if right { "holds" } else { "DOES NOT HOLD" }

@@ -13,9 +13,9 @@ const BLIND_AFTER_POD: Duration = Duration::from_secs(5);
 const REPEATED: usize = 20;
 /// One of so many may arrive twice under two ids when the window is over.
 const DOUBLED_LATE: usize = 100;
-/// Within this time everybody must hear of the arrival or of the failure of a message, and see a state: a transaction is over
 /// Messages that took longer are named.
 const SLOW_MESSAGE: Duration = Duration::from_secs(25);
+/// Within this time everybody must hear of the arrival or of the failure of a message, and see a state: a transaction is over
 /// after 32 s, and where its process died others find that out within 10 s more (interworking specification S-41).
 const LATE: Duration = Duration::from_secs(45);
 /// What took longer to be seen is named.

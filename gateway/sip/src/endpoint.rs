@@ -182,7 +182,9 @@ impl Endpoint {
     /// Names the connections on which somebody waits for an answer, the peer or this side.
     pub fn waiting_flows(&self) -> BTreeSet<FlowId> {
         let theirs = self.servers.values().filter(|tx| tx.state.is_open()).map(|tx| tx.reply.source.flow);
-        theirs.chain(self.client_flows.keys().copied()).collect()
+        let waits = |id: &Key| self.clients.get(*id).is_some_and(|tx| tx.state.is_open());
+        let ours = self.client_flows.iter().filter(|(_, ids)| ids.iter().any(waits)).map(|(flow, _)| *flow);
+        theirs.chain(ours).collect()
     }
 
     /// Takes that a transmission could not be sent, as far as the sender knows.

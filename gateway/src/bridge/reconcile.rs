@@ -81,6 +81,7 @@ impl Bridge {
     pub(super) fn handle_link_ready(self: &Arc<Self>, link: &LinkSpec, lost_at: Option<EpochMillis>) {
         // Somebody else may have worked for these pairs meanwhile.
         self.remembered.clear();
+        let lost_at = lost_at.or_else(|| self.pods.heard_before());
         self.send_letters(link.clone());
         let name = (link.host.clone(), link.port, link.name.clone());
         let mut walks = self.walks.under_way.lock();

@@ -3,19 +3,22 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use isthmus_interwork::address::Spelling;
 use isthmus_model::BareAddress;
-use isthmus_store::{Batch, Condition, Key, Lifetime, Record};
+use isthmus_store::{Batch, Condition, Key, Kind, Lifetime, Record, record};
 
 use super::Bridge;
 use super::inbound::Incoming;
 
 /// A spelling is remembered so long after it was last seen.
 const LIFETIME: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Format of the record.
+const FORMAT: u16 = 1;
 
 /// Reads a remembered spelling of `remote`; one that does not fit is none.
 pub(super) fn read_spelling(stored: Option<&Record>, remote: &BareAddress) -> Option<Spelling> {
-    Spelling::restore(std::str::from_utf8(&stored?.bytes).ok()?, remote)
+    Spelling::restore(&text_of(stored?)?, remote)
 }
 
 impl Bridge {
@@ -31,9 +34,7 @@ impl Bridge {
             // The sender writes itself as we would now.
             (None, Some(_)) => batch.delete(key, Condition::Any),
             (Some(seen), Some(stored)) if is_current(stored, &seen) => return,
-            (Some(seen), _) => {
-                batch.put(key, Condition::Any, seen.as_str().to_owned().into_bytes(), Lifetime::For(LIFETIME))
-            }
+            (Some(seen), _) => batch.put(key, Condition::Any, bytes_of(&seen), Lifetime::For(LIFETIME)),
         };
         let done = self.store.commit(batch).await;
         self.remembered.forget(&[Key::address(&incoming.remote.bare)]);
@@ -45,5 +46,33 @@ impl Bridge {
 
 fn is_current(stored: &Record, seen: &Spelling) -> bool {
     let fresh = stored.expires_at.is_none_or(|at| at.since(super::now().epoch) > LIFETIME / 2);
-    fresh && *stored.bytes == *seen.as_str().as_bytes()
+    fresh && text_of(stored).is_some_and(|known| known == seen.as_str())
+}
+
+fn bytes_of(spelling: &Spelling) -> Bytes {
+    record::encode(Kind::Address, FORMAT, spelling.as_str().as_bytes())
+}
+
+fn text_of(stored: &Record) -> Option<String> {
+    let envelope = record::decode_as(Kind::Address, FORMAT, &stored.bytes).ok()?;
+    String::from_utf8(envelope.payload.to_vec()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spelling_that_an_earlier_release_wrote_is_read() {
+        let remote = BareAddress::from_jid("ana.maria@partner.example").unwrap();
+        let uri = isthmus_sip::Uri::parse("sip:Ana.Maria@partner.example").unwrap();
+        let spelling = Spelling::observe(&uri, &remote).unwrap();
+        let bytes = bytes_of(&spelling);
+        assert_eq!(bytes, FROZEN, "{bytes:?}");
+        let stored = Record { version: 1, bytes: FROZEN.to_vec().into(), expires_at: None };
+        assert_eq!(read_spelling(Some(&stored), &remote).as_ref().map(Spelling::as_str), Some(spelling.as_str()));
+        assert!(is_current(&stored, &spelling));
+    }
+
+    const FROZEN: &[u8] = b"I\x01\x06\0\x01Ana.Maria";
 }

@@ -44,6 +44,8 @@ use outbound::{Exchanges, Pool};
 const ELSEWHERE: FlowId = FlowId(u64::MAX);
 /// How long a connection that is given up may wait for a moment in which nobody waits for an answer on it.
 const QUIET: Duration = Duration::from_secs(1);
+/// How long it takes at most to give up connections: those of peers that do not read, either, are left to the end of the process.
+pub const GIVING_UP: Duration = QUIET.saturating_add(connection::LINGER.saturating_mul(2));
 /// How many messages may wait for a slow peer's socket.
 const SEND_QUEUE: usize = 1024;
 
@@ -261,7 +263,7 @@ impl SipEdge {
 
     /// Takes a response to a request of ours that reached another process.
     pub(crate) fn take_response(&self, transport: Transport, remote: SocketAddr, response: Message) {
-        let source = Source { flow: ELSEWHERE, transport, remote, local: remote };
+        let source = Source { flow: ELSEWHERE, transport, remote, local: remote, takes_answers: true };
         self.drive(|endpoint, now| endpoint.handle_message(now, source, response));
     }
 
@@ -367,8 +369,11 @@ impl SipEdge {
             Destination::Flow { flow, .. } => self.flows.find(flow),
             Destination::Address { transport: Transport::Udp, remote, .. } => self.flows.socket_for(remote),
             Destination::Address { transport, remote, instead_of } => {
-                let open = self.flows.stream_to(transport, remote);
-                if open.is_none() && self.answer_anew(transport, remote, instead_of, &bytes, origin) {
+                let former = self.flows.peer_of(instead_of);
+                let open = former.as_ref().and_then(|peer| self.flows.stream_to(transport, remote, peer));
+                if let (None, Some(former)) = (&open, former)
+                    && self.answer_anew(transport, remote, former, &bytes, origin)
+                {
                     return;
                 }
                 open
@@ -386,6 +391,7 @@ impl SipEdge {
         match event {
             Event::Request { tx, source, message } => {
                 if let Some(flow) = self.flows.find(source.flow) {
+                    flow.note_request();
                     self.waiting.fetch_add(1, Ordering::Relaxed);
                     handler.request(tx, &flow, source.remote, message);
                 }
@@ -424,18 +430,18 @@ impl SipEdge {
         self.waiting.load(Ordering::Acquire) + self.exchanges.unanswered()
     }
 
-    /// Gives up the stream connections that this side opened: each is closed for what we write when nobody waits for an answer
+    /// Gives up the stream connections that `opened_by` opened: each is closed for what we write when nobody waits for an answer
     /// on it, or after a second, and read until the peer has closed it, too. Later answers to what came with it leave over other
     /// connections.
     pub async fn give_up_connections(&self, opened_by: Opener) {
         let begun = Instant::now();
-        while self.connections(opened_by).get() > 0 && begun.elapsed() < QUIET + connection::LINGER * 2 {
+        while self.connections(opened_by).get() > 0 && begun.elapsed() < GIVING_UP {
             let mut waiting = BTreeSet::new();
             if begun.elapsed() < QUIET {
                 waiting = self.endpoint.lock().waiting_flows();
             }
             self.flows.end_streams(opened_by, &waiting);
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -451,7 +457,8 @@ fn accepts_invite(response: &Message) -> bool {
 }
 
 fn source(flow: &Flow, remote: SocketAddr) -> Source {
-    Source { flow: flow.id, transport: flow.transport, remote, local: flow.local }
+    let takes_answers = flow.is_open();
+    Source { flow: flow.id, transport: flow.transport, remote, local: flow.local, takes_answers }
 }
 
 /// Wakes the transaction layer when its next timer is due.

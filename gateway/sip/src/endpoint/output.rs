@@ -25,6 +25,8 @@ pub struct Source {
     pub remote: SocketAddr,
     /// Our address.
     pub local: SocketAddr,
+    /// Whether answers can leave over the connection: not when this side has closed it for what it writes.
+    pub takes_answers: bool,
 }
 
 /// Where a message goes.
@@ -46,7 +48,7 @@ pub enum Destination {
         /// The address.
         remote: SocketAddr,
         /// The connection that this one takes the place of: whoever is there must be who was here.
-        instead_of: Option<FlowId>,
+        instead_of: FlowId,
     },
 }
 

@@ -29,6 +29,13 @@ pub(crate) enum ClientState {
     Over,
 }
 
+impl ClientState {
+    /// True while the final answer is to come.
+    pub(crate) fn is_open(self) -> bool {
+        matches!(self, Self::Calling | Self::Proceeding)
+    }
+}
+
 /// What a client transaction carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClientKind {

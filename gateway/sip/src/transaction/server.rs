@@ -75,7 +75,7 @@ impl ReplyPath {
             Some(_) if !source.transport.is_reliable() => source.remote.port(),
             _ => sent_by,
         };
-        Self { source, port, flow_failed: false }
+        Self { source, port, flow_failed: !source.takes_answers }
     }
 
     /// The request's own connection while it is open, else its source address with the port of sent-by.
@@ -88,7 +88,7 @@ impl ReplyPath {
         if flow_open && !self.flow_failed {
             return Destination::Flow { flow, transport, remote };
         }
-        Destination::Address { transport, remote: answer_to, instead_of: Some(flow) }
+        Destination::Address { transport, remote: answer_to, instead_of: flow }
     }
 }
 

@@ -195,7 +195,7 @@ fn a_timeout_a_failure_and_a_503_allow_another_target_with_a_new_branch() {
         }
         side.drain();
         side.take_sent();
-        let next = Destination::Address { transport: Tls, remote: address("192.0.2.21:5061"), instead_of: None };
+        let next = Destination::Address { transport: Tls, remote: address("192.0.2.21:5061"), instead_of: FlowId(8) };
         let retried = side.endpoint.retry_on(side.now(), tx, next).unwrap();
         assert_ne!(retried, tx);
         side.drain();

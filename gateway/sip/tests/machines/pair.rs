@@ -80,7 +80,13 @@ impl Pair {
 
     fn source(&self, who: Who) -> Source {
         let ip = |who| if who == Who::A { "192.0.2.10:5060" } else { "192.0.2.20:5060" };
-        Source { flow: FlowId(1), transport: self.transport, remote: address(ip(who)), local: address(ip(who.other())) }
+        Source {
+            flow: FlowId(1),
+            transport: self.transport,
+            remote: address(ip(who)),
+            local: address(ip(who.other())),
+            takes_answers: true,
+        }
     }
 
     pub(crate) fn at(&self) -> u64 {

@@ -56,7 +56,7 @@ fn an_answer_leaves_on_the_request_s_connection_while_that_is_open() {
         side.endpoint.handle_flow_closed(side.now(), tls().flow);
         side.respond(tx, &message, 200);
         let remote = address(&format!("192.0.2.20:{port}"));
-        let expected = Destination::Address { transport: Transport::Tls, remote, instead_of: Some(tls().flow) };
+        let expected = Destination::Address { transport: Transport::Tls, remote, instead_of: tls().flow };
         assert_eq!(side.take_sent().pop().unwrap().destination, expected);
     }
 }
@@ -74,15 +74,29 @@ fn an_answer_that_could_not_be_sent_is_tried_once_by_a_new_connection() {
     let again = side.take_sent().pop().unwrap();
     assert_eq!(again.text, failed.text);
     let remote = address("192.0.2.20:5062");
-    assert_eq!(
-        again.destination,
-        Destination::Address { transport: Transport::Tls, remote, instead_of: Some(tls().flow) }
-    );
+    assert_eq!(again.destination, Destination::Address { transport: Transport::Tls, remote, instead_of: tls().flow });
     side.endpoint.handle_send_failed(side.now(), again.origin);
     side.drain();
     assert!(side.sent.is_empty());
     assert_eq!(side.endpoint.stats().lost_responses, 1);
     assert_eq!(again.origin, Origin::Server(tx));
+}
+
+// S-05
+#[test]
+fn answers_to_what_comes_on_a_connection_that_is_closed_for_us_leave_by_another_one() {
+    let mut side = Side::new();
+    let remote = address("192.0.2.20:5062");
+    let expected = Destination::Address { transport: Transport::Tls, remote, instead_of: tls().flow };
+    let closed = Source { takes_answers: false, ..tls() };
+    side.receive(closed, &request("MESSAGE", "z9hG4bKa"));
+    let (tx, message) = side.request();
+    side.respond(tx, &message, 200);
+    assert_eq!(side.take_sent().pop().unwrap().destination, expected);
+    // Also those that need no transaction.
+    side.receive(closed, &request("MESSAGE", "z9hG4bKb").replace("Max-Forwards: 70", "Max-Forwards: 0"));
+    let refused = side.take_sent().pop().unwrap();
+    assert_eq!((refused.what(), refused.destination), ("483".to_owned(), expected));
 }
 
 // S-02

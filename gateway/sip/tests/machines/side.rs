@@ -184,7 +184,13 @@ pub(crate) fn address(text: &str) -> SocketAddr {
 
 /// The peer's address as a source over `transport`.
 pub(crate) fn source(transport: Transport) -> Source {
-    Source { flow: FlowId(7), transport, remote: address("192.0.2.20:5070"), local: address("192.0.2.10:5060") }
+    Source {
+        flow: FlowId(7),
+        transport,
+        remote: address("192.0.2.20:5070"),
+        local: address("192.0.2.10:5060"),
+        takes_answers: true,
+    }
 }
 
 pub(crate) fn udp() -> Source {

@@ -425,6 +425,7 @@ fn refresh_decision_end_and_first_real_state_do_not_wait() {
     assert_eq!(notifier.poll(at(3), &config()), NotifyStep::Send);
 }
 
+// S-12
 #[test]
 fn one_notify_is_in_flight() {
     let mut notifier = Notifier::new(T0, &terms(3600), true);

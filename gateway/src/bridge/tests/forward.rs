@@ -29,7 +29,8 @@ async fn a_request_waits_for_a_link_that_was_just_taken() {
     assert!(rig.server.stanza().await.contains("into the gap"));
 }
 
-// K-76: what a user asked of a contact is answered also while the link changes hands.
+// K-76
+// What a user asked of a contact is answered also while the link changes hands.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_link_that_is_given_back_did_not_send_any_more_its_next_holder_sends() {
     let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
@@ -57,7 +58,8 @@ async fn what_a_link_that_is_given_back_did_not_send_any_more_its_next_holder_se
     assert_eq!(rig.server.rest(), Vec::<String>::new());
 }
 
-// K-76: a process that drains waits for what is on its way into the store, and that is not long.
+// K-76
+// A process that drains waits for what is on its way into the store, and that is not long.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_drain_waits_for_the_notes_of_which_many_leave_together() {
     const NOTES: u64 = 500;

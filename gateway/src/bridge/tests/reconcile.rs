@@ -119,6 +119,9 @@ async fn a_process_that_follows_the_last_one_goes_on_with_all_dialogs_and_opens_
     assert!(attribute(&seen, "from").starts_with("ana@partner.example"), "{seen}");
     assert_eq!((attribute(&seen, "type"), attribute(&seen, "to")), (String::new(), "juliet@corp.example".into()));
     rig.partner.nothing_came().await;
+    // How long nobody was there is known from when the former process was heard of last.
+    rig.until("the blind time is counted", || rig.bridge.blind_times().count > 0).await;
+    assert!(rig.bridge.blind_times().max < 20_000, "{:?}", rig.bridge.blind_times());
     // Both dialogs live on.
     let closed = pidf("closed");
     rig.partner.in_dialog(&dialog, "NOTIFY", 2, &active(&closed), &closed).await;
@@ -326,7 +329,8 @@ async fn every_pair_of_many_is_asked_for() {
     nothing_more(&mut rig).await;
 }
 
-// K-77: what people write waits at the server behind what a walk asked it.
+// K-77
+// What people write waits at the server behind what a walk asked it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_walk_keeps_to_the_pace_of_the_server() {
     let mut rig = Rig::start("Session").await;

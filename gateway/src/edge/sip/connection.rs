@@ -156,9 +156,12 @@ pub async fn run<S: AsyncRead + AsyncWrite>(
 /// Closes a connection for what we write; nothing more enters its queue.
 async fn close_for_us<W: AsyncWrite + Unpin>(writer: &mut W, queue: &mut mpsc::Receiver<Queued>, why: Ended) -> Stage {
     queue.close();
-    flush(writer, queue).await;
     // A peer that does not read notices nothing; it is not waited for any longer than the others.
-    let _ = timeout(LINGER, writer.shutdown()).await;
+    let _ = timeout(LINGER, async {
+        flush(writer, queue).await;
+        writer.shutdown().await
+    })
+    .await;
     Stage::Lingering(why, Instant::now() + LINGER)
 }
 

@@ -17,9 +17,10 @@ use tokio::sync::mpsc;
 
 use crate::tls::CertificateNames;
 
-/// Connections that have ended: how many are remembered, and how long. No answer takes longer.
-const MAX_FORMER: usize = 256;
-const FORMER: Duration = Duration::from_secs(40);
+/// Peers whose connections have ended and had brought requests: how many are remembered, and how long. An INVITE is answered
+/// within three minutes, and everything else sooner.
+const MAX_FORMER: usize = 4096;
+const FORMER: Duration = Duration::from_mins(4);
 
 /// Who is at the other end, as far as the transport tells.
 #[derive(Debug, Clone)]
@@ -33,6 +34,19 @@ pub enum Peer {
     },
     /// Nobody proved anything; the source address is all there is.
     Address,
+}
+
+impl Peer {
+    /// Tells whether a connection with `other` is one with this peer, as far as certificates tell.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Certificate { names, .. }, Self::Certificate { names: others, .. }) => {
+                names.as_slice().iter().any(|name| others.as_slice().contains(name))
+            }
+            (Self::Address, Self::Address) => true,
+            (Self::Certificate { .. }, Self::Address) | (Self::Address, Self::Certificate { .. }) => false,
+        }
+    }
 }
 
 /// One open way.
@@ -54,7 +68,7 @@ pub struct Flow {
 #[derive(Debug)]
 enum Out {
     Datagrams(Arc<Datagrams>),
-    Stream { opened_by: Opener, queue: mpsc::Sender<Queued>, ending: AtomicBool },
+    Stream { opened_by: Opener, queue: mpsc::Sender<Queued>, ending: AtomicBool, asked: AtomicBool },
 }
 
 /// What waits for its connection's socket.
@@ -176,6 +190,13 @@ impl Flow {
         }
     }
 
+    /// Notes that a request came.
+    pub fn note_request(&self) {
+        if let Out::Stream { asked, .. } = &self.out {
+            asked.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Has the connection closed for what we write, after all that was handed to it before. A UDP socket has no end.
     fn end(&self) {
         if let Out::Stream { queue, ending, .. } = &self.out
@@ -193,7 +214,7 @@ impl Flow {
 pub struct Flows {
     next: AtomicU64,
     open: RwLock<HashMap<FlowId, Arc<Flow>>>,
-    former: Mutex<VecDeque<(Instant, Arc<Flow>)>>,
+    former: Mutex<VecDeque<(Instant, FlowId, Peer)>>,
 }
 
 impl Flows {
@@ -213,11 +234,11 @@ impl Flows {
         opened_by: Opener,
         queue: mpsc::Sender<Queued>,
     ) -> Arc<Flow> {
-        let ending = AtomicBool::new(false);
-        self.add(transport, remote, local, peer, Out::Stream { opened_by, queue, ending })
+        let (ending, asked) = (AtomicBool::new(false), AtomicBool::new(false));
+        self.add(transport, remote, local, peer, Out::Stream { opened_by, queue, ending, asked })
     }
 
-    /// Ends the stream connections that this side opened, but for some.
+    /// Ends the stream connections that `opened_by` opened, but for some.
     pub fn end_streams(&self, opened_by: Opener, but_for: &BTreeSet<FlowId>) {
         let open = self.open.read();
         let theirs = |flow: &&Arc<Flow>| matches!(flow.out, Out::Stream { opened_by: by, .. } if by == opened_by);
@@ -238,27 +259,35 @@ impl Flows {
 
     /// Takes a flow out of use.
     pub fn remove(&self, id: FlowId) {
-        let Some(flow) = self.open.write().remove(&id) else { return };
-        let now = Instant::now();
-        let mut former = self.former.lock();
-        while former.len() >= MAX_FORMER || former.front().is_some_and(|(at, _)| *at + FORMER < now) {
-            former.pop_front();
+        let Some(flow) = self.find(id) else { return };
+        if let Out::Stream { asked, .. } = &flow.out
+            && asked.load(Ordering::Relaxed)
+        {
+            let now = Instant::now();
+            let mut former = self.former.lock();
+            while former.len() >= MAX_FORMER || former.front().is_some_and(|(at, ..)| *at + FORMER < now) {
+                former.pop_front();
+            }
+            former.push_back((now, id, flow.peer.clone()));
         }
-        former.push_back((now, flow));
+        self.open.write().remove(&id);
     }
 
-    /// Finds a flow that may have ended a short while ago.
-    pub fn recall(&self, id: FlowId) -> Option<Arc<Flow>> {
-        self.find(id).or_else(|| {
+    /// Names the peer of a flow that may have ended a short while ago.
+    pub fn peer_of(&self, id: FlowId) -> Option<Peer> {
+        self.find(id).map(|flow| flow.peer.clone()).or_else(|| {
             let former = self.former.lock();
-            former.iter().rev().find(|(_, flow)| flow.id == id).map(|(_, flow)| Arc::clone(flow))
+            former.iter().rev().find(|(_, former, _)| *former == id).map(|(.., peer)| peer.clone())
         })
     }
 
-    /// Finds an open stream connection to exactly `remote`.
-    pub fn stream_to(&self, transport: Transport, remote: SocketAddr) -> Option<Arc<Flow>> {
+    /// Finds an open stream connection with `peer` to exactly `remote`.
+    pub fn stream_to(&self, transport: Transport, remote: SocketAddr, peer: &Peer) -> Option<Arc<Flow>> {
         let open = self.open.read();
-        open.values().find(|flow| flow.transport == transport && flow.remote == remote && flow.is_open()).cloned()
+        let fits = |flow: &&Arc<Flow>| {
+            flow.transport == transport && flow.remote == remote && flow.is_open() && flow.peer.is(peer)
+        };
+        open.values().find(fits).cloned()
     }
 
     /// Finds one of our UDP sockets that can reach `addr`.

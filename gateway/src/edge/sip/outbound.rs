@@ -27,6 +27,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::flow::{Flow, Opener, Peer};
+use super::listener::Place;
 use super::{SipEdge, reach};
 use crate::dns::{Discovery, LocateError, Locator, Target};
 use crate::tls::CertificateNames;
@@ -390,15 +391,16 @@ impl SipEdge {
             accepts: &|name| route.domain.identities.accept(name, &route.peer, &targets),
             accepted: route.domain.identities.names(),
         };
-        self.open_stream(target.transport, target.addr, &identity).await
+        self.open_stream(target.transport, target.addr, &identity, None).await
     }
 
-    /// Opens a connection over TCP or TLS.
+    /// Opens a connection over TCP or TLS, which holds its place among all connections, if it needs one, as long as it lasts.
     pub(super) async fn open_stream(
         self: &Arc<Self>,
         transport: Transport,
         addr: SocketAddr,
         identity: &Identity<'_>,
+        place: Option<Place>,
     ) -> Result<Arc<Flow>, SendFailure> {
         let failed = |cause: String| SendFailure::Connect { addr, cause };
         let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(addr))
@@ -412,7 +414,10 @@ impl SipEdge {
         if transport == Transport::Tcp {
             let flow = self.flows.add_stream(Transport::Tcp, addr, local, Peer::Address, Opener::Here, queue);
             let carried = Arc::clone(&flow);
-            tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, Opener::Here).await });
+            tokio::spawn(async move {
+                edge.carry_flow(carried, stream, outgoing, Opener::Here).await;
+                drop(place);
+            });
             return Ok(flow);
         }
         let broken = |cause: String| SendFailure::Tls { addr, cause };
@@ -431,7 +436,10 @@ impl SipEdge {
         let peer = Peer::Certificate { names: Arc::new(names), asked_for: None };
         let flow = self.flows.add_stream(Transport::Tls, addr, local, peer, Opener::Here, queue);
         let carried = Arc::clone(&flow);
-        tokio::spawn(async move { edge.carry_flow(carried, stream, outgoing, Opener::Here).await });
+        tokio::spawn(async move {
+            edge.carry_flow(carried, stream, outgoing, Opener::Here).await;
+            drop(place);
+        });
         Ok(flow)
     }
 }

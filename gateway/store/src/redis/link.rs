@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::config::{Mode, RedisConfig, join, split};
+use super::config::{Credentials, Mode, RedisConfig, join, split};
 use super::recent::Recent;
 use super::tls::{Judged, Refusal};
 
@@ -282,7 +282,12 @@ async fn ask_sentinel(config: &RedisConfig, address: &str, master: &str) -> Resu
 async fn dial_sentinel(config: &RedisConfig, address: &str) -> Result<Live, Trouble> {
     // Sentinels often have no password, and refuse one then; one that has a password often has no users.
     let mut live = dial(config, address, Show::Nothing, 0).await;
-    for show in [Show::UserAndPassword, Show::Password] {
+    let shown = match (config.credentials)() {
+        None => &[][..],
+        Some(Credentials { user: None, .. }) => &[Show::Password],
+        Some(Credentials { user: Some(_), .. }) => &[Show::UserAndPassword, Show::Password],
+    };
+    for show in shown.iter().copied() {
         if !matches!(live, Err(Trouble::Refused(_))) {
             break;
         }

@@ -13,7 +13,7 @@ use servers::{Offset, Server};
 
 mod guarded;
 mod nodes;
-mod sentinel;
+mod sentinels;
 mod servers;
 mod single;
 mod takeover;
@@ -85,6 +85,40 @@ pub(crate) fn redis() -> Harness {
     Harness { store, clock, advance: advance(&offset), cases: 60, _keep: Box::new(borrowed) }
 }
 
+/// A server with its Sentinel, which no test uses at the moment.
+static WATCHED: Mutex<Vec<(Server, Server)>> = Mutex::new(Vec::new());
+
+/// A server and its Sentinel out of the pool.
+struct Watched(Option<(Server, Server)>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        WATCHED.lock().extend(self.0.take());
+    }
+}
+
+/// One Redis server that a Sentinel names.
+pub(crate) fn sentinel() -> Harness {
+    let idle = WATCHED.lock().pop();
+    let (server, sentinel) = idle.unwrap_or_else(|| {
+        let server = Server::start(&["--save", "", "--appendonly", "no"]);
+        let sentinel = sentinels::sentinel(&server);
+        (server, sentinel)
+    });
+    server.say(&["FLUSHALL"]);
+    let (offset, address) = (server.offset(), sentinel.address());
+    let keep = Watched(Some((server, sentinel)));
+    let clock: Arc<dyn Clock> = Arc::new(ServerClock(Arc::clone(&offset)));
+    let mode = Mode::Sentinel { master: "isthmus".to_owned() };
+    let config = RedisConfig {
+        limits: limits(),
+        clock: Arc::clone(&clock),
+        ..RedisConfig::new(mode, vec![address], "contract:")
+    };
+    let store = Arc::new(connected(config));
+    Harness { store, clock, advance: advance(&offset), cases: 20, _keep: Box::new(keep) }
+}
+
 /// Redis Cluster with three primaries. There is one, and one test at a time has it.
 pub(crate) fn cluster() -> Harness {
     let borrowed = tokio::task::block_in_place(nodes::Borrowed::take);
@@ -100,4 +134,4 @@ pub(crate) fn cluster() -> Harness {
     Harness { store, clock, advance: advance(&offset), cases: 20, _keep: Box::new(borrowed) }
 }
 
-contract!(live: redis, cluster);
+contract!(live: redis, sentinel, cluster);

@@ -303,7 +303,8 @@ impl XmppHandler for Fates {
     fn link_ready(&self, _: &LinkSpec, _: Option<EpochMillis>) {}
 }
 
-// K-77, K-76: a server that closes a connection for that of the next holder drops what it has not read of it, and what it
+// K-77, K-76
+// A server that closes a connection for that of the next holder drops what it has not read of it, and what it
 // has not written to it.
 #[tokio::test]
 async fn a_link_is_given_back_when_the_server_has_dealt_with_everything_and_then_nothing_is_written() {

@@ -7,7 +7,7 @@ use isthmus_store::{HealthState, Key, RedisConfig, Shard, Store as _};
 
 use super::connected;
 use super::nodes::Cluster;
-use super::sentinel::{promoted, settled};
+use super::sentinels::{promoted, settled};
 use super::servers::{Server, free_port};
 use super::single::{LIMIT, PLAIN, RIGHTS, put, recovered};
 use super::tls::{Authority, Shown, trusting};

@@ -162,6 +162,12 @@ async fn what_one_process_commits_another_sees_and_is_woken_for() {
     let mut wake = b.wake(Topic::Queue(queue.clone()));
     commit(&a, |b| _ = b.enqueue(queue.clone(), "work", Duration::from_secs(60))).await.unwrap();
     soon("the wake-up of the other", wake.changed()).await;
+    // S-45: a queue that nobody looks at any more ends by itself, some minutes after its last item.
+    for kind in ["ql", "qi"] {
+        let names = server.say(&["KEYS", &format!("single:*{kind}:*")]);
+        let rest: u64 = server.say(&["PTTL", names.trim()]).parse().unwrap_or_else(|_| panic!("{kind}: {names:?}"));
+        assert!((60_000..=660_000).contains(&rest), "{kind} ends in {rest} ms");
+    }
     let name = LeaseName::link("127.0.0.1:5347", "partner.example");
     let lease = a.acquire(&name, "a", Duration::from_secs(60)).await.unwrap().granted().unwrap();
     let mut wake = b.wake(Topic::Lease(name.clone()));

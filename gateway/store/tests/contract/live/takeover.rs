@@ -11,7 +11,7 @@ use isthmus_store::{
 };
 
 use super::connected;
-use super::sentinel::group;
+use super::sentinels::group;
 use super::servers::Server;
 use super::single::{LIMIT, put, recovered};
 use crate::harness::{LONG, commit, pair, soon};

@@ -11,7 +11,7 @@ use super::servers::Server;
 use super::single::{LIMIT, PLAIN, put, reason, recovered};
 use crate::harness::{LONG, pair, soon};
 
-fn sentinel(primary: &Server) -> Server {
+pub(super) fn sentinel(primary: &Server) -> Server {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let file = dir.path().join("sentinel.conf");
     let text = format!(
