@@ -25,6 +25,8 @@ pub use dialogs::{Dialog, Session};
 const T1: Duration = Duration::from_millis(500);
 const T2: Duration = Duration::from_secs(4);
 const TRANSACTION: Duration = Duration::from_secs(32);
+/// Requests that took longer are named, for whoever looks for the reason.
+const SLOW: Duration = Duration::from_secs(10);
 /// The longest subscription that our users grant when nothing else is said.
 const LONGEST_SECS: u32 = 3600;
 
@@ -310,8 +312,13 @@ impl Inner {
         );
         let (send, mut answers) = mpsc::unbounded_channel();
         lock(&self.state).waiting.insert(branch.clone(), send);
+        let began = Instant::now();
         let answer = self.repeat_until_final(method, &text, &mut answers).await;
         lock(&self.state).waiting.remove(&branch);
+        if began.elapsed() > SLOW {
+            let (secs, status) = (began.elapsed().as_secs_f64(), answer.as_ref().and_then(SipMessage::status));
+            eprintln!("{method} {cseq} to {uri} at {} took {secs:.1} s and got {status:?}", self.domain);
+        }
         answer
     }
 

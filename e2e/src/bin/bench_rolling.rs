@@ -26,7 +26,7 @@ async fn main() -> Result<ExitCode> {
     let plan = Plan {
         users: lab::number("USERS", 1000)?,
         contacts: lab::number("CONTACTS", 5)?,
-        messages: lab::number("MESSAGES", 490)?,
+        messages: lab::number("MESSAGES", 500)?,
         changes: lab::number("CHANGES", 10)?,
         renewals: lab::number("RENEWALS", 5)?,
         expires_secs: Some(3600),
