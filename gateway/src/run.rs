@@ -357,7 +357,7 @@ impl Process {
             self.links.give_back();
             self.edge.drain();
             let end = Instant::now() + pool.grace;
-            if !timeout_at(end.into(), self.end_work(end)).await.unwrap_or_default() {
+            if !timeout_at(end.into(), self.end_work(pool.grace)).await.unwrap_or_default() {
                 let (unanswered, unfinished) = (self.edge.unanswered(), self.bridge.unfinished());
                 tracing::warn!(unanswered, ?unfinished, "the time for draining is over");
             }
@@ -375,11 +375,11 @@ impl Process {
     }
 
     /// Lets peers turn to other processes, and finishes what is under way; tells whether that came to its end.
-    async fn end_work(&self, end: Instant) -> bool {
+    async fn end_work(&self, grace: Duration) -> bool {
         // A stream's transactions are remembered for 32 s after their answer; those need no waiting.
         let is_done = || self.edge.unanswered() == 0 && self.bridge.is_idle() && self.links.are_handed_over();
         // Our own connections end like those of peers, also where the work does not.
-        let last = end.checked_sub(GIVING_UP).unwrap_or(end);
+        let last = Instant::now() + grace.saturating_sub(GIVING_UP.min(grace / 4));
         loop {
             // Nothing is done while peers go on asking. Answers of their last moment may still leave over our own connections.
             self.edge.give_up_connections(Opener::Peer).await;
