@@ -18,7 +18,7 @@ const FORMAT: u16 = 1;
 
 /// Reads a remembered spelling of `remote`; one that does not fit is none.
 pub(super) fn read_spelling(stored: Option<&Record>, remote: &BareAddress) -> Option<Spelling> {
-    Spelling::restore(&text_of(stored?)?, remote)
+    Spelling::restore(std::str::from_utf8(&text_of(stored?)?).ok()?, remote)
 }
 
 impl Bridge {
@@ -46,16 +46,16 @@ impl Bridge {
 
 fn is_current(stored: &Record, seen: &Spelling) -> bool {
     let fresh = stored.expires_at.is_none_or(|at| at.since(super::now().epoch) > LIFETIME / 2);
-    fresh && text_of(stored).is_some_and(|known| known == seen.as_str())
+    fresh && text_of(stored).is_some_and(|known| *known == *seen.as_str().as_bytes())
 }
 
 fn bytes_of(spelling: &Spelling) -> Bytes {
     record::encode(Kind::Address, FORMAT, spelling.as_str().as_bytes())
 }
 
-fn text_of(stored: &Record) -> Option<String> {
-    let envelope = record::decode_as(Kind::Address, FORMAT, &stored.bytes).ok()?;
-    String::from_utf8(envelope.payload.to_vec()).ok()
+/// The text of a record, which is part of the record's bytes: it is looked at for each message.
+fn text_of(stored: &Record) -> Option<Bytes> {
+    record::decode_as(Kind::Address, FORMAT, &stored.bytes).ok().map(|envelope| envelope.payload)
 }
 
 #[cfg(test)]

@@ -296,7 +296,7 @@ impl SipEdge {
     {
         let (queue, outgoing) = mpsc::channel(SEND_QUEUE);
         let flow = self.flows.add_stream(transport, remote, local, peer, opened_by, queue);
-        self.carry_flow(flow, stream, outgoing, opened_by).await;
+        self.carry_flow(flow, stream, outgoing).await;
     }
 
     /// Counts stream connections that are open.
@@ -311,11 +311,10 @@ impl SipEdge {
         flow: Arc<Flow>,
         stream: S,
         mut outgoing: mpsc::Receiver<Queued>,
-        opened_by: Opener,
     ) where
         S: AsyncRead + AsyncWrite,
     {
-        let open = self.connections(opened_by);
+        let open = self.connections(flow.opened_by());
         open.inc();
         let settings = self.settings.load_full();
         let (limits, idle) = (settings.limits, settings.connections.idle);

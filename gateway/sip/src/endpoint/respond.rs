@@ -42,15 +42,15 @@ impl Endpoint {
     ///
     /// Those of [`Self::respond`].
     pub fn respond_once(&mut self, now: Instant, tx: ServerTxId, response: Bytes) -> Result<(), RespondError> {
-        let now = self.advance(now);
+        let state = self.servers.get(tx.0).ok_or(RespondError::Gone)?;
+        // Over a connection no copy comes, and an answer that finds its connection closed is sent again.
+        if state.reply.source.transport.is_reliable() && !state.invite {
+            return self.respond(now, tx, response);
+        }
+        self.advance(now);
         let state = self.servers.get(tx.0).ok_or(RespondError::Gone)?;
         let status = status_of(&response).ok_or(RespondError::NotResponse)?;
         state.may_answer(status)?;
-        // Over a connection no copy comes, and an answer that finds its connection closed is sent again.
-        if state.reply.source.transport.is_reliable() && !state.invite {
-            self.answer(now, tx.0, status, response);
-            return Ok(());
-        }
         let open = self.flows.contains(&state.reply.source.flow);
         self.transmit(state.reply.destination(open), response, Origin::Stateless);
         self.forget_server(tx.0);

@@ -68,7 +68,7 @@ pub struct Flow {
 #[derive(Debug)]
 enum Out {
     Datagrams(Arc<Datagrams>),
-    Stream { opened_by: Opener, queue: mpsc::Sender<Queued>, ending: AtomicBool, asked: AtomicBool },
+    Stream { opened_by: Opener, queue: mpsc::Sender<Queued>, asked: AtomicBool },
 }
 
 /// What waits for its connection's socket.
@@ -197,14 +197,19 @@ impl Flow {
         }
     }
 
-    /// Has the connection closed for what we write, after all that was handed to it before. A UDP socket has no end.
+    /// Tells who opened it; sockets are this process's.
+    pub fn opened_by(&self) -> Opener {
+        match &self.out {
+            Out::Datagrams(_) => Opener::Here,
+            Out::Stream { opened_by, .. } => *opened_by,
+        }
+    }
+
+    /// Has the connection closed for what we write, after all that was handed to it before, unless its queue is full at the moment.
+    /// A UDP socket has no end.
     fn end(&self) {
-        if let Out::Stream { queue, ending, .. } = &self.out
-            && !ending.swap(true, Ordering::Relaxed)
-        {
-            // A full queue has room in a moment.
-            let is_told = !matches!(queue.try_send(Queued::End), Err(mpsc::error::TrySendError::Full(_)));
-            ending.store(is_told, Ordering::Relaxed);
+        if let Out::Stream { queue, .. } = &self.out {
+            let _ = queue.try_send(Queued::End);
         }
     }
 }
@@ -234,15 +239,14 @@ impl Flows {
         opened_by: Opener,
         queue: mpsc::Sender<Queued>,
     ) -> Arc<Flow> {
-        let (ending, asked) = (AtomicBool::new(false), AtomicBool::new(false));
-        self.add(transport, remote, local, peer, Out::Stream { opened_by, queue, ending, asked })
+        self.add(transport, remote, local, peer, Out::Stream { opened_by, queue, asked: AtomicBool::new(false) })
     }
 
     /// Ends the stream connections that `opened_by` opened, but for some.
     pub fn end_streams(&self, opened_by: Opener, but_for: &BTreeSet<FlowId>) {
         let open = self.open.read();
-        let theirs = |flow: &&Arc<Flow>| matches!(flow.out, Out::Stream { opened_by: by, .. } if by == opened_by);
-        open.values().filter(theirs).filter(|flow| !but_for.contains(&flow.id)).for_each(|flow| flow.end());
+        let ends = |flow: &&Arc<Flow>| flow.opened_by() == opened_by && !but_for.contains(&flow.id);
+        open.values().filter(ends).for_each(|flow| flow.end());
     }
 
     fn add(&self, transport: Transport, remote: SocketAddr, local: SocketAddr, peer: Peer, out: Out) -> Arc<Flow> {

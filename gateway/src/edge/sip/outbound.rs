@@ -21,6 +21,7 @@ use isthmus_sip::endpoint::{ClientTxId, Destination, Event, Outgoing, SendError,
 use isthmus_sip::{Message, Transport, Uri};
 use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -409,16 +410,8 @@ impl SipEdge {
             .map_err(|error| failed(error.to_string()))?;
         let _ = stream.set_nodelay(true);
         let local = stream.local_addr().map_err(|error| failed(error.to_string()))?;
-        let (queue, outgoing) = mpsc::channel(super::SEND_QUEUE);
-        let edge = Arc::clone(self);
         if transport == Transport::Tcp {
-            let flow = self.flows.add_stream(Transport::Tcp, addr, local, Peer::Address, Opener::Here, queue);
-            let carried = Arc::clone(&flow);
-            tokio::spawn(async move {
-                edge.carry_flow(carried, stream, outgoing, Opener::Here).await;
-                drop(place);
-            });
-            return Ok(flow);
+            return Ok(self.begin_to_carry(stream, transport, (addr, local), Peer::Address, place));
         }
         let broken = |cause: String| SendFailure::Tls { addr, cause };
         let config = self.client_tls(identity.own_name).map_err(|error| broken(error.to_string()))?;
@@ -434,13 +427,26 @@ impl SipEdge {
             return Err(SendFailure::Identity { addr, stated, accepted });
         }
         let peer = Peer::Certificate { names: Arc::new(names), asked_for: None };
-        let flow = self.flows.add_stream(Transport::Tls, addr, local, peer, Opener::Here, queue);
-        let carried = Arc::clone(&flow);
+        Ok(self.begin_to_carry(stream, transport, (addr, local), peer, place))
+    }
+
+    /// Carries a connection of ours in a task of its own.
+    fn begin_to_carry(
+        self: &Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Send + 'static,
+        transport: Transport,
+        (remote, local): (SocketAddr, SocketAddr),
+        peer: Peer,
+        place: Option<Place>,
+    ) -> Arc<Flow> {
+        let (queue, outgoing) = mpsc::channel(super::SEND_QUEUE);
+        let flow = self.flows.add_stream(transport, remote, local, peer, Opener::Here, queue);
+        let (edge, carried) = (Arc::clone(self), Arc::clone(&flow));
         tokio::spawn(async move {
-            edge.carry_flow(carried, stream, outgoing, Opener::Here).await;
+            edge.carry_flow(carried, stream, outgoing).await;
             drop(place);
         });
-        Ok(flow)
+        flow
     }
 }
 

@@ -108,7 +108,7 @@ async fn what_a_broken_connection_did_not_take_fails_at_once_and_the_rest_after_
     let flow = edge.flows.add_stream(Transport::Tcp, addr, addr, Peer::Address, Opener::Here, queue);
     let destination = Destination::Flow { flow: flow.id, transport: Transport::Tcp, remote: addr };
     let carried = Arc::clone(&edge);
-    tokio::spawn(async move { carried.carry_flow(flow, near, outgoing, Opener::Here).await });
+    tokio::spawn(async move { carried.carry_flow(flow, near, outgoing).await });
     let (first, mut first_events) = edge.exchanges.open();
     edge.drive(|endpoint, now| endpoint.send_request(now, request(first, destination))).unwrap();
     far.read_exact(&mut [0; 32]).await.unwrap();
