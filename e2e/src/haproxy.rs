@@ -40,9 +40,7 @@ impl Haproxy {
     /// As [`Self::start`].
     pub async fn end_tls(lab: &Lab, target: u16, certificate: &Certificate) -> Result<Self> {
         let folder = lab.folder(&format!("haproxy-tls-{target}"))?;
-        let pem = folder.join("server.pem");
-        fs::write(&pem, format!("{}{}", certificate.chain_pem, certificate.key_pem))?;
-        Self::between(&folder, &format!("ssl crt {}", pem.display()), target, "").await
+        Self::between(&folder, &shown(&folder, certificate)?, target, "").await
     }
 
     /// As [`Self::end_tls`], for clients with a certificate of the same authority.
@@ -92,10 +90,16 @@ impl Haproxy {
     }
 }
 
-/// The words with which HAProxy shows a certificate and demands one of the same authority.
-fn mutual(folder: &Path, certificate: &Certificate) -> Result<String> {
-    let (own, authority) = (folder.join("own.pem"), folder.join("ca.pem"));
+/// The words with which HAProxy shows a certificate.
+fn shown(folder: &Path, certificate: &Certificate) -> Result<String> {
+    let own = folder.join("own.pem");
     fs::write(&own, format!("{}{}", certificate.chain_pem, certificate.key_pem))?;
+    Ok(format!("ssl crt {}", own.display()))
+}
+
+/// The words with which it demands one of the same authority, too.
+fn mutual(folder: &Path, certificate: &Certificate) -> Result<String> {
+    let authority = folder.join("ca.pem");
     fs::write(&authority, &certificate.authority_pem)?;
-    Ok(format!("ssl crt {} ca-file {} verify required", own.display(), authority.display()))
+    Ok(format!("{} ca-file {} verify required", shown(folder, certificate)?, authority.display()))
 }

@@ -133,6 +133,8 @@ struct Inner {
     longest_secs: AtomicU32,
     /// MESSAGEs are taken and not answered.
     silent: AtomicBool,
+    /// The users are no more: what is repeated or tried again ends.
+    gone: AtomicBool,
     events: mpsc::UnboundedSender<Event>,
     state: Mutex<State>,
     /// Every message that came, for scenarios that look at the wire.
@@ -176,6 +178,7 @@ impl SipAgent {
             serial: AtomicU64::new(1),
             longest_secs: AtomicU32::new(LONGEST_SECS),
             silent: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
             events,
             state: Mutex::default(),
             trace: Mutex::default(),
@@ -277,6 +280,7 @@ impl SipAgent {
 
 impl Drop for SipAgent {
     fn drop(&mut self) {
+        self.inner.gone.store(true, Ordering::Relaxed);
         self.task.abort();
     }
 }
@@ -330,7 +334,7 @@ impl Inner {
     ) -> Option<SipMessage> {
         let end = tokio::time::Instant::now() + TRANSACTION;
         let (mut pause, mut proceeding) = (T1, false);
-        loop {
+        while !self.gone.load(Ordering::Relaxed) {
             if !proceeding {
                 let _ = self.socket.send_to(text.as_bytes(), self.proxy).await;
             }
@@ -352,6 +356,7 @@ impl Inner {
             }
             pause = (pause * 2).min(T2);
         }
+        None
     }
 
     async fn send_answer(&self, request: &SipMessage, text: &str, source: SocketAddr) {

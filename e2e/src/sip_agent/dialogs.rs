@@ -459,7 +459,7 @@ fn invited(inner: &Arc<Inner>, request: &SipMessage) -> Served {
         let (begin, mut pause) = (Instant::now(), T1);
         while begin.elapsed() < TRANSACTION {
             tokio::time::sleep(pause).await;
-            if shared.inside().acked {
+            if shared.inside().acked || inner.gone.load(Ordering::Relaxed) {
                 return;
             }
             let _ = inner.socket.send_to(repeat.as_bytes(), to).await;
@@ -473,6 +473,9 @@ fn invited(inner: &Arc<Inner>, request: &SipMessage) -> Served {
 pub(super) async fn notify(inner: Arc<Inner>, dialog: Shared) {
     let _turn = dialog.turn.lock().await;
     for _ in 0..NOTIFY_ATTEMPTS {
+        if inner.gone.load(Ordering::Relaxed) {
+            return;
+        }
         let (fields, rest, state, ended) = {
             let state = lock(&inner.state).shown.get(&dialog.names().0).cloned().unwrap_or_default();
             let inside = dialog.inside();
