@@ -15,6 +15,7 @@ mod lost;
 mod message;
 mod missed;
 mod outage;
+mod outcomes;
 mod overload;
 mod presence;
 mod rates;
@@ -68,6 +69,7 @@ use lists::Lists;
 use lost::Wanted;
 use missed::Missed;
 use outage::Outage;
+use outcomes::Outcomes;
 use rates::Rates;
 use reconcile::Walks;
 use remembered::Remembered;
@@ -110,6 +112,7 @@ pub struct Bridge {
     forwards: Forwards,
     /// Requests of pairs whose outcome this process awaits.
     exchanges: Mutex<HashMap<PairId, usize>>,
+    outcomes: Outcomes,
     missed: Missed,
     outage: Outage,
     /// Keeps the log readable while the store fails.
@@ -165,6 +168,7 @@ impl Bridge {
             pods,
             forwards,
             exchanges: Mutex::default(),
+            outcomes: Outcomes::default(),
             missed: Missed::default(),
             outage: Outage::default(),
             store_lines: Sparing::default(),
@@ -209,6 +213,7 @@ impl Bridge {
             ("errors for local users", self.returns.is_empty()),
             ("messages that a partner has to answer", self.unanswered.is_empty()),
             ("answers that are to be stored", self.repeats.are_written()),
+            ("outcomes that are to be stored", self.outcomes.is_empty()),
             ("work given to other processes", self.has_nothing_forwarded()),
         ];
         kinds.into_iter().filter(|(_, done)| !done).map(|(kind, _)| kind).collect()

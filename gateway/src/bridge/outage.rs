@@ -23,6 +23,7 @@ const STEADY: Duration = Duration::from_secs(1);
 pub(super) struct Outage {
     since: Mutex<Option<EpochMillis>>,
     began: Notify,
+    ended: Notify,
 }
 
 impl Outage {
@@ -32,6 +33,17 @@ impl Outage {
         if since.is_none() {
             *since = Some(super::now().epoch);
             self.began.notify_one();
+        }
+    }
+
+    /// Waits until the store is there, if it is away.
+    pub(super) async fn is_over(&self) {
+        loop {
+            let ended = self.ended.notified();
+            if self.since.lock().is_none() {
+                return;
+            }
+            ended.await;
         }
     }
 }
@@ -53,6 +65,7 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
             tokio::time::sleep(LOOK).await;
         }
         let since = bridge.outage.since.lock().take();
+        bridge.outage.ended.notify_waiters();
         tracing::info!("the state store is back, or another server serves in its place");
         for link in bridge.links.ready_ones() {
             tracing::info!(component = %link.name, "presence is asked for again");

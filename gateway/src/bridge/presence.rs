@@ -291,25 +291,25 @@ impl Bridge {
             if matches!(event, ClientEvent::Withdrawn) {
                 return;
             }
-            let lane = users.id();
-            let next = Arc::clone(&bridge);
-            let submitted = bridge.lanes.submit(lane, async move {
-                let _awaited = awaited;
-                let outcome = match &event {
-                    ClientEvent::Final(response) => Outcome::Answer(response),
-                    ClientEvent::Failed(failure) => {
-                        tracing::info!(remote = %users.remote.domain, %failure, "request could not be sent");
-                        Outcome::NoAnswer
-                    }
-                    ClientEvent::Timeout | ClientEvent::Provisional(_) | ClientEvent::Withdrawn => Outcome::NoAnswer,
-                };
-                let done = next.with_pair(&users, |pair, ctx| pair.handle_outcome(ctx, &purpose, &outcome)).await;
-                next.finish(&users, done);
-            });
-            if submitted.is_err() {
-                bridge.metrics.presence("xmpp_to_sip", "lane_full");
-            }
+            let pair = users.id();
+            let answered = Arc::new(Answered { users, purpose, event, _awaited: awaited });
+            bridge.take_outcome(pair, answered, Self::pair_outcome);
         });
+    }
+
+    /// Hands the pair what became of a request; tells whether that is over.
+    async fn pair_outcome(self: Arc<Self>, answered: Arc<Answered>) -> bool {
+        let Answered { users, purpose, event, .. } = &*answered;
+        let outcome = match event {
+            ClientEvent::Final(response) => Outcome::Answer(response),
+            ClientEvent::Failed(failure) => {
+                tracing::info!(remote = %users.remote.domain, %failure, "request could not be sent");
+                Outcome::NoAnswer
+            }
+            ClientEvent::Timeout | ClientEvent::Provisional(_) | ClientEvent::Withdrawn => Outcome::NoAnswer,
+        };
+        let done = self.with_pair(users, |pair, ctx| pair.handle_outcome(ctx, purpose, &outcome)).await;
+        self.finish(users, done)
     }
 
     /// Records what a user decided in a chat client (rows L9, L10, L14).
@@ -393,6 +393,14 @@ impl Bridge {
         };
         Stanza::Presence(stanza)
     }
+}
+
+/// What became of a request of a pair.
+struct Answered {
+    users: PairUsers,
+    purpose: Purpose,
+    event: ClientEvent,
+    _awaited: Awaited,
 }
 
 /// Counts an exchange of a pair until its outcome is taken.

@@ -57,6 +57,12 @@ impl Walks {
     pub(super) fn passed(&self, token: u64) -> bool {
         self.marks.lock().remove(&token).is_some()
     }
+
+    /// Tells whether every pair had its turn.
+    #[cfg(test)]
+    pub(super) fn are_over(&self) -> bool {
+        self.under_way.lock().values().all(|walk| walk.is_over.load(Ordering::Relaxed))
+    }
 }
 
 struct Walk {
@@ -268,7 +274,7 @@ impl Bridge {
                     return;
                 }
                 let (local, remote) = (&of.local.domain, &of.remote.domain);
-                // What this process awaits no more while it had the link, nobody does: its outcome could not be stored.
+                // What this process awaits no more though it had the link all the time, nobody does.
                 let gone = if !bridge.awaits(of.id()) && bridge.links.held_for(local, remote, GIVEN_BACK) {
                     Some(Duration::ZERO)
                 } else {

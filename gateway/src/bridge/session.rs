@@ -375,32 +375,43 @@ impl Bridge {
 
     /// Hands what became of a request to the session, in the pair's lane.
     fn session_event(self: &Arc<Self>, users: &PairUsers, purpose: &Purpose, event: ClientEvent, way: Option<AckWay>) {
-        let (bridge, users, purpose) = (Arc::clone(self), users.clone(), purpose.clone());
-        let lane = users.id();
-        let submitted = self.lanes.submit(lane, async move {
-            let done = bridge
-                .with_session(&users, |session, ctx| match &event {
-                    ClientEvent::Provisional(_) => session.handle_provisional(ctx, &purpose),
-                    ClientEvent::Final(response) => {
-                        session.handle_outcome(ctx, &purpose, &Outcome::Answer(response));
-                    }
-                    ClientEvent::Timeout | ClientEvent::Withdrawn => {
-                        session.handle_outcome(ctx, &purpose, &Outcome::Failed(LocalFailure::Timeout));
-                    }
-                    ClientEvent::Failed(failure) => {
-                        session.handle_outcome(ctx, &purpose, &Outcome::Failed(local_failure(failure)));
-                    }
-                })
-                .await;
-            match done {
-                Ok((_, outputs)) => bridge.perform_session_over(&users, outputs, way.as_ref()),
-                Err(error) => bridge.store_failed(&error),
+        let happened = Happened { users: users.clone(), purpose: purpose.clone(), event, way };
+        self.take_outcome(users.id(), Arc::new(happened), Self::session_outcome);
+    }
+
+    /// Hands the session what became of a request; tells whether that is over.
+    async fn session_outcome(self: Arc<Self>, happened: Arc<Happened>) -> bool {
+        let Happened { users, purpose, event, way } = &*happened;
+        let act = |session: &mut Session, ctx: &mut Context<'_>| match event {
+            ClientEvent::Provisional(_) => session.handle_provisional(ctx, purpose),
+            ClientEvent::Final(response) => session.handle_outcome(ctx, purpose, &Outcome::Answer(response)),
+            ClientEvent::Timeout | ClientEvent::Withdrawn => {
+                session.handle_outcome(ctx, purpose, &Outcome::Failed(LocalFailure::Timeout));
             }
-        });
-        if submitted.is_err() {
-            self.metrics.refused("lane_full");
+            ClientEvent::Failed(failure) => {
+                session.handle_outcome(ctx, purpose, &Outcome::Failed(local_failure(failure)));
+            }
+        };
+        match self.with_session(users, act).await {
+            Ok((_, outputs)) => {
+                self.perform_session_over(users, outputs, way.as_ref());
+                true
+            }
+            Err(error) => {
+                self.store_failed(&error);
+                // That there will be an answer need not be known later.
+                error.is_final() || matches!(event, ClientEvent::Provisional(_))
+            }
         }
     }
+}
+
+/// What became of a request of a session.
+struct Happened {
+    users: PairUsers,
+    purpose: Purpose,
+    event: ClientEvent,
+    way: Option<AckWay>,
 }
 
 impl Machine for Session {

@@ -7,6 +7,7 @@ mod forward;
 mod late;
 mod letters;
 mod lifetimes;
+mod outcomes;
 mod reconcile;
 mod refusals;
 mod remembered;

@@ -212,21 +212,6 @@ async fn a_link_that_was_lost_asks_again_once_the_store_answers() {
     assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_notify_whose_answer_could_not_be_stored_is_followed_by_another_one() {
-    let mut rig = Rig::start("Session").await;
-    be_watched(&mut rig).await;
-    rig.server.send(&presence("dnd"));
-    let notify = rig.partner.request("NOTIFY").await;
-    rig.store.set(Commits::Refuse);
-    rig.partner.answer(&notify, "200 OK", "", "", "").await;
-    rig.until("the outcome is lost", || !rig.bridge.awaits_outcomes()).await;
-    rig.store.set(Commits::Pass);
-    rig.lose_link().await;
-    let next = rig.partner.request("NOTIFY").await;
-    assert_eq!(cseq(&next), cseq(&notify) + 1);
-}
-
 // S-13
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_may_not_leave_any_more_is_withdrawn() {

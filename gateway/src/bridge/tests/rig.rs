@@ -134,12 +134,13 @@ impl AtWork {
                 continue;
             }
             read_until(&mut stream, &mut text, "</handshake>").await;
+            // A test may cut the connection as soon as the gateway has it.
+            let mut cut = self.cut.subscribe();
             let _ = stream.write_all(b"<handshake/>").await;
             if text.contains("fed.corp.example") {
                 others.push((stream, idle.clone()));
                 continue;
             }
-            let mut cut = self.cut.subscribe();
             self.carry(stream, &mut outgoing, &mut cut).await;
         }
     }
@@ -303,14 +304,19 @@ impl Partner {
 
     /// Takes the next request, which must be an INVITE, as one who has sessions.
     pub(super) async fn accept_session(&self) -> String {
-        let sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-                   m=message 5060 sip null\r\na=accept-types:text/plain\r\n";
         let invite = self.answered("INVITE ").await;
-        let port = self.socket.local_addr().unwrap().port();
-        let more = format!("Contact: <sip:ana@127.0.0.1:{port}>\r\nContent-Type: application/sdp\r\n");
-        self.answer(&invite, "200 OK", "far", &more, sdp).await;
+        self.accept(&invite).await;
         self.answered("ACK ").await;
         invite
+    }
+
+    /// Answers an INVITE as one who has sessions.
+    pub(super) async fn accept(&self, invite: &str) {
+        let sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+                   m=message 5060 sip null\r\na=accept-types:text/plain\r\n";
+        let port = self.socket.local_addr().unwrap().port();
+        let more = format!("Contact: <sip:ana@127.0.0.1:{port}>\r\nContent-Type: application/sdp\r\n");
+        self.answer(invite, "200 OK", "far", &more, sdp).await;
     }
 
     /// Refuses the next request, which must begin so; the ACK that follows on an INVITE is taken.
@@ -470,6 +476,8 @@ impl Rig {
         let port = server.port;
         let rig = Self::at(server, port, field, store).await;
         rig.link_ready().await;
+        // What a test does next must not be met by it.
+        rig.until("the first walk is over", || rig.bridge.walks.are_over()).await;
         rig
     }
 
