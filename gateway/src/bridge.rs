@@ -15,8 +15,8 @@ mod lost;
 mod message;
 mod missed;
 mod outage;
-mod outcomes;
 mod overload;
+mod pace;
 mod presence;
 mod rates;
 mod reconcile;
@@ -33,6 +33,8 @@ pub(crate) mod tests;
 mod timers;
 mod turn;
 mod unanswered;
+mod unstored;
+mod wishes;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -69,7 +71,7 @@ use lists::Lists;
 use lost::Wanted;
 use missed::Missed;
 use outage::Outage;
-use outcomes::Outcomes;
+use pace::Pace;
 use rates::Rates;
 use reconcile::Walks;
 use remembered::Remembered;
@@ -78,6 +80,8 @@ use returned::Returns;
 use sender::Senders;
 use sparing::Sparing;
 use unanswered::Unanswered;
+use unstored::Unstored;
+use wishes::Wishes;
 
 pub use blind::BlindTimes;
 pub use runtime::Runtime;
@@ -112,9 +116,11 @@ pub struct Bridge {
     forwards: Forwards,
     /// Requests of pairs whose outcome this process awaits.
     exchanges: Mutex<HashMap<PairId, usize>>,
-    outcomes: Outcomes,
+    unstored: Unstored,
+    wishes: Wishes,
     missed: Missed,
     outage: Outage,
+    pace: Pace,
     /// Keeps the log readable while the store fails.
     store_lines: Sparing,
     walks: Walks,
@@ -168,9 +174,11 @@ impl Bridge {
             pods,
             forwards,
             exchanges: Mutex::default(),
-            outcomes: Outcomes::default(),
+            unstored: Unstored::default(),
+            wishes: Wishes::default(),
             missed: Missed::default(),
             outage: Outage::default(),
+            pace: Pace::default(),
             store_lines: Sparing::default(),
             walks: Walks::default(),
             wanted: Wanted::default(),
@@ -213,7 +221,7 @@ impl Bridge {
             ("errors for local users", self.returns.is_empty()),
             ("messages that a partner has to answer", self.unanswered.is_empty()),
             ("answers that are to be stored", self.repeats.are_written()),
-            ("outcomes that are to be stored", self.outcomes.is_empty()),
+            ("work that is to be stored", self.unstored.is_empty()),
             ("work given to other processes", self.has_nothing_forwarded()),
         ];
         kinds.into_iter().filter(|(_, done)| !done).map(|(kind, _)| kind).collect()

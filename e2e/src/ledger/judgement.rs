@@ -134,6 +134,10 @@ pub struct Presence {
     pub doubled: Vec<String>,
     /// Watchers who see another state than the last one.
     pub wrong: Vec<String>,
+    /// States that were shown after a newer one.
+    pub outdated: Vec<String>,
+    /// States that were shown to a watcher who had seen one, and that the user never took.
+    pub untaken: Vec<String>,
     /// How often a NOTIFY of the only dialog of a watch got 481.
     pub disowned: usize,
     /// How often a subscription was refreshed, by either side.
@@ -164,6 +168,7 @@ impl Presence {
             let last = |list: &[(Duration, String)]| list.last().map(|(_, state)| state.clone()).unwrap_or_default();
             self.wrong.push(format!("{name}: is '{}', shown '{}'", last(&watch.changes), last(&watch.seen)));
         }
+        self.count_false(name, watch);
         match (watch.alive, watch.ended.first()) {
             (_, Some((at, reason))) => self.lost.push(format!("{name}: {reason} at {:.1} s", at.as_secs_f64())),
             (Some(0), None) => {
@@ -209,6 +214,24 @@ impl Presence {
                 continue;
             }
             self.time(seen.saturating_sub(at), name, at, faults);
+        }
+    }
+
+    /// Each state shown must be one that the user took, and none that a newer one was shown in place of.
+    fn count_false(&mut self, name: &str, watch: &Watch) {
+        let mut newest = None;
+        for (at, state) in &watch.seen {
+            let number = watch.changes.iter().rposition(|(_, taken)| taken == state);
+            let list = match number {
+                Some(_) if number >= newest => {
+                    newest = number;
+                    continue;
+                }
+                Some(_) => &mut self.outdated,
+                None if newest.is_some() => &mut self.untaken,
+                None => continue,
+            };
+            list.push(format!("{name} at {:.1} s: '{state}'", at.as_secs_f64()));
         }
     }
 
@@ -402,6 +425,8 @@ impl fmt::Display for Judgement {
             ("lost", presence.lost.len()),
             ("doubled", presence.doubled.len()),
             ("wrong at the end", presence.wrong.len()),
+            ("shown after a newer state", presence.outdated.len()),
+            ("shown and never taken", presence.untaken.len()),
             ("gaps in CSeq", self.skipped.len() + self.skipped_in_faults),
         ] {
             writeln!(f, "  {name:<38}{count:>12}")?;
@@ -417,6 +442,11 @@ impl fmt::Display for Judgement {
             let [middle, most, all] = [0.5, 0.99, 1.0].map(|part| percentile(list, part).as_secs_f64());
             let text = format!("until seen, {name} ({})", list.len());
             writeln!(f, "  {text:<38}  p50 {middle:.2} s, p99 {most:.2} s, max {all:.2} s")?;
+        }
+        for (what, list) in [("after a newer state", &presence.outdated), ("never taken", &presence.untaken)] {
+            for shown in list.iter().take(NAMED) {
+                writeln!(f, "    shown {what}: {shown}")?;
+            }
         }
         for (took, name, at) in presence.slowest.iter().filter(|(took, ..)| *took > SLOW) {
             writeln!(f, "    {:.2} s: {name}, changed at {:.1} s", took.as_secs_f64(), at.as_secs_f64())?;

@@ -297,10 +297,15 @@ impl Pair {
 
     /// A user who wants a contact's presence, has no subscription for it and waits for none, gets one.
     pub fn handle_start(&mut self, ctx: &mut Context<'_>) {
-        let served = self.record.subscription.is_some() || self.record.retry_at.is_some() || self.record.is_static;
-        if self.is_wanted() && !served {
+        if self.is_to_subscribe() {
             self.subscribe(ctx);
         }
+    }
+
+    /// Tells whether [`Self::handle_start`] would subscribe.
+    pub fn is_to_subscribe(&self) -> bool {
+        let served = self.record.subscription.is_some() || self.record.retry_at.is_some() || self.record.is_static;
+        self.is_wanted() && !served
     }
 
     /// The user wanted the contact's presence, and the store has lost its data since. Subscribes again if nothing is known

@@ -292,23 +292,29 @@ impl Bridge {
     }
 
     /// What a note was about is put right by the time limits of whoever waits for it; only the sender of a message waits for
-    /// nothing, and is told.
+    /// nothing, and is told, and what other users wish is kept.
     fn note_not_sent(self: &Arc<Self>, life: &str, note: Note, error: &dyn Display) {
         if let Some(left_out) = self.store_lines.line("note", Instant::now()) {
             let kind = note.label();
             tracing::warn!(%error, to = life, kind, left_out, "a note to another process was not sent");
         }
-        if let Note::FromLocal { local, remote, stanza } = note
-            && let (Ok(local), Ok(remote)) = (Domain::parse(&local), Domain::parse(&remote))
-            && let Some(Stanza::Message(message)) = stanza_from_bytes(&stanza)
-            && message.body().is_some()
-        {
-            let error =
-                StanzaError::new(ErrorCondition::ResourceConstraint).with_text("the gateway is busy; try again");
-            if let Some(Stanza::Message(reply)) = Stanza::Message(message).error_reply(error) {
-                self.metrics.message("xmpp_to_sip", "not_handed_over");
-                self.return_to_sender((local, remote), reply);
+        let Note::FromLocal { local, remote, stanza } = note else { return };
+        match stanza_from_bytes(&stanza) {
+            Some(Stanza::Message(message)) if message.body().is_some() => {
+                let (Ok(local), Ok(remote)) = (Domain::parse(&local), Domain::parse(&remote)) else { return };
+                let error =
+                    StanzaError::new(ErrorCondition::ResourceConstraint).with_text("the gateway is busy; try again");
+                if let Some(Stanza::Message(reply)) = Stanza::Message(message).error_reply(error) {
+                    self.metrics.message("xmpp_to_sip", "not_handed_over");
+                    self.return_to_sender((local, remote), reply);
+                }
             }
+            Some(Stanza::Presence(presence)) => {
+                if let Some(users) = PairUsers::of_jids(presence.from(), presence.to()) {
+                    self.not_taken(&users, presence, super::too_busy());
+                }
+            }
+            _ => {}
         }
     }
 

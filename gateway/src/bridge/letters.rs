@@ -72,7 +72,7 @@ impl Posted {
         Self {
             queue: QueueName::letters(&domains.0, &domains.1),
             domains,
-            session: PairUsers::of_inbound(stanza).filter(|_| in_session),
+            session: PairUsers::of_jids(stanza.to(), stanza.from()).filter(|_| in_session),
             bytes: letter
                 .map(|letter| record::encode(isthmus_store::Kind::Other, LETTER_FORMAT, &letter.to_bytes()))
                 .map_err(|_| StoreError::Misuse { rule: "a letter can be written" }),
@@ -302,7 +302,7 @@ impl Bridge {
             queue: queue.clone(),
             item: item.id,
             domains: (domains.0.clone(), domains.1.clone()),
-            session: PairUsers::of_inbound(&stanza).filter(|_| in_session),
+            session: PairUsers::of_jids(stanza.to(), stanza.from()).filter(|_| in_session),
         };
         let token = self.deliveries.next_token();
         sent.insert(token, letter);

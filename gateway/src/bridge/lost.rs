@@ -16,15 +16,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Bridge;
+use super::pace::GAP;
 use super::presence::PairUsers;
 use crate::edge::xmpp::Owner;
 use crate::metrics::Reason;
 
 /// How many pairs are remembered; users of the others have their subscriptions with the next probe.
 const MOST: usize = 200_000;
-/// The pause between two subscriptions at one partner: Microsoft edges take about 20 messages in a second of a partner
-/// whom they do not know, so 15 are sent (peers specification §1.3).
-pub(super) const GAP: Duration = Duration::from_millis(1000 / 15);
 /// The processes of a realm do not begin at the same moment.
 const BEGIN: Duration = Duration::from_secs(2);
 /// A link that another process took so shortly before the loss was noticed went with the data, and nobody there knows what

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::Bridge;
 use super::inbound::Incoming;
-use super::lost::GAP;
+use super::pace::GAP;
 use super::presence::PairUsers;
 
 /// How many pairs are remembered. The others are current again with their next change or refresh.

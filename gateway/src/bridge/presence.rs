@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use isthmus_interwork::authorization::{
-    AuthRecord, Context, FromLocal, Outcome, Output, Pair, PairConfig, PairRecord, Purpose, ToLocal,
+    AuthIn, AuthRecord, Context, FromLocal, Outcome, Output, Pair, PairConfig, PairRecord, Purpose, ToLocal,
 };
 use isthmus_interwork::error_map::{self, SipAnswer};
 use isthmus_model::{
@@ -45,10 +45,10 @@ impl PairUsers {
         PairId::of(&self.local, &self.remote)
     }
 
-    /// Reads the users of a message from a partner.
-    pub(super) fn of_inbound(stanza: &isthmus_xmpp::Message) -> Option<Self> {
+    /// Reads the users of a stanza from its addresses.
+    pub(super) fn of_jids(local: Option<&str>, remote: Option<&str>) -> Option<Self> {
         let bare = |jid: Option<&str>| Some(Address::from_jid(jid?).ok()?.bare);
-        Some(Self { local: bare(stanza.to())?, remote: bare(stanza.from())? })
+        Some(Self { local: bare(local)?, remote: bare(remote)? })
     }
 }
 
@@ -136,18 +136,39 @@ impl Bridge {
         let lane = users.id();
         let (busy, wish) = (users.clone(), stanza.clone());
         let submitted = self.lanes.submit(lane, async move {
-            // What was before it in the lane may have taken until the link was another's.
-            if !bridge.works_for(&users) && bridge.passed_on(&users, &stanza).await {
-                return;
+            let late = bridge.wishes.has(lane) && !Arc::clone(&bridge).serve_wishes(Arc::new(users.clone())).await;
+            if late {
+                return bridge.not_taken(&users, stanza, super::not_stored());
             }
-            if let Err(error) = bridge.take_presence(&users, &event).await {
+            if let Err(error) = bridge.serve_presence(&users, &stanza, &event).await {
                 bridge.store_failed(&error);
-                bridge.refuse_wish(&users, stanza, super::not_stored());
+                bridge.not_taken(&users, stanza, super::not_stored());
             }
         });
         if submitted.is_err() {
             self.metrics.presence("xmpp_to_sip", "lane_full");
-            self.refuse_wish(&busy, wish, super::too_busy());
+            self.not_taken(&busy, wish, super::too_busy());
+        }
+    }
+
+    /// Serves presence of a local user, or gives it to whoever has its link by now.
+    pub(super) async fn serve_presence(
+        self: &Arc<Self>,
+        users: &PairUsers,
+        stanza: &Presence,
+        event: &FromLocal,
+    ) -> Result<(), StoreError> {
+        // What was before it in the lane may have taken until the link was another's.
+        if !self.works_for(users) && self.passed_on(users, stanza).await {
+            return Ok(());
+        }
+        self.take_presence(users, event).await
+    }
+
+    /// Tells a user whose `subscribe` led to nothing, and keeps the other wishes. States are asked for when they can be stored.
+    pub(super) fn not_taken(self: &Arc<Self>, users: &PairUsers, stanza: Presence, error: StanzaError) {
+        if !self.keep_wish(users, &stanza) {
+            self.refuse_wish(users, stanza, error);
         }
     }
 
@@ -158,7 +179,7 @@ impl Bridge {
             if self.works_for(users) {
                 return false;
             }
-            self.refuse_wish(users, stanza.clone(), super::not_stored());
+            self.not_taken(users, stanza.clone(), super::not_stored());
             return true;
         }
         self.hand_over_from_local(users, &Stanza::Presence(stanza.clone()))
@@ -232,6 +253,11 @@ impl Bridge {
                 if awaiting {
                     pair.handle_awaiting(ctx);
                 }
+                if pair.is_late(ctx)
+                    && let Some(at) = self.pace.take(&users.remote.domain, ctx.now.epoch)
+                {
+                    pair.put_off(ctx, at);
+                }
                 pair.handle_timeout(ctx);
             })
             .await;
@@ -258,8 +284,7 @@ impl Bridge {
                     self.send_to_local(users, stanza);
                 }
                 Output::Decided(allow) => {
-                    let (bridge, users) = (Arc::clone(self), users.clone());
-                    tokio::spawn(async move { bridge.record_decision(&users, allow).await });
+                    self.until_stored(users.id(), Arc::new((users.clone(), allow)), Self::record_decision);
                 }
                 Output::BadDocument(why) => {
                     self.metrics.malformed("pidf");
@@ -293,7 +318,7 @@ impl Bridge {
             }
             let pair = users.id();
             let answered = Arc::new(Answered { users, purpose, event, _awaited: awaited });
-            bridge.take_outcome(pair, answered, Self::pair_outcome);
+            bridge.until_stored(pair, answered, Self::pair_outcome);
         });
     }
 
@@ -312,43 +337,55 @@ impl Bridge {
         self.finish(users, done)
     }
 
-    /// Records what a user decided in a chat client (rows L9, L10, L14).
-    async fn record_decision(&self, users: &PairUsers, allow: bool) {
+    /// Records what a user decided in a chat client (rows L9, L10, L14); tells whether that is over.
+    async fn record_decision(self: Arc<Self>, decision: Arc<(PairUsers, bool)>) -> bool {
+        let (users, allow) = &*decision;
         let runtime = self.runtime();
-        let Some(home) = runtime.snapshot.local(&users.local.domain) else { return };
+        let Some(home) = runtime.snapshot.local(&users.local.domain) else { return true };
         if !home.policy.record_decisions {
-            return;
+            return true;
         }
-        let key = Key::user(&users.local);
+        self.write_decision(users, *allow)
+            .await
+            .inspect_err(|error| self.store_failed(error))
+            .or_else(|error| if error.is_final() { Ok(()) } else { Err(error) })
+            .is_ok()
+    }
+
+    async fn write_decision(&self, users: &PairUsers, allow: bool) -> Result<(), StoreError> {
+        let keys = [Key::user(&users.local), Key::auth(&users.id())];
         let action = if allow { ListAction::Allow } else { ListAction::Block };
-        for _ in 0..CONFLICT_RETRIES {
-            let stored = match self.store.read(std::slice::from_ref(&key)).await {
-                Ok(records) => records.into_iter().next().flatten(),
-                Err(error) => return self.store_failed(&error),
-            };
-            let mut list = match super::read_list(stored.as_ref()) {
-                Ok(list) => list,
-                Err(error) => return self.store_failed(&error),
-            };
+        let mut retries = 0;
+        loop {
+            let mut records = self.store.read(&keys).await?.into_iter();
+            let (stored, auth) = (records.next().flatten(), records.next().flatten());
+            let auth = read_record(Kind::Auth, AUTH_FORMAT, auth.as_ref(), AuthRecord::from_bytes)?;
+            let opposite = if allow { AuthIn::Blocked } else { AuthIn::Allowed };
+            if auth.is_some_and(|auth| auth.inbound == opposite) {
+                // The user has thought better of it since.
+                return Ok(());
+            }
+            let mut list = super::read_list(stored.as_ref())?;
             let by = users.local.to_jid();
             match list.record(users.remote.clone(), action, by, super::now().epoch, UserList::DEFAULT_LIMIT) {
-                Ok(false) => return,
+                Ok(false) => return Ok(()),
                 Ok(true) => {}
                 Err(error) => {
                     tracing::warn!(user = %users.local, %error, "decision not recorded in the policy list");
-                    return;
+                    return Ok(());
                 }
             }
             let mut batch = Batch::new();
             let bytes = record::encode(Kind::User, super::LIST_FORMAT, &list.encode());
-            batch.put(key.clone(), Condition::unchanged(stored.as_ref()), bytes.clone(), Lifetime::Durable);
+            batch.put(keys[0].clone(), Condition::unchanged(stored.as_ref()), bytes.clone(), Lifetime::Durable);
             match self.store.commit(batch).await {
                 Ok(done) => {
                     let version = done.versions.first().copied().unwrap_or_default();
-                    return self.note_list(&users.local, Some(&Record { version, bytes, expires_at: None }));
+                    self.note_list(&users.local, Some(&Record { version, bytes, expires_at: None }));
+                    return Ok(());
                 }
-                Err(error) if error.retry() == Retry::Reload => {}
-                Err(error) => return self.store_failed(&error),
+                Err(error) if error.retry() == Retry::Reload && retries < CONFLICT_RETRIES => retries += 1,
+                Err(error) => return Err(error),
             }
         }
     }
@@ -532,7 +569,7 @@ fn state_stanza(from: &str, to: &str, state: ResourcePresence) -> Presence {
 }
 
 /// Reads what a presence stanza of a local user is about; errors and the like are nothing.
-fn event_of(stanza: &Presence) -> Option<FromLocal> {
+pub(super) fn event_of(stanza: &Presence) -> Option<FromLocal> {
     Some(match stanza.kind {
         PresenceType::Subscribe => FromLocal::Subscribe,
         PresenceType::Unsubscribe => FromLocal::Unsubscribe,

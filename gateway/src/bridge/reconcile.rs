@@ -273,6 +273,11 @@ impl Bridge {
                 if is_over.load(Ordering::Relaxed) {
                     return;
                 }
+                // What the user took back is not to be taken for the answer to the probe.
+                if bridge.wishes.has(of.id()) && !Arc::clone(&bridge).serve_wishes(Arc::new(of.clone())).await {
+                    let _ = tell.send(Done::Later);
+                    return;
+                }
                 let (local, remote) = (&of.local.domain, &of.remote.domain);
                 // What this process awaits no more though it had the link all the time, nobody does.
                 let gone = if !bridge.awaits(of.id()) && bridge.links.held_for(local, remote, GIVEN_BACK) {
@@ -284,6 +289,11 @@ impl Bridge {
                     if let Some(for_so_long) = gone {
                         let since = ctx.now.epoch.minus(for_so_long);
                         pair.handle_sender_gone(ctx, since);
+                    }
+                    if pair.is_to_subscribe()
+                        && let Some(at) = bridge.pace.take(remote, ctx.now.epoch)
+                    {
+                        pair.put_off(ctx, at);
                     }
                     pair.handle_link_ready(ctx);
                 };

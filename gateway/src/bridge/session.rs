@@ -111,7 +111,7 @@ impl Bridge {
         let Some(pair) = ack.to().tag().and_then(PairId::from_tag) else { return };
         let bridge = Arc::clone(self);
         let _ = self.lanes.submit(pair, async move {
-            let Some(users) = bridge.users_of_session(pair).await else { return };
+            let Ok(Some(users)) = bridge.users_of_session(pair).await else { return };
             let done = bridge.with_session(&users, |session, ctx| session.handle_ack(ctx, &ack)).await;
             bridge.finish_session(&users, done);
         });
@@ -120,20 +120,25 @@ impl Bridge {
     /// A 2xx of ours was never acknowledged: the session is ended.
     pub(super) fn sip_never_acknowledged(self: &Arc<Self>, call_id: String, local_tag: String) {
         let Some(pair) = PairId::from_tag(&local_tag) else { return };
-        let bridge = Arc::clone(self);
-        let submitted = self.lanes.submit(pair, async move {
-            let Some(users) = bridge.users_of_session(pair).await else { return };
-            if bridge.hand_over_unacknowledged(&users, &call_id, &local_tag) {
-                return;
+        self.until_stored(pair, Arc::new((pair, call_id, local_tag)), Self::end_unacknowledged);
+    }
+
+    async fn end_unacknowledged(self: Arc<Self>, session: Arc<(PairId, String, String)>) -> bool {
+        let (pair, call_id, local_tag) = &*session;
+        let users = match self.users_of_session(*pair).await {
+            Ok(Some(users)) => users,
+            Ok(None) => return true,
+            Err(error) => {
+                self.store_failed(&error);
+                return error.is_final();
             }
-            let done = bridge
-                .with_session(&users, |session, ctx| session.handle_never_acknowledged(ctx, &call_id, &local_tag))
-                .await;
-            bridge.finish_session(&users, done);
-        });
-        if submitted.is_err() {
-            self.metrics.refused("lane_full");
+        };
+        if self.hand_over_unacknowledged(&users, call_id, local_tag) {
+            return true;
         }
+        let done =
+            self.with_session(&users, |session, ctx| session.handle_never_acknowledged(ctx, call_id, local_tag)).await;
+        self.finish_session(&users, done)
     }
 
     /// Takes a 2xx to an INVITE of ours of which the transaction layer knows nothing any more.
@@ -164,7 +169,11 @@ impl Bridge {
                 .await;
             match done {
                 Ok((_, outputs)) => bridge.perform_session_over(&users, outputs, Some(&way)),
-                Err(error) => bridge.store_failed(&error),
+                // Nothing was done for it: that is left to its next copy.
+                Err(error) => {
+                    bridge.store_failed(&error);
+                    bridge.forget_ended_late(&response);
+                }
             }
         });
         if submitted.is_err() {
@@ -187,12 +196,17 @@ impl Bridge {
         false
     }
 
-    async fn users_of_session(&self, pair: PairId) -> Option<PairUsers> {
-        let records = self.store.read(&[Key::session(&pair)]).await.ok()?;
+    fn forget_ended_late(&self, response: &Message) {
+        let (call_id, tag) = (response.call_id(), response.to().tag().unwrap_or_default());
+        self.ended_late.lock().retain(|(_, known, of)| known != call_id || of != tag);
+    }
+
+    async fn users_of_session(&self, pair: PairId) -> Result<Option<PairUsers>, StoreError> {
+        let records = self.store.read(&[Key::session(&pair)]).await?;
         let stored = records.into_iter().next().flatten();
-        let session = read_record(Kind::Session, SESSION_FORMAT, stored.as_ref(), SessionRecord::from_bytes).ok()??;
-        let (local, remote): (BareAddress, BareAddress) = session.users()?;
-        Some(PairUsers { local, remote })
+        let session = read_record(Kind::Session, SESSION_FORMAT, stored.as_ref(), SessionRecord::from_bytes)?;
+        let users = session.and_then(|session| session.users());
+        Ok(users.map(|(local, remote): (BareAddress, BareAddress)| PairUsers { local, remote }))
     }
 
     /// Sends a message of a local user in the pair's session, which is opened when there is none.
@@ -240,15 +254,12 @@ impl Bridge {
 
     /// Tells a peer in its session that a message was not delivered though it was accepted.
     pub(super) fn tell_late_bounce(self: &Arc<Self>, users: PairUsers) {
-        let bridge = Arc::clone(self);
-        let lane = users.id();
-        let submitted = self.lanes.submit(lane, async move {
-            let done = bridge.with_session(&users, Session::handle_late_bounce).await;
-            bridge.finish_session(&users, done);
-        });
-        if submitted.is_err() {
-            self.metrics.refused("lane_full");
-        }
+        self.until_stored(users.id(), Arc::new(users), Self::late_bounce);
+    }
+
+    async fn late_bounce(self: Arc<Self>, users: Arc<PairUsers>) -> bool {
+        let done = self.with_session(&users, Session::handle_late_bounce).await;
+        self.finish_session(&users, done)
     }
 
     /// Does what is due for a session.
@@ -376,7 +387,7 @@ impl Bridge {
     /// Hands what became of a request to the session, in the pair's lane.
     fn session_event(self: &Arc<Self>, users: &PairUsers, purpose: &Purpose, event: ClientEvent, way: Option<AckWay>) {
         let happened = Happened { users: users.clone(), purpose: purpose.clone(), event, way };
-        self.take_outcome(users.id(), Arc::new(happened), Self::session_outcome);
+        self.until_stored(users.id(), Arc::new(happened), Self::session_outcome);
     }
 
     /// Hands the session what became of a request; tells whether that is over.

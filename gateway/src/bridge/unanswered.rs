@@ -5,7 +5,7 @@
 //! that its sender gets when nobody else is there to tell them. Once a process is gone, the others pass its errors on. Whether the
 //! partner has the message is not known then, and it is not sent again (interworking specification §5.2, §6.6).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,8 +28,8 @@ const SOON: Duration = Duration::from_millis(200);
 const LIFETIME: Duration = Duration::from_secs(3 * 3600);
 /// How many are noted, or passed on, at once.
 const AT_ONCE: usize = 32;
-/// More than a queue holds.
-const MOST: usize = 4096;
+/// How many notes are read at once.
+const PAGE: usize = 4096;
 /// How often is looked for what is not over, and for processes that are gone.
 const TICK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
@@ -59,7 +59,8 @@ enum Noted {
 #[derive(Default)]
 struct State {
     next: u64,
-    open: HashMap<u64, Open>,
+    /// By number, oldest first.
+    open: BTreeMap<u64, Open>,
     /// Notes of messages that are over.
     over: Vec<ItemId>,
     /// The store may have notes of which it could not tell.
@@ -115,18 +116,26 @@ impl Bridge {
         Waiting(Some((Arc::clone(self), number)))
     }
 
-    /// Notes what is not over, and takes back the notes of what is.
-    async fn note_unanswered(&self, queue: &QueueName) -> Result<(), StoreError> {
+    /// Takes back the notes of what is over, and notes what is not.
+    async fn keep_notes(&self, queue: &QueueName) -> Result<(), StoreError> {
         if self.unanswered.state.lock().unsure {
             self.take_back_unknown(queue).await?;
             self.unanswered.state.lock().unsure = false;
         }
+        // First: where the queue is full, this makes room.
+        self.take_back(queue).await?;
+        self.note_unanswered(queue).await?;
+        self.take_back(queue).await
+    }
+
+    async fn note_unanswered(&self, queue: &QueueName) -> Result<(), StoreError> {
+        let mut at_once = AT_ONCE;
         loop {
             let (numbers, batch) = {
                 let mut state = self.unanswered.state.lock();
                 let late = |open: &Open| matches!(open.noted, Noted::No) && open.since.elapsed() >= SOON;
                 let (mut numbers, mut batch) = (Vec::new(), Batch::new());
-                for (number, open) in state.open.iter_mut().filter(|(_, open)| late(open)).take(AT_ONCE) {
+                for (number, open) in state.open.iter_mut().filter(|(_, open)| late(open)).take(at_once) {
                     open.noted = Noted::Soon;
                     // What cannot be written could not be sent, either.
                     if let Ok(letter) = Letter::new(&open.error, super::now().epoch, false) {
@@ -137,7 +146,7 @@ impl Bridge {
                 (numbers, batch)
             };
             if numbers.is_empty() {
-                break;
+                return Ok(());
             }
             let done = self.store.commit(batch).await;
             let mut state = self.unanswered.state.lock();
@@ -150,10 +159,19 @@ impl Bridge {
                     (None, None) => {}
                 }
             }
-            state.unsure = done.is_err();
+            // One that has not room for all says so, and took none.
+            let is_full = matches!(done, Err(StoreError::Full { .. }));
+            state.unsure = done.is_err() && !is_full;
             drop(state);
-            done?;
+            if is_full && at_once > 1 {
+                at_once = 1;
+            } else {
+                done?;
+            }
         }
+    }
+
+    async fn take_back(&self, queue: &QueueName) -> Result<(), StoreError> {
         let over = std::mem::take(&mut self.unanswered.state.lock().over);
         if over.is_empty() {
             return Ok(());
@@ -169,15 +187,20 @@ impl Bridge {
     /// process is gone. One that is still open is noted anew.
     async fn take_back_unknown(&self, queue: &QueueName) -> Result<(), StoreError> {
         let me = Consumer { name: self.pods.life().to_owned(), fence: None };
-        let all = self.store.take(queue, &me, MOST, Duration::from_millis(1)).await?;
-        let unknown: Vec<ItemId> = {
-            let state = self.unanswered.state.lock();
-            let of = |open: &Open| if let Noted::As(item) = open.noted { Some(item) } else { None };
-            let known: BTreeSet<ItemId> =
-                state.open.values().filter_map(of).chain(state.over.iter().copied()).collect();
-            all.iter().map(|item| item.id).filter(|item| !known.contains(item)).collect()
-        };
-        self.store.ack(queue, &unknown, None).await.map(|_| ())
+        loop {
+            let page = self.store.take(queue, &me, PAGE, HOLD).await?;
+            let unknown: Vec<ItemId> = {
+                let state = self.unanswered.state.lock();
+                let of = |open: &Open| if let Noted::As(item) = open.noted { Some(item) } else { None };
+                let known: BTreeSet<ItemId> =
+                    state.open.values().filter_map(of).chain(state.over.iter().copied()).collect();
+                page.iter().map(|item| item.id).filter(|item| !known.contains(item)).collect()
+            };
+            self.store.ack(queue, &unknown, None).await?;
+            if page.len() < PAGE {
+                return Ok(());
+            }
+        }
     }
 
     /// Passes on what a process that is gone left open.
@@ -228,7 +251,7 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
         } else {
             sleep(TICK).await;
         }
-        let mut done = bridge.note_unanswered(&queue).await;
+        let mut done = bridge.keep_notes(&queue).await;
         if looked.elapsed() >= LOOK {
             looked = Instant::now();
             let listed: BTreeSet<String> = bridge.pods.members().into_iter().map(|member| member.life).collect();

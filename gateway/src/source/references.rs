@@ -11,7 +11,7 @@ const ANCHORS: &[&str] = &["ca.crt"];
 
 /// Fields of a GatewayPool for which the operator deploys something, and what stands in for them here.
 const DEPLOYMENT_FIELDS: &[(&str, &str)] = &[
-    ("replicas", "this process is the one pod"),
+    ("replicas", "whoever starts the processes decides how many there are"),
     ("expose.type", "reaching this process is up to its host"),
     ("expose.annotations", "there is no Service"),
     ("expose.loadBalancerClass", "there is no Service"),

@@ -418,6 +418,8 @@ impl LeaseName {
 
 /// The class of the queues whose items survive the process.
 const LETTERS: &str = "letters";
+/// The class of the queues of notes about messages.
+const UNANSWERED: &str = "una";
 
 impl QueueName {
     /// Messages that were accepted from a partner and are not confirmed by the local server yet. Durable.
@@ -461,7 +463,11 @@ impl QueueName {
 
     /// What local users are told about messages that a process had, once it is gone.
     pub fn unanswered(pod: &str) -> Self {
-        Self::new("una", Slot::named(pod), "")
+        Self::new(UNANSWERED, Slot::named(pod), "")
+    }
+
+    pub(crate) fn is_unanswered(&self) -> bool {
+        self.class == UNANSWERED
     }
 
     /// What waits for one process.

@@ -2,7 +2,7 @@
 
 use crate::batch::{Batch, Change, Lifetime, TimerChange};
 use crate::error::{Bound, StoreError};
-use crate::key::Key;
+use crate::key::{Key, QueueName};
 use crate::timer::TimerKind;
 
 /// How much a store may hold. Reaching a limit is [`StoreError::Full`] or [`StoreError::TooLarge`].
@@ -25,6 +25,9 @@ pub struct Limits {
     pub name_bytes: usize,
     /// Items of one queue. Default 1000.
     pub queue_items: usize,
+    /// Items of one queue of [`QueueName::unanswered`]. Default 32,768: what a partner who falls silent leaves open of 1000
+    /// messages a second.
+    pub unanswered_items: usize,
     /// Queues that are not empty. Default 100,000.
     pub queues: usize,
     /// Timers. Default 1,000,000.
@@ -34,6 +37,13 @@ pub struct Limits {
     /// Octets from which the journal may be written anew while running, once it is also four times the size
     /// of what lives. Default 1 MiB.
     pub journal_bytes: u64,
+}
+
+impl Limits {
+    /// Returns how many items a queue may hold.
+    pub(crate) fn items_of(&self, queue: &QueueName) -> usize {
+        if queue.is_unanswered() { self.unanswered_items } else { self.queue_items }
+    }
 }
 
 impl Default for Limits {
@@ -46,6 +56,7 @@ impl Default for Limits {
             batch_parts: 256,
             name_bytes: 4096,
             queue_items: 1000,
+            unanswered_items: 32_768,
             queues: 100_000,
             timers: 1_000_000,
             leases: 200_000,

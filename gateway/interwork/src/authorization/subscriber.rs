@@ -21,6 +21,8 @@ use crate::notification;
 pub(super) const PIDF: &str = "application/pidf+xml";
 /// A probe repeats a failed attempt at most this often.
 const RETRY_BY_PROBE: Duration = Duration::from_secs(30);
+/// What was due so long ago is late. A process that takes over from a dead one has it within 10 s.
+const LATE: Duration = Duration::from_secs(15);
 
 impl Pair {
     pub(super) fn local_subscribes(&mut self, ctx: &mut Context<'_>) {
@@ -423,6 +425,33 @@ impl Pair {
             if matches!(self.auth.out, AuthOut::Pending | AuthOut::Granted) && self.record.subscription.is_none() {
                 self.subscribe(ctx);
             }
+        }
+    }
+
+    /// Tells whether a SUBSCRIBE has been due for so long that nobody can have been there to send it: with it, many are.
+    pub fn is_late(&self, ctx: &Context<'_>) -> bool {
+        let subscriber = self.record.subscription.as_ref().map(|subscription| &subscription.subscriber);
+        let due = [
+            subscriber.and_then(Subscriber::refresh_at),
+            subscriber.and_then(Subscriber::expires_at),
+            self.record.retry_at.map(EpochMillis),
+        ];
+        due.into_iter().flatten().any(|due| due.plus(LATE) < ctx.now.epoch)
+    }
+
+    /// Puts the SUBSCRIBE that is due, or that [`Self::handle_start`] would send, off to `at`. What is over is over now, and a
+    /// subscription is not left to run out.
+    pub fn put_off(&mut self, ctx: &Context<'_>, at: EpochMillis) {
+        let now = ctx.now.epoch;
+        match &mut self.record.subscription {
+            Some(Subscription { subscriber, .. }) if subscriber.is_closing() => {}
+            Some(Subscription { subscriber, .. }) if subscriber.expires_at().is_some_and(|end| end <= now) => {
+                self.record.subscription = None;
+                self.record.retry_at = Some(at.0);
+                self.withdraw(now);
+            }
+            Some(Subscription { subscriber, .. }) => subscriber.put_off_refresh(at),
+            None => self.record.retry_at = Some(at.0),
         }
     }
 

@@ -618,3 +618,56 @@ fn a_link_that_is_up_again_asks_tells_and_subscribes_what_is_missing() {
     lab.act(Pair::handle_link_ready);
     assert!(lab.drain().0.is_empty());
 }
+
+/// A subscription that lives for 600 s, its refresh not sent by anybody.
+fn unrefreshed(secs: u64) -> Lab {
+    let mut lab = lab(Dialect::Standard);
+    lab.local(FromLocal::Subscribe);
+    let subscribe = lab.drain().0.remove(0);
+    lab.outcome(&subscribe, 200, "Expires: 600\r\n");
+    lab.notify(&subscribe, 1, "active;expires=600", &pidf("open"));
+    lab.drain();
+    lab.now = lab.now.plus(Duration::from_secs(secs));
+    lab
+}
+
+// P-38
+#[test]
+fn a_refresh_that_is_late_can_be_put_off_and_not_beyond_the_end() {
+    let lab = unrefreshed(0);
+    let due = lab.pair.next_deadline(lab.now.epoch, &lab.config).unwrap();
+    let until_due = due.since(lab.now.epoch).as_secs();
+    for (late, is_late) in [(10, false), (16, true)] {
+        let mut lab = unrefreshed(until_due + late);
+        assert_eq!(lab.act(|pair, ctx| pair.is_late(ctx)), is_late);
+    }
+    for (wait, put_off) in [(5, 5), (3600, 600 - 10 - until_due - 16)] {
+        let mut lab = unrefreshed(until_due + 16);
+        let at = lab.now.epoch.plus(Duration::from_secs(wait));
+        lab.act(|pair, ctx| pair.put_off(ctx, at));
+        lab.wait(0);
+        assert!(lab.drain().0.is_empty());
+        assert!(!lab.act(|pair, ctx| pair.is_late(ctx)));
+        lab.wait(put_off - 1);
+        assert!(lab.drain().0.is_empty());
+        lab.wait(2);
+        let (requests, presence, _) = lab.drain();
+        assert_eq!((requests.len(), presence.len()), (1, 0));
+        assert_eq!(requests[0].to().tag(), Some("far"));
+    }
+}
+
+#[test]
+fn what_ran_out_meanwhile_is_shown_no_more_and_made_anew_at_its_turn() {
+    let mut lab = unrefreshed(700);
+    assert!(lab.act(|pair, ctx| pair.is_late(ctx)));
+    let at = lab.now.epoch.plus(Duration::from_secs(20));
+    lab.act(|pair, ctx| pair.put_off(ctx, at));
+    lab.wait(0);
+    let (requests, presence, _) = lab.drain();
+    let [ToLocal::State(shown)] = &presence[..] else { panic!("{presence:?}") };
+    assert!(requests.is_empty() && !shown.available, "{requests:?} {shown:?}");
+    lab.wait(20);
+    let (requests, ..) = lab.drain();
+    assert!(requests.len() == 1 && requests[0].to().tag().is_none(), "{requests:?}");
+}

@@ -207,6 +207,8 @@ pub fn refresh_delay(granted_secs: u32, random: u64) -> Duration {
 
 /// Two ends of a lifetime that are this near are one: seconds are rounded, and messages take time.
 const SAME_EXPIRY_MILLIS: u64 = 2000;
+/// A refresh that is put off is sent so long before the end at least.
+const BEFORE_END_MILLIS: u64 = 10_000;
 
 fn end_of(now: EpochMillis, secs: u32) -> u64 {
     now.plus(Duration::from_secs(secs.into())).0
@@ -243,6 +245,11 @@ impl Subscriber {
     /// Changes the lifetime that the next SUBSCRIBE asks for, after a 423.
     pub fn request_secs(&mut self, secs: u32) {
         self.requested_secs = secs;
+    }
+
+    /// When the next refresh is due.
+    pub fn refresh_at(&self) -> Option<EpochMillis> {
+        self.refresh_at.map(EpochMillis)
     }
 
     /// When it ends unless refreshed; `None` before anything was granted.
@@ -293,6 +300,12 @@ impl Subscriber {
             self.refresh_at = Some(self.refresh_at.map_or(at.0, |known| known.min(at.0)));
         }
         stands
+    }
+
+    /// Puts the next refresh off to `at`, or to some seconds before the end of the subscription if that is earlier.
+    pub fn put_off_refresh(&mut self, at: EpochMillis) {
+        let last = self.expires_at.map_or(at.0, |end| end.saturating_sub(BEFORE_END_MILLIS));
+        self.refresh_at = self.refresh_at.map(|due| at.0.min(last).max(due));
     }
 
     /// Records that `Expires: 0` is being sent: the last NOTIFY must follow within Timer N.

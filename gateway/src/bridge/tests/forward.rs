@@ -12,6 +12,7 @@ use isthmus_xmpp::Stanza;
 use isthmus_xmpp::stanza::{Iq, IqKind, Presence, PresenceType};
 use tokio::time::timeout;
 
+use super::reconcile::{be_watched, cseq, presence as shows};
 use super::rig::{Rig, attribute};
 use super::store::{Commits, TestStore};
 use crate::metrics::Metrics;
@@ -153,4 +154,42 @@ async fn a_note_that_nobody_takes_ends_after_30_s() {
     }
     clock.advance(Duration::from_secs(30));
     assert_eq!(store.health().await.queued, 0);
+}
+
+// S-12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_processes_with_news_for_one_dialog_have_one_request_under_way() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let mut rig = Rig::with_shared_store("Session", store).await;
+    rig.leased().await;
+    be_watched(&mut rig).await;
+    rig.server.send(&shows("dnd"));
+    let first = rig.partner.request("NOTIFY").await;
+    // The link goes over while its former holder waits for the answer.
+    let mut next = rig.beside("overrides: {imMode: Session}").await;
+    rig.bridge.links.give_back();
+    next.leased().await;
+    // The server closes the old connection for the new one.
+    rig.cut_link().await;
+    next.link_ready().await;
+    let before = next.store.pairs().0;
+    rig.server.send(&shows("xa"));
+    next.until("the news is stored", || next.store.pairs().0 > before).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    next.partner.nothing_came().await;
+    rig.partner.answer(&first, "200 OK", "", "", "").await;
+    let mut seen = Vec::new();
+    // What is repeated of the first one has its number.
+    while seen.last() != Some(&(cseq(&first) + 1)) {
+        let (came, partner) = tokio::select! {
+            came = rig.partner.request("NOTIFY") => (came, &rig.partner),
+            came = next.partner.request("NOTIFY") => (came, &next.partner),
+        };
+        seen.push(cseq(&came));
+        assert!(cseq(&came) <= cseq(&first) + 1, "{came}");
+        assert!(cseq(&came) == cseq(&first) || came.contains("xa"), "{came}");
+        partner.answer(&came, "200 OK", "", "", "").await;
+    }
+    rig.partner.nothing_came().await;
+    next.partner.nothing_came().await;
 }

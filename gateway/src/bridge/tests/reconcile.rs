@@ -22,7 +22,8 @@ use crate::edge::xmpp::LinkState;
 
 const TEXT: &str = "Content-Type: text/plain\r\n";
 const CONTACT: &str = "Event: presence\r\nContact: <sip:ana@127.0.0.1>\r\n";
-const SUBSCRIBE: &str = "<presence from='juliet@corp.example' to='ana@partner.example' type='subscribe' id='s1'/>";
+pub(super) const SUBSCRIBE: &str =
+    "<presence from='juliet@corp.example' to='ana@partner.example' type='subscribe' id='s1'/>";
 const SUBSCRIBED: &str = "<presence from='juliet@corp.example' to='ana@partner.example' type='subscribed'/>";
 
 pub(super) fn presence(show: &str) -> String {
@@ -262,7 +263,6 @@ async fn a_link_that_comes_and_goes_is_walked_for_its_last_connection_only() {
 async fn store_watcher(rig: &Rig, name: &str, ago: Duration) {
     let bare = |jid: &str| BareAddress::from_jid(jid).unwrap();
     let (local, remote) = (bare("juliet@corp.example"), bare(&format!("{name}@partner.example")));
-    let id = PairId::of(&local, &remote);
     let request = format!(
         "SUBSCRIBE sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1:9;branch=z9hG4bK{name}\r\n\
          From: <sip:{name}@partner.example>;tag={name}\r\nTo: <sip:juliet@corp.example>\r\nCall-ID: {name}@rig\r\n\
@@ -281,6 +281,13 @@ async fn store_watcher(rig: &Rig, name: &str, ago: Duration) {
         &request,
         false,
     );
+    store_pair(rig, &pair, now.epoch).await;
+}
+
+/// Stores a pair and what is due for it.
+pub(super) async fn store_pair(rig: &Rig, pair: &Pair, now: EpochMillis) {
+    let id = PairId::of(pair.local(), pair.remote());
+    let config = rig.bridge.runtime().pair_config(pair.local(), pair.remote(), None).unwrap();
     let mut batch = Batch::new();
     let life = Lifetime::For(Duration::from_secs(3600));
     let written = record::encode(Kind::Pair, 1, &pair.record().to_bytes());
@@ -291,7 +298,7 @@ async fn store_watcher(rig: &Rig, name: &str, ago: Duration) {
         record::encode(Kind::Auth, 1, &pair.auth().to_bytes()),
         Lifetime::Durable,
     );
-    let due = pair.next_deadline(now.epoch, &config).unwrap();
+    let due = pair.next_deadline(now, &config).unwrap();
     batch.set_timer(Timer { kind: TimerKind(1), key: Key::pair(&id), due, generation: due.0 });
     rig.store.commit(batch).await.unwrap();
 }

@@ -41,6 +41,8 @@ pub(crate) enum Commits {
     Unheard,
     /// Those that need memory are refused.
     Full,
+    /// They happen, but those of users' lists are refused.
+    NoLists,
 }
 
 /// A store whose commits can be held up and refused.
@@ -167,6 +169,9 @@ impl Store for TestStore {
             };
             let mode = *mode.wait_for(goes).await.unwrap();
             if matches!(mode, Commits::Refuse | Commits::Away) || mode == Commits::NoQueue && letters {
+                return Err(away());
+            }
+            if mode == Commits::NoLists && batch.writes.iter().any(|write| write.key.kind() == Kind::User) {
                 return Err(away());
             }
             let grows = batch.writes.iter().any(|write| matches!(write.change, Change::Put { .. }));

@@ -71,6 +71,37 @@ async fn a_note_of_which_the_store_could_not_tell_is_taken_back_too() {
     assert_eq!(rig.server.rest(), Vec::<String>::new());
 }
 
+// Those that are over make room.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn notes_that_find_no_room_are_written_when_there_is_some() {
+    let limits = Limits { unanswered_items: 2, ..Limits::default() };
+    let store = Arc::new(MemoryStore::new(limits, Arc::new(SystemClock)));
+    let rig = Rig::with_shared_store("Pager", Arc::clone(&store) as _).await;
+    for id in ["one", "two", "three", "four"] {
+        rig.server.message(id, id);
+    }
+    let full = "isthmus_store_errors_total{reason=\"full\"}";
+    rig.until(full, || rig.metrics.render().contains(full)).await;
+    assert_eq!(store.health().await.queued, 2);
+    let queue = QueueName::unanswered(rig.bridge.pods.life());
+    let me = Consumer { name: "me".to_owned(), fence: None };
+    for (answered, noted) in [("one", ["two", "three"]), ("two", ["three", "four"])] {
+        rig.partner.accept_message(answered).await;
+        let are_noted = async {
+            loop {
+                let items = store.take(&queue, &me, 9, Duration::from_millis(1)).await.unwrap();
+                let texts: Vec<_> =
+                    items.iter().map(|item| String::from_utf8_lossy(&item.bytes).into_owned()).collect();
+                if noted.iter().all(|id| texts.iter().any(|text| text.contains(id))) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), are_noted).await.expect("a note is missing");
+    }
+}
+
 fn note() -> bytes::Bytes {
     let mut error = Message::new(MessageType::Error, "ana@partner.example", "juliet@corp.example/home");
     error.id = Some("out-1".into());

@@ -186,11 +186,12 @@ impl State {
             bytes += item_cost(&enqueue.queue, enqueue.bytes.len());
             let earlier = batch.enqueues.iter().take(n).filter(|other| other.queue == enqueue.queue).count();
             let mut present = self.queues.items_of(&enqueue.queue);
-            if present.unwrap_or(0) + earlier >= limits.queue_items {
+            let most = limits.items_of(&enqueue.queue);
+            if present.unwrap_or(0) + earlier >= most {
                 self.drop_expired_items(&enqueue.queue, now);
                 present = self.queues.items_of(&enqueue.queue);
             }
-            at_most(Bound::Queue(enqueue.queue.clone()), present.unwrap_or(0) + earlier + 1, limits.queue_items)?;
+            at_most(Bound::Queue(enqueue.queue.clone()), present.unwrap_or(0) + earlier + 1, most)?;
             if present.is_none() && earlier == 0 {
                 queues += 1;
                 at_most(Bound::Queues, queues, limits.queues)?;

@@ -12,6 +12,7 @@ use super::{LATEST, Shared, millis, sort_in};
 use crate::batch::{Batch, Change, Committed, Condition, Lifetime, TimerChange, Write};
 use crate::error::{Bound, Conflict, StoreError};
 use crate::key::{Key, QueueName, Shard};
+use crate::limits::Limits;
 use crate::queue::ItemId;
 use crate::record::Record;
 
@@ -21,7 +22,7 @@ pub(super) const EACH_MAX: usize = 64;
 impl Shared {
     pub(super) async fn commit(&self, batch: &Batch) -> Result<Committed, StoreError> {
         let Some((shard, call)) = self.prepare(batch)? else { return Ok(Committed::default()) };
-        committed(batch, self.run(shard, &COMMIT, &call).await?, self.config.limits.queue_items)
+        committed(batch, self.run(shard, &COMMIT, &call).await?, &self.config.limits)
     }
 
     /// Makes batches that have nothing to do with one another, in one piece.
@@ -65,9 +66,7 @@ impl Shared {
                 Ok(Some((Some(Err(error)), _))) => Err(error.clone()),
                 // In the order in which they were added.
                 Ok(Some((Some(Ok(reply)), true))) => reply.value().and_then(|value| small_committed(batch, value)),
-                Ok(Some((Some(Ok(reply)), false))) => {
-                    committed(batch, std::mem::take(reply), self.config.limits.queue_items)
-                }
+                Ok(Some((Some(Ok(reply)), false))) => committed(batch, std::mem::take(reply), &self.config.limits),
                 Ok(Some((None, _))) => Err(odd()),
             });
         }
@@ -99,7 +98,7 @@ impl Shared {
         operations.extend(groups.iter().map(|(shard, places)| self.read_of(keys, *shard, places)));
         let mut answers = self.router.call_together(&operations).await.into_iter();
         let answer = answers.next().unwrap_or_else(|| Err(odd())).and_then(Parts::of);
-        let written = answer.and_then(|reply| committed(batch, reply, self.config.limits.queue_items));
+        let written = answer.and_then(|reply| committed(batch, reply, &self.config.limits));
         (written, sort_in(keys, &groups, answers))
     }
 
@@ -182,7 +181,7 @@ impl Shared {
             call.key(self.names.items(queue));
             call.shown(queue);
             call.shown(enqueues.iter().filter(|enqueue| enqueue.queue == **queue).count());
-            call.shown(self.config.limits.queue_items);
+            call.shown(self.config.limits.items_of(queue));
         }
         for change in timers {
             match change {
@@ -256,7 +255,7 @@ fn records(keys: &[Key], mut reply: Parts) -> Result<Vec<Option<Record>>, StoreE
 }
 
 /// Reads what the script says about a batch.
-fn committed(batch: &Batch, mut reply: Parts, queue_items: usize) -> Result<Committed, StoreError> {
+fn committed(batch: &Batch, mut reply: Parts, limits: &Limits) -> Result<Committed, StoreError> {
     let word = reply.word()?;
     if word == "ok" {
         return read(batch, &mut reply);
@@ -264,9 +263,10 @@ fn committed(batch: &Batch, mut reply: Parts, queue_items: usize) -> Result<Comm
     let at = usize::try_from(reply.number()?).map_err(|_| odd())?;
     Err(match word.as_str() {
         "fence" => batch.fences.get(at).map_or_else(odd, |fence| StoreError::FenceLost { lease: fence.lease.clone() }),
-        "full" => queues(batch)
-            .get(at)
-            .map_or_else(odd, |queue| StoreError::Full { bound: Bound::Queue((*queue).clone()), limit: queue_items }),
+        "full" => queues(batch).get(at).map_or_else(odd, |queue| StoreError::Full {
+            bound: Bound::Queue((*queue).clone()),
+            limit: limits.items_of(queue),
+        }),
         "corrupt" => batch.writes.get(at).map_or_else(odd, |write| corrupt(&write.key, "no record of ours")),
         "conflict" => {
             let key = batch.writes.get(at).ok_or_else(odd)?.key.clone();

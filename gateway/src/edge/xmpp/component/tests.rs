@@ -189,7 +189,7 @@ async fn of_several_one_asks_for_a_name_that_is_taken_and_soon_seldom() {
     assert!(links.iter().all(|links| state(links) != LinkState::Ready));
 }
 
-//
+// X-98, S-44
 #[tokio::test]
 async fn a_link_that_is_given_over_changes_hands_once() {
     let server = Server::start(Arc::default()).await;

@@ -14,7 +14,7 @@ async fn unstored(rig: &Rig, answer: impl Future<Output = ()>) {
     answer.await;
     let failed = "isthmus_store_errors_total{reason=\"unavailable\"}";
     rig.until(failed, || rig.metrics.render().contains(failed)).await;
-    assert!(rig.bridge.unfinished().contains(&"outcomes that are to be stored"), "{:?}", rig.bridge.unfinished());
+    assert!(rig.bridge.unfinished().contains(&"work that is to be stored"), "{:?}", rig.bridge.unfinished());
     rig.store.set(Commits::Pass);
 }
 
