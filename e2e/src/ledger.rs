@@ -124,6 +124,11 @@ impl Fault {
         matches!(self.takes, Takes::Server(_)) && self.lasts_at(change)
     }
 
+    /// Whether its users may be shown as away at this time, or soon after.
+    fn logs_out(&self, shown: Duration) -> bool {
+        matches!(self.takes, Takes::Server(_)) && self.touches(shown, shown)
+    }
+
     /// From when on a change of this time could be seen: not while there was no way to the store.
     fn delays(&self, change: Duration) -> Duration {
         if self.takes == Takes::Store && self.lasts_at(change) { self.until } else { change }

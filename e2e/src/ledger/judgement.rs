@@ -168,7 +168,7 @@ impl Presence {
             let last = |list: &[(Duration, String)]| list.last().map(|(_, state)| state.clone()).unwrap_or_default();
             self.wrong.push(format!("{name}: is '{}', shown '{}'", last(&watch.changes), last(&watch.seen)));
         }
-        self.count_false(name, watch);
+        self.count_false(name, watch, faults);
         match (watch.alive, watch.ended.first()) {
             (_, Some((at, reason))) => self.lost.push(format!("{name}: {reason} at {:.1} s", at.as_secs_f64())),
             (Some(0), None) => {
@@ -217,8 +217,9 @@ impl Presence {
         }
     }
 
-    /// Each state shown must be one that the user took, and none that a newer one was shown in place of.
-    fn count_false(&mut self, name: &str, watch: &Watch) {
+    /// Each state shown must be one that the user took, and none that a newer one was shown in place of. Who is logged in at a
+    /// server that stops is there no more.
+    fn count_false(&mut self, name: &str, watch: &Watch, faults: &[Fault]) {
         let mut newest = None;
         for (at, state) in &watch.seen {
             let number = watch.changes.iter().rposition(|(_, taken)| taken == state);
@@ -228,7 +229,7 @@ impl Presence {
                     continue;
                 }
                 Some(_) => &mut self.outdated,
-                None if newest.is_some() => &mut self.untaken,
+                None if newest.is_some() && !faults.iter().any(|fault| fault.logs_out(*at)) => &mut self.untaken,
                 None => continue,
             };
             list.push(format!("{name} at {:.1} s: '{state}'", at.as_secs_f64()));
@@ -312,6 +313,8 @@ impl Judgement {
             ("subscription doubled", &self.presence.doubled),
             ("subscription not ended by its last NOTIFY", &self.presence.never_ended),
             ("wrong at the end", &self.presence.wrong),
+            ("shown after a newer state", &self.presence.outdated),
+            ("shown and never taken", &self.presence.untaken),
             ("late for a watcher", &self.presence.late),
             ("never sent", &self.unknown),
             ("session lost", &self.lost_sessions),
@@ -442,11 +445,6 @@ impl fmt::Display for Judgement {
             let [middle, most, all] = [0.5, 0.99, 1.0].map(|part| percentile(list, part).as_secs_f64());
             let text = format!("until seen, {name} ({})", list.len());
             writeln!(f, "  {text:<38}  p50 {middle:.2} s, p99 {most:.2} s, max {all:.2} s")?;
-        }
-        for (what, list) in [("after a newer state", &presence.outdated), ("never taken", &presence.untaken)] {
-            for shown in list.iter().take(NAMED) {
-                writeln!(f, "    shown {what}: {shown}")?;
-            }
         }
         for (took, name, at) in presence.slowest.iter().filter(|(took, ..)| *took > SLOW) {
             writeln!(f, "    {:.2} s: {name}, changed at {:.1} s", took.as_secs_f64(), at.as_secs_f64())?;

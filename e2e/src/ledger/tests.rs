@@ -439,3 +439,30 @@ fn what_may_leave_a_number_unsent_is_a_process_that_stops_and_a_store_whose_word
         assert_eq!(ledger.judge().skipped_in_faults, usize::from(may));
     }
 }
+
+#[test]
+fn a_state_shown_again_after_a_newer_one_and_one_that_nobody_took_are_wrong() {
+    let ledger = one_of_each();
+    let watch = "leo sees juliet";
+    // What a watch shows at first may be from before the books.
+    ledger.saw(watch, "closed");
+    for state in ["first", "second"] {
+        ledger.changed(watch, state);
+        ledger.saw(watch, state);
+        ledger.saw(watch, state);
+    }
+    ledger.alive(watch, 1);
+    assert_eq!(verdicts(&ledger), Vec::<String>::new());
+    ledger.saw(watch, "closed");
+    ledger.saw(watch, "first");
+    ledger.saw(watch, "second");
+    let found = verdicts(&ledger);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].starts_with("shown after a newer state: leo sees juliet at ") && found[0].ends_with("'first'"));
+    assert!(found[1].starts_with("shown and never taken: leo sees juliet at ") && found[1].ends_with("'closed'"));
+    // Who was logged in at a server that stopped is away, but was not in an older state.
+    ledger.server_away("restart", Duration::ZERO, Duration::ZERO);
+    let found = verdicts(&ledger);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("shown after a newer state"));
+}
