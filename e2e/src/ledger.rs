@@ -88,6 +88,9 @@ enum Takes {
     Store,
 }
 
+/// 64·T1 and what a refresh takes before.
+const TIMER_N: Duration = Duration::from_secs(45);
+
 impl Fault {
     fn lasts_at(&self, time: Duration) -> bool {
         (self.from..=self.until).contains(&time)
@@ -127,6 +130,11 @@ impl Fault {
     /// Whether its users may be shown as away at this time, or soon after.
     fn logs_out(&self, shown: Duration) -> bool {
         matches!(self.takes, Takes::Server(_)) && self.touches(shown, shown)
+    }
+
+    /// Whether a NOTIFY may have been lost with a process so that its subscription is over at this time.
+    fn loses_notify(&self, shown: Duration) -> bool {
+        matches!(&*self.name, "kill" | "kill-holder") && (self.from..=self.until + TIMER_N).contains(&shown)
     }
 
     /// From when on a change of this time could be seen: not while there was no way to the store.

@@ -138,6 +138,9 @@ pub struct Presence {
     pub outdated: Vec<String>,
     /// States that were shown to a watcher who had seen one, and that the user never took.
     pub untaken: Vec<String>,
+    /// How often contacts were shown as unavailable within 45 s of a kill: the NOTIFY that follows a refresh was at the killed
+    /// process, and without one the subscription is over after 32 s (RFC 6665 §4.1.2.2).
+    pub unheard: usize,
     /// How often a NOTIFY of the only dialog of a watch got 481.
     pub disowned: usize,
     /// How often a subscription was refreshed, by either side.
@@ -229,8 +232,12 @@ impl Presence {
                     continue;
                 }
                 Some(_) => &mut self.outdated,
-                None if newest.is_some() && !faults.iter().any(|fault| fault.logs_out(*at)) => &mut self.untaken,
-                None => continue,
+                None if newest.is_none() || faults.iter().any(|fault| fault.logs_out(*at)) => continue,
+                None if state == "unavailable" && faults.iter().any(|fault| fault.loses_notify(*at)) => {
+                    self.unheard += 1;
+                    continue;
+                }
+                None => &mut self.untaken,
             };
             list.push(format!("{name} at {:.1} s: '{state}'", at.as_secs_f64()));
         }
@@ -348,6 +355,10 @@ impl Judgement {
     fn above_the_bars(&self) -> Vec<String> {
         let mut found = Vec::new();
         let presence = &self.presence;
+        let kills: usize = ["kill", "kill-holder"].iter().filter_map(|name| self.faults.get(*name)).sum();
+        if presence.unheard > kills {
+            found.push(format!("contacts shown as away after {kills} kills: {}", presence.unheard));
+        }
         for (name, list, bar) in [
             ("after the end of a pod", &presence.without_pod, BLIND_AFTER_POD),
             ("during faults", &presence.blind, BLIND),
@@ -430,6 +441,7 @@ impl fmt::Display for Judgement {
             ("wrong at the end", presence.wrong.len()),
             ("shown after a newer state", presence.outdated.len()),
             ("shown and never taken", presence.untaken.len()),
+            ("shown as away after a kill", presence.unheard),
             ("gaps in CSeq", self.skipped.len() + self.skipped_in_faults),
         ] {
             writeln!(f, "  {name:<38}{count:>12}")?;

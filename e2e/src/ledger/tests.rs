@@ -466,3 +466,20 @@ fn a_state_shown_again_after_a_newer_one_and_one_that_nobody_took_are_wrong() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(found[0].starts_with("shown after a newer state"));
 }
+
+#[test]
+fn a_kill_excuses_one_contact_who_is_shown_as_away() {
+    let ledger = one_of_each();
+    let watch = "juliet sees ana";
+    ledger.changed(watch, "first");
+    for state in ["first", "unavailable", "first"] {
+        ledger.saw(watch, state);
+    }
+    ledger.alive(watch, 1);
+    assert_eq!(verdicts(&ledger).len(), 1);
+    ledger.struck("kill", Duration::ZERO, None);
+    assert_eq!((verdicts(&ledger), ledger.judge().presence.unheard), (Vec::new(), 1));
+    ledger.saw(watch, "unavailable");
+    ledger.saw(watch, "first");
+    assert_eq!(verdicts(&ledger), ["contacts shown as away after 1 kills: 2"]);
+}

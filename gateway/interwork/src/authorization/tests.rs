@@ -246,8 +246,8 @@ fn a_subscription_is_refreshed_in_its_dialog_and_ended_on_removal() {
 
 // A short subscription would run out before Timer N is over.
 #[test]
-fn a_refresh_whose_sender_is_gone_is_sent_again_at_once_unless_something_was_heard() {
-    let refreshed = |heard: bool, sent_before: bool| {
+fn a_refresh_whose_sender_is_gone_is_sent_again_at_once_unless_its_notify_came() {
+    let refreshed = |answered: bool, notified: bool, sent_before: bool| {
         let mut lab = lab(Dialect::Standard);
         lab.local(FromLocal::Subscribe);
         let subscribe = lab.drain().0.remove(0);
@@ -257,8 +257,11 @@ fn a_refresh_whose_sender_is_gone_is_sent_again_at_once_unless_something_was_hea
         lab.wait(38);
         let refresh = lab.drain().0.remove(0);
         assert_eq!(refresh.cseq().number, subscribe.cseq().number + 1);
-        if heard {
+        if answered {
             lab.outcome(&refresh, 200, "Expires: 75\r\n");
+        }
+        if notified {
+            lab.notify(&refresh, 2, "active;expires=75", &pidf("open"));
         }
         let now = lab.now.epoch;
         let since = if sent_before { now.plus(Duration::from_millis(1)) } else { now };
@@ -269,7 +272,8 @@ fn a_refresh_whose_sender_is_gone_is_sent_again_at_once_unless_something_was_hea
         }
         again.len()
     };
-    assert_eq!((refreshed(false, true), refreshed(true, true), refreshed(false, false)), (1, 0, 0));
+    assert_eq!((refreshed(false, false, true), refreshed(true, false, true)), (1, 1));
+    assert_eq!((refreshed(true, true, true), refreshed(false, false, false)), (0, 0));
 }
 
 // P-13, P-14, P-15

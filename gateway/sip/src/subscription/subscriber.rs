@@ -280,12 +280,13 @@ impl Subscriber {
         self.notify_by = Some(now.plus(timer_n).0);
     }
 
-    /// The process that sent the last refresh, or end, is gone, if it was sent before `since`, and nothing was heard of it. It is to
-    /// be sent again with the lifetime that is returned: it may be over before Timer N is (interworking specification §6.6).
+    /// The process that sent the last refresh, or end, is gone, if it was sent before `since` and no NOTIFY has followed: it did not
+    /// leave, or what came was at that process. It is to be sent again with the lifetime that is returned: the subscription may be over
+    /// before Timer N is, and is over then (interworking specification §6.6).
     pub fn handle_sender_gone(&mut self, now: EpochMillis, since: EpochMillis, timer_n: Duration) -> Option<u32> {
         let sent_at = EpochMillis(self.notify_by?).minus(timer_n);
         let stands = matches!(self.state, SubscriberState::Active | SubscriberState::Pending);
-        if !(self.unheard && stands && sent_at < since) {
+        if !(stands && sent_at < since) {
             return None;
         }
         self.start_refresh(now, timer_n);
