@@ -118,6 +118,8 @@ pub struct Bridge {
     exchanges: Mutex<HashMap<PairId, usize>>,
     unstored: Unstored,
     wishes: Wishes,
+    /// The last decisions of users that are not in their lists yet, by number.
+    decisions: Mutex<HashMap<PairId, u64>>,
     missed: Missed,
     outage: Outage,
     pace: Pace,
@@ -176,6 +178,7 @@ impl Bridge {
             exchanges: Mutex::default(),
             unstored: Unstored::default(),
             wishes: Wishes::default(),
+            decisions: Mutex::default(),
             missed: Missed::default(),
             outage: Outage::default(),
             pace: Pace::default(),

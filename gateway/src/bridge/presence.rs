@@ -2,11 +2,11 @@
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use isthmus_interwork::authorization::{
-    AuthIn, AuthRecord, Context, FromLocal, Outcome, Output, Pair, PairConfig, PairRecord, Purpose, ToLocal,
+    AuthRecord, Context, FromLocal, Outcome, Output, Pair, PairConfig, PairRecord, Purpose, ToLocal,
 };
 use isthmus_interwork::error_map::{self, SipAnswer};
 use isthmus_model::{
@@ -62,6 +62,11 @@ impl Bridge {
                 Err(error) => return self.store_is_away(&incoming, &error),
             };
             self.observe_spelling(&incoming, records.first().and_then(Option::as_ref)).await;
+        }
+        // What the user took back comes first.
+        let late = self.wishes.has(users.id()) && !Arc::clone(&self).serve_wishes(Arc::new(users.clone())).await;
+        if late {
+            return self.refuse_for_now(&incoming);
         }
         let tls = incoming.transport == Transport::Tls;
         let list = Beside::new(Key::user(&users.local), |list| self.access(&incoming.runtime, &users, list));
@@ -200,8 +205,24 @@ impl Bridge {
                 self.turn_with(&runtime, users, list, act).await?
             }
         };
+        let decided = outputs.iter().find_map(|output| match output {
+            Output::Decided(allow) => Some(*allow),
+            _ => None,
+        });
         self.perform(users, outputs);
+        if let Some(allow) = decided {
+            self.decide(users, allow).await;
+        }
         Ok(())
+    }
+
+    /// Records what a user decided in a chat client (rows L9, L10, L14), before the next request of the watcher is judged.
+    async fn decide(self: &Arc<Self>, users: &PairUsers, allow: bool) {
+        let decision = Arc::new(Decision { users: users.clone(), allow, number: self.deliveries.next_token() });
+        self.decisions.lock().insert(users.id(), decision.number);
+        if !Arc::clone(self).record_decision(Arc::clone(&decision)).await {
+            self.keep_unstored(users.id(), decision, Self::record_decision, Instant::now());
+        }
     }
 
     /// Asks policy about the remote user as watcher, with the local user's stored list.
@@ -283,9 +304,8 @@ impl Bridge {
                     let stanza = self.stanza_of(users, presence);
                     self.send_to_local(users, stanza);
                 }
-                Output::Decided(allow) => {
-                    self.until_stored(users.id(), Arc::new((users.clone(), allow)), Self::record_decision);
-                }
+                // The turn of the user's own stanza waits for it.
+                Output::Decided(_) => {}
                 Output::BadDocument(why) => {
                     self.metrics.malformed("pidf");
                     tracing::info!(remote = %users.remote.domain, %why, "presence document cannot be used");
@@ -337,34 +357,35 @@ impl Bridge {
         self.finish(users, done)
     }
 
-    /// Records what a user decided in a chat client (rows L9, L10, L14); tells whether that is over.
-    async fn record_decision(self: Arc<Self>, decision: Arc<(PairUsers, bool)>) -> bool {
-        let (users, allow) = &*decision;
-        let runtime = self.runtime();
-        let Some(home) = runtime.snapshot.local(&users.local.domain) else { return true };
-        if !home.policy.record_decisions {
+    /// Writes a decision into the user's list; tells whether that is over.
+    async fn record_decision(self: Arc<Self>, decision: Arc<Decision>) -> bool {
+        let pair = decision.users.id();
+        // The user has thought better of it since.
+        if self.decisions.lock().get(&pair) != Some(&decision.number) {
             return true;
         }
-        self.write_decision(users, *allow)
-            .await
-            .inspect_err(|error| self.store_failed(error))
-            .or_else(|error| if error.is_final() { Ok(()) } else { Err(error) })
-            .is_ok()
+        let done = self.write_decision(&decision.users, decision.allow).await;
+        let is_over = done.as_ref().err().is_none_or(StoreError::is_final);
+        if let Err(error) = done {
+            self.store_failed(&error);
+        }
+        if is_over {
+            self.decisions.lock().remove(&pair);
+        }
+        is_over
     }
 
     async fn write_decision(&self, users: &PairUsers, allow: bool) -> Result<(), StoreError> {
-        let keys = [Key::user(&users.local), Key::auth(&users.id())];
+        let runtime = self.runtime();
+        let home = runtime.snapshot.local(&users.local.domain);
+        if !home.is_some_and(|home| home.policy.record_decisions) {
+            return Ok(());
+        }
+        let key = Key::user(&users.local);
         let action = if allow { ListAction::Allow } else { ListAction::Block };
         let mut retries = 0;
         loop {
-            let mut records = self.store.read(&keys).await?.into_iter();
-            let (stored, auth) = (records.next().flatten(), records.next().flatten());
-            let auth = read_record(Kind::Auth, AUTH_FORMAT, auth.as_ref(), AuthRecord::from_bytes)?;
-            let opposite = if allow { AuthIn::Blocked } else { AuthIn::Allowed };
-            if auth.is_some_and(|auth| auth.inbound == opposite) {
-                // The user has thought better of it since.
-                return Ok(());
-            }
+            let stored = self.store.read(std::slice::from_ref(&key)).await?.into_iter().next().flatten();
             let mut list = super::read_list(stored.as_ref())?;
             let by = users.local.to_jid();
             match list.record(users.remote.clone(), action, by, super::now().epoch, UserList::DEFAULT_LIMIT) {
@@ -377,7 +398,7 @@ impl Bridge {
             }
             let mut batch = Batch::new();
             let bytes = record::encode(Kind::User, super::LIST_FORMAT, &list.encode());
-            batch.put(keys[0].clone(), Condition::unchanged(stored.as_ref()), bytes.clone(), Lifetime::Durable);
+            batch.put(key.clone(), Condition::unchanged(stored.as_ref()), bytes.clone(), Lifetime::Durable);
             match self.store.commit(batch).await {
                 Ok(done) => {
                     let version = done.versions.first().copied().unwrap_or_default();
@@ -430,6 +451,14 @@ impl Bridge {
         };
         Stanza::Presence(stanza)
     }
+}
+
+/// What a user decided about a watcher.
+struct Decision {
+    users: PairUsers,
+    allow: bool,
+    /// Only the last one of a pair is written.
+    number: u64,
 }
 
 /// What became of a request of a pair.

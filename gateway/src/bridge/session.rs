@@ -264,6 +264,10 @@ impl Bridge {
 
     /// Does what is due for a session.
     pub(super) async fn session_timeout(self: &Arc<Self>, users: &PairUsers) -> bool {
+        // An answer that waits for the store comes first.
+        if self.unstored.has(users.id()) {
+            return false;
+        }
         let done = self.with_session(users, Session::handle_timeout).await;
         self.finish_session(users, done)
     }
@@ -386,8 +390,19 @@ impl Bridge {
 
     /// Hands what became of a request to the session, in the pair's lane.
     fn session_event(self: &Arc<Self>, users: &PairUsers, purpose: &Purpose, event: ClientEvent, way: Option<AckWay>) {
-        let happened = Happened { users: users.clone(), purpose: purpose.clone(), event, way };
-        self.until_stored(users.id(), Arc::new(happened), Self::session_outcome);
+        let is_provisional = matches!(event, ClientEvent::Provisional(_));
+        let happened = Arc::new(Happened { users: users.clone(), purpose: purpose.clone(), event, way });
+        if !is_provisional {
+            return self.until_stored(users.id(), happened, Self::session_outcome);
+        }
+        // That there will be an answer need not be known later.
+        let bridge = Arc::clone(self);
+        let submitted = self.lanes.submit(users.id(), async move {
+            bridge.session_outcome(happened).await;
+        });
+        if submitted.is_err() {
+            self.metrics.refused("lane_full");
+        }
     }
 
     /// Hands the session what became of a request; tells whether that is over.
@@ -410,8 +425,7 @@ impl Bridge {
             }
             Err(error) => {
                 self.store_failed(&error);
-                // That there will be an answer need not be known later.
-                error.is_final() || matches!(event, ClientEvent::Provisional(_))
+                error.is_final()
             }
         }
     }

@@ -28,8 +28,11 @@ const SOON: Duration = Duration::from_millis(200);
 const LIFETIME: Duration = Duration::from_secs(3 * 3600);
 /// How many are noted, or passed on, at once.
 const AT_ONCE: usize = 32;
-/// How many notes are read at once.
+/// How many notes are read at once, how often at most, and how long they are not read again: not as long as the pause after a
+/// failure.
 const PAGE: usize = 4096;
+const PAGES: usize = 16;
+const READ: Duration = Duration::from_millis(500);
 /// How often is looked for what is not over, and for processes that are gone.
 const TICK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
@@ -187,8 +190,8 @@ impl Bridge {
     /// process is gone. One that is still open is noted anew.
     async fn take_back_unknown(&self, queue: &QueueName) -> Result<(), StoreError> {
         let me = Consumer { name: self.pods.life().to_owned(), fence: None };
-        loop {
-            let page = self.store.take(queue, &me, PAGE, HOLD).await?;
+        for _ in 0..PAGES {
+            let page = self.store.take(queue, &me, PAGE, READ).await?;
             let unknown: Vec<ItemId> = {
                 let state = self.unanswered.state.lock();
                 let of = |open: &Open| if let Noted::As(item) = open.noted { Some(item) } else { None };
@@ -198,9 +201,10 @@ impl Bridge {
             };
             self.store.ack(queue, &unknown, None).await?;
             if page.len() < PAGE {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     /// Passes on what a process that is gone left open.

@@ -5,30 +5,48 @@
 //! everything that follows waits until the time of the transaction is over, 32 s later. Nothing else of the dialog leaves
 //! meanwhile, so what is kept is never much more than what was under way when the store failed.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use isthmus_model::PairId;
+use parking_lot::Mutex;
 
 use super::Bridge;
 
-/// The pause after the store failed.
+/// The pause after the store failed, at least; what was kept does not all come back at the same moment.
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long work is kept.
 const KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// The work that waits for the store.
 #[derive(Default)]
-pub(super) struct Unstored {
-    kept: AtomicUsize,
-}
+pub(super) struct Unstored(Mutex<HashMap<PairId, usize>>);
 
 impl Unstored {
     /// Tells whether none waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.kept.load(Ordering::Relaxed) == 0
+        self.0.lock().is_empty()
+    }
+
+    /// Tells whether some waits for a pair.
+    pub(super) fn has(&self, pair: PairId) -> bool {
+        self.0.lock().contains_key(&pair)
+    }
+
+    fn add(&self, pair: PairId) {
+        *self.0.lock().entry(pair).or_default() += 1;
+    }
+
+    fn remove(&self, pair: PairId) {
+        if let Entry::Occupied(mut count) = self.0.lock().entry(pair) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 
@@ -64,7 +82,8 @@ impl Bridge {
         }
     }
 
-    fn keep_unstored<W, F>(
+    /// Keeps work that the store has not taken `since` then, and does it when it does.
+    pub(super) fn keep_unstored<W, F>(
         self: &Arc<Self>,
         pair: PairId,
         work: Arc<W>,
@@ -80,14 +99,14 @@ impl Bridge {
             return;
         }
         let bridge = Arc::clone(self);
-        self.unstored.kept.fetch_add(1, Ordering::Relaxed);
+        self.unstored.add(pair);
         tokio::spawn(async move {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(PAUSE.mul_f64(rand::random_range(1.0..1.5))).await;
             if bridge.store.is_shared() {
                 bridge.outage.is_over().await;
             }
             bridge.try_to_store(pair, work, turn, since);
-            bridge.unstored.kept.fetch_sub(1, Ordering::Relaxed);
+            bridge.unstored.remove(pair);
         });
     }
 }

@@ -1,12 +1,13 @@
-//! What users took back or agreed to while the store was away.
+//! What users took back while the store was away.
 //!
-//! A `subscribe` that cannot be stored is refused with an error. To the other wishes of a user (`unsubscribe`, `subscribed`,
-//! `unsubscribed`) there is no answer, and their server has done its part already: a lost one would leave a watcher who may
-//! see nothing any more, or a subscription that nobody wants. So they are kept until the store takes them, before whatever
-//! else the user wishes of the contact by then.
+//! A `subscribe` that cannot be stored is refused with an error, and a `subscribed` is asked for again when the link's pairs are
+//! gone through. To `unsubscribe` and `unsubscribed` there is no answer, and the user's server has done its part already: a lost
+//! one would leave a subscription that nobody wants, or a watcher who may see nothing any more. So they are kept until the store
+//! takes them, before whatever else the user wishes of the contact by then.
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use isthmus_model::PairId;
 use isthmus_xmpp::stanza::{Presence, PresenceType};
@@ -16,7 +17,7 @@ use super::Bridge;
 use super::presence::{PairUsers, event_of};
 
 /// For how many pairs wishes are kept. Of more, they are counted and lost.
-const MOST: usize = 100_000;
+const MOST: usize = 20_000;
 
 /// The wishes that are kept, oldest first, the last one of each type.
 #[derive(Default)]
@@ -57,7 +58,7 @@ impl Wishes {
 
 /// Tells whether a user's presence is a wish of which nobody can be told that it was lost.
 fn is_kept(stanza: &Presence) -> bool {
-    matches!(stanza.kind, PresenceType::Unsubscribe | PresenceType::Subscribed | PresenceType::Unsubscribed)
+    matches!(stanza.kind, PresenceType::Unsubscribe | PresenceType::Unsubscribed)
 }
 
 impl Bridge {
@@ -69,7 +70,10 @@ impl Bridge {
         // What else stands in it changes nothing.
         let wish = Presence::new(stanza.kind, stanza.from().unwrap_or_default(), stanza.to().unwrap_or_default());
         match self.wishes.keep(users.id(), wish) {
-            Some(true) => self.until_stored(users.id(), Arc::new(users.clone()), Self::serve_wishes),
+            // Not at once: it was just tried.
+            Some(true) => {
+                self.keep_unstored(users.id(), Arc::new(users.clone()), Self::serve_wishes, Instant::now());
+            }
             Some(false) => {}
             None => {
                 self.metrics.refused("wish_lost");
@@ -84,6 +88,10 @@ impl Bridge {
         let mut wishes = self.wishes.take(users.id()).into_iter();
         while let Some(wish) = wishes.next() {
             let Some(event) = event_of(&wish) else { continue };
+            if self.runtime().pair_config(&users.local, &users.remote, None).is_none() {
+                // The domain left the configuration, and its pairs with it.
+                continue;
+            }
             let Err(error) = self.serve_presence(&users, &wish, &event).await else { continue };
             self.store_failed(&error);
             if !error.is_final() {

@@ -31,10 +31,10 @@ async fn store_wanted(rig: &Rig, name: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn subscriptions_that_are_late_are_made_one_after_the_other() {
     let rig = Rig::start("Session").await;
+    let began = Instant::now();
     for n in 0..CONTACTS {
         store_wanted(&rig, &format!("u{n}")).await;
     }
-    let began = Instant::now();
     let mut asked = BTreeSet::new();
     while asked.len() < CONTACTS {
         let subscribe = rig.partner.request("SUBSCRIBE").await;
