@@ -30,7 +30,8 @@ pub(super) struct Watch {
 
 /// Whether an answer is no end of a subscription: the other side asks for patience, or says nothing (RFC 6665 §4.1.2.2).
 fn asks_patience(status: u16) -> bool {
-    matches!(status, 0 | 408 | 500 | 503)
+    // 477 is Kamailio's word for a request that it could not send, as when a connection broke with a process.
+    matches!(status, 0 | 408 | 477 | 500 | 503)
 }
 
 /// Refreshes a subscription until it got a longer life, or is over.
