@@ -7,7 +7,6 @@ use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::{Fault, Field, PARTNER, Shared, TALKER};
 use isthmus_e2e::lab::{number, scenario, scenario_alone, wait_until};
 use isthmus_e2e::ledger::{Judgement, Way};
-use isthmus_e2e::redis::Redis;
 use isthmus_e2e::sip_agent::AnswerTo;
 use isthmus_e2e::slow_proxy::Weather;
 use isthmus_e2e::traffic::{Access, Dice, Plan};
@@ -523,12 +522,10 @@ async fn nothing_is_lost_doubled_or_wrong_under_faults_at_random_over_tls() {
 }
 
 // S-43, X-98
-// With `appendfsync everysec`, as most servers run.
 #[tokio::test]
 async fn nothing_is_lost_doubled_or_wrong_under_faults_of_redis_at_random() {
     scenario_alone("pods-chaos-redis", async |lab| -> Result<()> {
-        let store = Shared::alone(Redis::start(lab).await?, 3)?;
-        let field = Field::start_on(store, lab, 3, Policy::RoundRobin, &EVERYTHING, false).await?;
+        let field = Field::start(lab, 3, Policy::RoundRobin, &EVERYTHING, false).await?;
         must_flow(&field.run(&FAULTS_OF_REDIS, Duration::from_secs(50), &mut Dice::new(11)).await?)
     })
     .await;
