@@ -180,12 +180,13 @@ pub enum Shared {
 }
 
 impl Shared {
-    /// Starts a proxy before one server for each of so many pods.
+    /// Starts one server, and a proxy before it for each of so many pods.
     ///
     /// # Errors
     ///
-    /// When one does not start.
-    pub fn alone(redis: Redis, pods: u8) -> Result<Self> {
+    /// When it does not start.
+    pub async fn alone(lab: &Lab, pods: u8) -> Result<Self> {
+        let redis = Redis::start_strict(lab).await?;
         let way = |_| SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into());
         let ways = Ways((0..pods).map(way).collect::<Result<_>>()?);
         Ok(Self::Alone { redis, ways })
@@ -285,8 +286,7 @@ impl Field {
     ///
     /// When a part does not start, or subscriptions do not come up.
     pub async fn start(lab: &Lab, count: u8, policy: Policy, plan: &Plan, traces: bool) -> Result<Self> {
-        let store = Shared::alone(Redis::start_strict(lab).await?, count)?;
-        Self::start_on(store, lab, count, policy, plan, traces).await
+        Self::start_on(Shared::alone(lab, count).await?, lab, count, policy, plan, traces).await
     }
 
     /// As [`Self::start`], on this store.

@@ -17,7 +17,6 @@ use anyhow::{Context, Result, bail};
 use isthmus_e2e::balancer::Policy;
 use isthmus_e2e::chaos::{Fault, Field, Shared};
 use isthmus_e2e::lab::{self, Lab};
-use isthmus_e2e::redis::Redis;
 use isthmus_e2e::traffic::{Access, Dice, Plan};
 
 const SECONDS: u64 = 900;
@@ -69,7 +68,7 @@ async fn main() -> Result<ExitCode> {
         } else if faults.contains(&Fault::RedisKillNode) {
             ("a Redis Cluster", Shared::cluster(&lab).await?)
         } else {
-            ("one Redis", Shared::alone(Redis::start_strict(&lab).await?, pods)?)
+            ("one Redis", Shared::alone(&lab, pods).await?)
         };
         println!(
             "chaos: {pods} pods on {redis}, {} pairs, {access:?}, {seconds} s, seed {seed}",
