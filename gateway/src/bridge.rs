@@ -5,6 +5,7 @@
 //! pair of users is done in its order ([`lanes`]); pairs do not wait for each other.
 
 mod blind;
+mod counts;
 mod delivery;
 mod forward;
 mod inbound;
@@ -62,6 +63,7 @@ use crate::edge::xmpp::{LinkSpec, Links, XmppHandler};
 use crate::metrics::Metrics;
 use crate::pods::Pods;
 use blind::Blind;
+use counts::PairCounts;
 use delivery::Deliveries;
 use forward::Forwards;
 use inbound::Asker;
@@ -80,7 +82,6 @@ use returned::Returns;
 use sender::Senders;
 use sparing::Sparing;
 use unanswered::Unanswered;
-use unstored::Unstored;
 use wishes::Wishes;
 
 pub use blind::BlindTimes;
@@ -115,11 +116,12 @@ pub struct Bridge {
     pods: Arc<Pods>,
     forwards: Forwards,
     /// Requests of pairs whose outcome this process awaits.
-    exchanges: Mutex<HashMap<PairId, usize>>,
-    unstored: Unstored,
+    exchanges: PairCounts,
+    /// Work of pairs that waits for the store.
+    unstored: PairCounts,
     wishes: Wishes,
-    /// The last decisions of users that are not in their lists yet, by number.
-    decisions: Mutex<HashMap<PairId, u64>>,
+    /// The last decisions of users that are not in their lists yet.
+    decisions: Mutex<HashMap<PairId, Arc<presence::Decision>>>,
     missed: Missed,
     outage: Outage,
     pace: Pace,
@@ -175,8 +177,8 @@ impl Bridge {
             sender_lanes: Lanes::new(LANE_DEPTH),
             pods,
             forwards,
-            exchanges: Mutex::default(),
-            unstored: Unstored::default(),
+            exchanges: PairCounts::default(),
+            unstored: PairCounts::default(),
             wishes: Wishes::default(),
             decisions: Mutex::default(),
             missed: Missed::default(),

@@ -1,8 +1,7 @@
 //! Presence: the pair machine with store, edges and policy around it.
 
-use std::collections::hash_map::Entry;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use isthmus_interwork::authorization::{
@@ -64,8 +63,7 @@ impl Bridge {
             self.observe_spelling(&incoming, records.first().and_then(Option::as_ref)).await;
         }
         // What the user took back comes first.
-        let late = self.wishes.has(users.id()) && !Arc::clone(&self).serve_wishes(Arc::new(users.clone())).await;
-        if late {
+        if self.wishes_wait(&users).await {
             return self.refuse_for_now(&incoming);
         }
         let tls = incoming.transport == Transport::Tls;
@@ -141,8 +139,7 @@ impl Bridge {
         let lane = users.id();
         let (busy, wish) = (users.clone(), stanza.clone());
         let submitted = self.lanes.submit(lane, async move {
-            let late = bridge.wishes.has(lane) && !Arc::clone(&bridge).serve_wishes(Arc::new(users.clone())).await;
-            if late {
+            if bridge.wishes_wait(&users).await {
                 return bridge.not_taken(&users, stanza, super::not_stored());
             }
             if let Err(error) = bridge.serve_presence(&users, &stanza, &event).await {
@@ -218,10 +215,10 @@ impl Bridge {
 
     /// Records what a user decided in a chat client (rows L9, L10, L14), before the next request of the watcher is judged.
     async fn decide(self: &Arc<Self>, users: &PairUsers, allow: bool) {
-        let decision = Arc::new(Decision { users: users.clone(), allow, number: self.deliveries.next_token() });
-        self.decisions.lock().insert(users.id(), decision.number);
+        let decision = Arc::new(Decision { users: users.clone(), allow });
+        self.decisions.lock().insert(users.id(), Arc::clone(&decision));
         if !Arc::clone(self).record_decision(Arc::clone(&decision)).await {
-            self.keep_unstored(users.id(), decision, Self::record_decision, Instant::now());
+            self.keep_unstored(users.id(), decision, Self::record_decision);
         }
     }
 
@@ -258,12 +255,12 @@ impl Bridge {
     /// Tells whether outcomes of requests are awaited.
     #[cfg(test)]
     pub(super) fn awaits_outcomes(&self) -> bool {
-        !self.exchanges.lock().is_empty()
+        !self.exchanges.is_empty()
     }
 
     /// Tells whether this process awaits the outcome of a request of a pair.
     pub(super) fn awaits(&self, pair: PairId) -> bool {
-        self.exchanges.lock().contains_key(&pair)
+        self.exchanges.has(pair)
     }
 
     /// Does what is due for a pair; false when it is still to be done.
@@ -361,7 +358,7 @@ impl Bridge {
     async fn record_decision(self: Arc<Self>, decision: Arc<Decision>) -> bool {
         let pair = decision.users.id();
         // The user has thought better of it since.
-        if self.decisions.lock().get(&pair) != Some(&decision.number) {
+        if !self.decisions.lock().get(&pair).is_some_and(|last| Arc::ptr_eq(last, &decision)) {
             return true;
         }
         let done = self.write_decision(&decision.users, decision.allow).await;
@@ -453,12 +450,10 @@ impl Bridge {
     }
 }
 
-/// What a user decided about a watcher.
-struct Decision {
+/// What a user decided about a watcher. Only the last one of a pair is written.
+pub(super) struct Decision {
     users: PairUsers,
     allow: bool,
-    /// Only the last one of a pair is written.
-    number: u64,
 }
 
 /// What became of a request of a pair.
@@ -474,19 +469,14 @@ struct Awaited(Arc<Bridge>, PairId);
 
 impl Awaited {
     fn new(bridge: &Arc<Bridge>, pair: PairId) -> Self {
-        *bridge.exchanges.lock().entry(pair).or_default() += 1;
+        bridge.exchanges.add(pair);
         Self(Arc::clone(bridge), pair)
     }
 }
 
 impl Drop for Awaited {
     fn drop(&mut self) {
-        if let Entry::Occupied(mut count) = self.0.exchanges.lock().entry(self.1) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
+        self.0.exchanges.remove(self.1);
     }
 }
 

@@ -274,7 +274,7 @@ impl Bridge {
                     return;
                 }
                 // What the user took back is not to be taken for the answer to the probe.
-                if bridge.wishes.has(of.id()) && !Arc::clone(&bridge).serve_wishes(Arc::new(of.clone())).await {
+                if bridge.wishes_wait(&of).await {
                     let _ = tell.send(Done::Later);
                     return;
                 }

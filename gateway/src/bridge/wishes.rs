@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
 use isthmus_model::PairId;
 use isthmus_xmpp::stanza::{Presence, PresenceType};
@@ -25,7 +24,7 @@ pub(super) struct Wishes(Mutex<HashMap<PairId, Vec<Presence>>>);
 
 impl Wishes {
     /// Tells whether wishes of a pair are kept.
-    pub(super) fn has(&self, pair: PairId) -> bool {
+    fn has(&self, pair: PairId) -> bool {
         self.0.lock().contains_key(&pair)
     }
 
@@ -72,7 +71,7 @@ impl Bridge {
         match self.wishes.keep(users.id(), wish) {
             // Not at once: it was just tried.
             Some(true) => {
-                self.keep_unstored(users.id(), Arc::new(users.clone()), Self::serve_wishes, Instant::now());
+                self.keep_unstored(users.id(), Arc::new(users.clone()), Self::serve_wishes);
             }
             Some(false) => {}
             None => {
@@ -83,8 +82,13 @@ impl Bridge {
         true
     }
 
-    /// Serves what is kept of a pair's wishes, in its lane; tells whether nothing is left.
-    pub(super) async fn serve_wishes(self: Arc<Self>, users: Arc<PairUsers>) -> bool {
+    /// Serves what is kept of a pair's wishes before other work of its lane; tells whether that has to wait for them.
+    pub(super) async fn wishes_wait(self: &Arc<Self>, users: &PairUsers) -> bool {
+        self.wishes.has(users.id()) && !Arc::clone(self).serve_wishes(Arc::new(users.clone())).await
+    }
+
+    /// Serves what is kept of a pair's wishes; tells whether nothing is left.
+    async fn serve_wishes(self: Arc<Self>, users: Arc<PairUsers>) -> bool {
         let mut wishes = self.wishes.take(users.id()).into_iter();
         while let Some(wish) = wishes.next() {
             let Some(event) = event_of(&wish) else { continue };
