@@ -17,8 +17,8 @@ use isthmus_store::{
 };
 use minicbor::{Decode, Encode};
 use parking_lot::Mutex;
-use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::sync::{SetOnce, watch};
+use tokio::time::{Instant, timeout};
 
 pub use note::{Note, NoteError, Way};
 
@@ -33,6 +33,8 @@ const QUIET: Duration = Duration::from_millis(3500);
 const GONE: Duration = Duration::from_secs(15);
 /// How long a process takes the links that nobody holds for those of processes before it.
 const YOUNG: Duration = Duration::from_secs(30);
+/// How long the first turn of a pair waits for the list of processes, which may be unreadable.
+const LISTED: Duration = Duration::from_secs(5);
 /// How long the list of processes outlives the last of them.
 const LIFETIME: Duration = Duration::from_secs(3600);
 /// How many processes a realm can have.
@@ -140,7 +142,7 @@ pub struct Pods {
     left: AtomicBool,
     /// When this process began, and when the realm was heard of last before that.
     began: Instant,
-    heard_before: OnceLock<EpochMillis>,
+    heard_before: SetOnce<Option<EpochMillis>>,
 }
 
 impl std::fmt::Debug for Pods {
@@ -173,7 +175,7 @@ impl Pods {
             begun: AtomicU64::new(0),
             left: AtomicBool::new(false),
             began: Instant::now(),
-            heard_before: OnceLock::new(),
+            heard_before: SetOnce::new(),
         });
         if pods.is_shared() {
             tokio::spawn(keep_listed(Arc::clone(&pods)));
@@ -360,9 +362,13 @@ impl Pods {
     }
 
     /// Tells until when others were there before this process, as long as it is young: a link that nobody holds then was lost with
-    /// the last of them. After an hour nobody knows any more.
-    pub fn heard_before(&self) -> Option<EpochMillis> {
-        self.heard_before.get().copied().filter(|_| self.began.elapsed() < YOUNG)
+    /// the last of them. After an hour nobody knows any more. Waits a while for the list to be read.
+    pub async fn heard_before(&self) -> Option<EpochMillis> {
+        if !self.is_shared() {
+            return None;
+        }
+        let heard = timeout(LISTED, self.heard_before.wait()).await;
+        heard.ok().copied().flatten().filter(|_| self.began.elapsed() < YOUNG)
     }
 
     /// Takes note of the beats, and returns who lives. Clocks of different machines are not compared: a process is gone
@@ -395,16 +401,15 @@ impl Pods {
         let mut retries = 0;
         loop {
             let stored = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
+            let end = stored.as_ref().and_then(|stored| stored.expires_at).map(|end| end.minus(LIFETIME));
+            // It is refused where that is known already.
+            let _ = self.heard_before.set(end);
             let Members { mut members, begun } = match &stored {
                 Some(stored) => Members::read(stored)?,
                 None => Members::default(),
             };
             // Whoever comes first begins a new list.
             let before = self.begun.load(Ordering::Relaxed);
-            if let (0, Some(end)) = (before, stored.as_ref().and_then(|stored| stored.expires_at)) {
-                let lifetime = u64::try_from(LIFETIME.as_millis()).unwrap_or_default();
-                self.heard_before.get_or_init(|| EpochMillis(end.0.saturating_sub(lifetime)));
-            }
             if before != 0 && before != begun {
                 self.begun.store(0, Ordering::Relaxed);
                 tracing::error!("the state store has lost its data; subscriptions are made anew");

@@ -336,8 +336,7 @@ impl Session {
 
     /// Tells whether a message has a session to wait for or to go into.
     fn has_session(&self) -> bool {
-        let usable = |call: &Call| !matches!(call.phase, Phase::Cancelled { .. } | Phase::Over { .. });
-        !self.record.queue.is_empty() || self.record.calls.iter().any(usable)
+        !self.record.queue.is_empty() || self.record.calls.iter().any(caller::is_usable)
     }
 
     /// Tells whether a request of the peer belongs to a dialog of this session.
@@ -347,6 +346,10 @@ impl Session {
 
     /// Tells when to call [`Self::handle_timeout`].
     pub fn next_deadline(&self, config: &SessionConfig) -> Option<EpochMillis> {
+        if self.is_to_pump() {
+            // What was withdrawn waits for nothing.
+            return self.record.calls.iter().map(|call| call.active_at).max().or(Some(0)).map(EpochMillis);
+        }
         let calls = self.record.calls.iter().filter_map(|call| call.deadline(config));
         calls.chain(self.record.typing_until).min().map(EpochMillis)
     }

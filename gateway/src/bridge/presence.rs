@@ -480,8 +480,8 @@ impl Drop for Awaited {
     }
 }
 
-/// Lets a request leave as long as this process holds the link of its pair.
-fn leave_while_held(links: &Arc<Links>, users: &PairUsers) -> Leave {
+/// Lets a request leave as long as this process holds the link of its pair, or finishes what it began before it gave the link back.
+pub(super) fn leave_while_held(links: &Arc<Links>, users: &PairUsers) -> Leave {
     let (links, local, remote) = (Arc::clone(links), users.local.domain.clone(), users.remote.domain.clone());
     Box::new(move || {
         let (links, local, remote) = (Arc::clone(&links), local.clone(), remote.clone());

@@ -87,7 +87,6 @@ impl Bridge {
     pub(super) fn handle_link_ready(self: &Arc<Self>, link: &LinkSpec, lost_at: Option<EpochMillis>) {
         // Somebody else may have worked for these pairs meanwhile.
         self.remembered.clear();
-        let lost_at = lost_at.or_else(|| self.pods.heard_before());
         self.send_letters(link.clone());
         let name = (link.host.clone(), link.port, link.name.clone());
         let mut walks = self.walks.under_way.lock();
@@ -104,13 +103,17 @@ impl Bridge {
         let longer = former.as_ref().filter(|former| same(former.began)).and_then(|former| former.lost_at);
         let lost_at = [longer, lost_at].into_iter().flatten().min();
         let is_over = Arc::new(AtomicBool::new(false));
-        let walk = Arc::clone(self).reconcile(link.clone(), lost_at, Arc::clone(&is_over));
+        let (bridge, link, over) = (Arc::clone(self), link.clone(), Arc::clone(&is_over));
         let task = tokio::spawn(async move {
             // No pair is to have its turn in two walks.
             if let Some(former) = former {
                 let _ = former.task.await;
             }
-            walk.await;
+            let lost_at = match lost_at {
+                Some(at) => Some(at),
+                None => bridge.pods.heard_before().await,
+            };
+            bridge.reconcile(link, lost_at, over).await;
         });
         walks.insert(name, Walk { task, lost_at, began: Instant::now(), is_over });
     }

@@ -19,13 +19,14 @@ use isthmus_xmpp::{Stanza, StanzaError};
 
 use super::inbound::Incoming;
 use super::message::local_failure;
-use super::presence::{PairUsers, read_record};
+use super::presence::{PairUsers, leave_while_held, read_record};
 use super::sender::Claim;
 use super::spelling::read_spelling;
 use super::turn::{Machine, Records, Reply, Turned};
 use super::{Bridge, Runtime, timers};
 use crate::edge::sip::flow::Flow;
 use crate::edge::sip::outbound::{AckWay, ClientEvent};
+use crate::edge::xmpp::Owner;
 
 const SESSION_FORMAT: u16 = 1;
 const PEER_FORMAT: u16 = 1;
@@ -363,7 +364,13 @@ impl Bridge {
         let Some(route) = runtime.route(&users.remote.domain, &users.local.domain) else {
             return self.session_event(users, &purpose, ClientEvent::Timeout, None);
         };
-        let mut exchange = self.edge.exchange(runtime.locator.clone(), route, hop, request, None);
+        // A process that stood still since it stored the request may come after the one that has the link by then, and after what
+        // that one sent. A BYE ends its dialog at any time.
+        let is_bound = !matches!(purpose, Purpose::Bye { .. })
+            && self.pods.is_shared()
+            && !matches!(self.links.owner(&users.local.domain, &users.remote.domain), Owner::Nobody);
+        let leave = is_bound.then(|| leave_while_held(&self.links, users));
+        let mut exchange = self.edge.exchange(runtime.locator.clone(), route, hop, request, leave);
         let invite = match &purpose {
             Purpose::Invite { local_tag } => {
                 self.invites.lock().insert(local_tag.clone(), exchange.control());
@@ -411,9 +418,8 @@ impl Bridge {
         let act = |session: &mut Session, ctx: &mut Context<'_>| match event {
             ClientEvent::Provisional(_) => session.handle_provisional(ctx, purpose),
             ClientEvent::Final(response) => session.handle_outcome(ctx, purpose, &Outcome::Answer(response)),
-            ClientEvent::Timeout | ClientEvent::Withdrawn => {
-                session.handle_outcome(ctx, purpose, &Outcome::Failed(LocalFailure::Timeout));
-            }
+            ClientEvent::Timeout => session.handle_outcome(ctx, purpose, &Outcome::Failed(LocalFailure::Timeout)),
+            ClientEvent::Withdrawn => session.handle_withdrawn(purpose),
             ClientEvent::Failed(failure) => {
                 session.handle_outcome(ctx, purpose, &Outcome::Failed(local_failure(failure)));
             }

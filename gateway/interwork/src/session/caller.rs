@@ -96,6 +96,47 @@ impl Session {
         }
     }
 
+    /// A request did not leave, because the pair's link had become another process's: it is to be made anew by that one. It is
+    /// due at once ([`Session::next_deadline`]). A BYE is its own end, and is sent by whoever made it.
+    pub fn handle_withdrawn(&mut self, purpose: &Purpose) {
+        let (Purpose::Invite { local_tag } | Purpose::Message { local_tag, .. } | Purpose::Bye { local_tag }) = purpose;
+        let Some(place) = self.place_of(local_tag) else { return };
+        let Some(call) = self.record.calls.get_mut(place) else { return };
+        match purpose {
+            Purpose::Invite { .. } => {
+                if matches!(call.phase, Phase::Inviting { .. } | Phase::Cancelled { .. }) {
+                    self.forget(place);
+                }
+            }
+            Purpose::Message { cseq, .. } => {
+                let Some(flight) = call.flight.take_if(|flight| flight.cseq == *cseq) else { return };
+                match (flight.message, flight.typing) {
+                    (Some(waiting), _) => self.record.queue.push_front(waiting),
+                    (None, Some(typing)) => {
+                        call.told_typing = !typing;
+                        self.record.typing.get_or_insert(typing);
+                    }
+                    (None, None) => self.record.notice = Some(Notice::Due),
+                }
+                self.settle(place, local_tag);
+            }
+            Purpose::Bye { .. } => {}
+        }
+    }
+
+    /// Tells whether something waits that [`Self::pump`] would send.
+    pub(super) fn is_to_pump(&self) -> bool {
+        if self.record.calls.iter().any(|call| call.flight.is_some()) {
+            return false;
+        }
+        match self.record.calls.iter().rfind(|call| is_usable(call)) {
+            Some(call) => {
+                call.phase == Phase::Up && (!self.record.queue.is_empty() || self.record.notice == Some(Notice::Due))
+            }
+            None => !self.record.queue.is_empty(),
+        }
+    }
+
     fn enqueue(&mut self, ctx: &Context<'_>, waiting: Waiting) {
         if let Err(refusal) = waiting.text().check_session_size() {
             return self.fail(&waiting, refusal.stanza_error());
@@ -112,9 +153,8 @@ impl Session {
     /// Sends what can be sent: one MESSAGE at a time, or an INVITE when there is no dialog to send in.
     pub(super) fn pump(&mut self, ctx: &mut Context<'_>) {
         while self.record.calls.iter().all(|call| call.flight.is_none()) {
-            let usable = |call: &Call| !matches!(call.phase, Phase::Cancelled { .. } | Phase::Over { .. });
             // The newest is the one to send in, as soon as it is up.
-            let newest = self.record.calls.iter().rposition(usable);
+            let newest = self.record.calls.iter().rposition(is_usable);
             let up = newest.filter(|at| self.record.calls.get(*at).is_some_and(|call| call.phase == Phase::Up));
             match (newest, up) {
                 (None, _) if self.record.queue.is_empty() => break,
@@ -569,6 +609,11 @@ impl Session {
         self.outputs.push_back(Output::Request { request, hop, purpose });
         true
     }
+}
+
+/// Tells whether messages can go in a dialog, now or when it is up.
+pub(super) fn is_usable(call: &Call) -> bool {
+    !matches!(call.phase, Phase::Cancelled { .. } | Phase::Over { .. })
 }
 
 fn is_unacknowledged(call: &Call) -> bool {

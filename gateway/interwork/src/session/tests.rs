@@ -160,6 +160,12 @@ impl Lab {
         self.act(|session, ctx| session.handle_outcome(ctx, &purpose, &Outcome::Failed(LocalFailure::Timeout)));
     }
 
+    /// A request of ours never left.
+    fn withdraw(&mut self, request: &Message) {
+        let purpose = purpose(request);
+        self.act(|session, _| session.handle_withdrawn(&purpose));
+    }
+
     fn accept(&mut self, invite: &Message) {
         self.answer(invite, 200, "Contact: <sip:ana@edge.partner.example>\r\nContent-Type: application/sdp\r\n", OFFER);
         let ack = self.sent(Method::Ack);

@@ -14,7 +14,7 @@ use isthmus_store::{
 };
 
 use super::rig::{Rig, attribute, header};
-use super::store::Commits;
+use super::store::{Commits, TestStore};
 use crate::bridge::BlindTimes;
 use crate::bridge::presence::PairUsers;
 use crate::edge::sip::outbound::{ClientEvent, Leave};
@@ -64,9 +64,7 @@ pub(super) async fn watch_ana(rig: &mut Rig) -> String {
 
 /// Returns the version of the record of juliet and ana.
 async fn version(rig: &Rig) -> u64 {
-    let bare = |jid| BareAddress::from_jid(jid).unwrap();
-    let key = Key::pair(&PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example")));
-    rig.store.stored(key).await.unwrap().version
+    rig.store.stored(Key::pair(&juliet_and_ana())).await.unwrap().version
 }
 
 /// Lets ana watch juliet, who is there; gives the last NOTIFY.
@@ -137,35 +135,90 @@ async fn a_process_that_follows_the_last_one_goes_on_with_all_dialogs_and_opens_
     nothing_more(&mut rig).await;
 }
 
-// S-13
+// What was there before the process is known from the list of processes, which may be read after the link is up.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_process_stored_before_it_stood_still_is_not_sent_after_the_link_is_anothers() {
-    let mut rig = Rig::with_shared_store("Session", shared()).await;
-    be_watched(&mut rig).await;
+async fn the_blind_time_of_a_link_that_nobody_held_is_counted_though_the_list_of_processes_is_read_late() {
+    let store = shared();
+    let mut former = Rig::with_shared_store("Session", Arc::clone(&store)).await;
+    watch_ana(&mut former).await;
+    be_watched(&mut former).await;
+    former.store.set(Commits::Away);
+    let others = TestStore::shared_over(store);
+    others.set(Commits::NoMembers);
+    // Its lease runs out meanwhile.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let rig = Rig::starting(others).await;
+    rig.link_ready().await;
+    rig.store.set(Commits::Pass);
+    rig.until("the blind time is counted", || rig.bridge.blind_times().count > 0).await;
+}
+
+/// Lets the process stand still between storing what a stanza leads to and sending it, until the link is another's, whose lease
+/// is returned.
+async fn stand_still(rig: &mut Rig, key: Key, stanza: &str) -> Lease {
     let links = rig.bridge.links.states();
     let (link, _) = links.iter().find(|(link, _)| link.name.as_str() == "partner.example").unwrap();
     let lease = LeaseName::link(&format!("{}:{}", link.host, link.port), link.name.as_str());
     // The turn that stored the last outcome must not be the one that stands still.
     rig.until("nothing is under way", || rig.bridge.lanes.is_idle()).await;
-    let before = version(&rig).await;
+    let before = rig.store.stored(key.clone()).await.unwrap().version;
     rig.store.set(Commits::Still);
-    rig.server.send(SUBSCRIBE);
+    rig.server.send(stanza);
     let taken = async {
-        while version(&rig).await == before {
+        while rig.store.stored(key.clone()).await.unwrap().version == before {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        let mut other = rig.store.acquire(&lease, "other", Duration::from_secs(60)).await.unwrap();
-        while !matches!(other, Acquisition::Granted(_)) {
+        loop {
+            if let Acquisition::Granted(other) =
+                rig.store.acquire(&lease, "other", Duration::from_secs(60)).await.unwrap()
+            {
+                return other;
+            }
             tokio::time::sleep(Duration::from_millis(50)).await;
-            other = rig.store.acquire(&lease, "other", Duration::from_secs(60)).await.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), taken).await.expect("the lease does not run out");
+    let other = tokio::time::timeout(Duration::from_secs(10), taken).await.expect("the lease does not run out");
     rig.store.set(Commits::Pass);
     let is_others =
         || matches!(rig.bridge.links.states().iter().find(|(l, _)| l == link), Some((_, LinkState::Standby(_))));
     rig.until("the link is another's", is_others).await;
     rig.partner.nothing_came().await;
+    other
+}
+
+fn juliet_and_ana() -> PairId {
+    let bare = |jid| BareAddress::from_jid(jid).unwrap();
+    PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example"))
+}
+
+// S-13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_process_stored_before_it_stood_still_is_not_sent_after_the_link_is_anothers() {
+    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    be_watched(&mut rig).await;
+    stand_still(&mut rig, Key::pair(&juliet_and_ana()), SUBSCRIBE).await;
+}
+
+// Its writer was told by the next holder that nobody knows what became of it, and the next message has its number behind it.
+// S-12, S-13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_a_process_stored_before_it_stood_still_is_not_sent_after_the_link_is_anothers() {
+    let mut rig = Rig::with_shared_store("Session", shared()).await;
+    rig.leased().await;
+    rig.server.message("m1", "Lunch?");
+    rig.partner.accept_session().await;
+    let first = rig.partner.accept_message("Lunch?").await;
+    let message = "<message from='juliet@corp.example/home' to='ana@partner.example' type='chat' id='m2'>\
+                   <body>At noon?</body></message>";
+    let lease = stand_still(&mut rig, Key::session(&juliet_and_ana()), message).await;
+    // It waits for whoever has the link.
+    rig.until("the message waits", || rig.bridge.lanes.is_idle()).await;
+    rig.store.release(&lease).await.unwrap();
+    let sent = rig.partner.request("MESSAGE").await;
+    assert!(sent.contains("At noon?") && header(&sent, "Call-ID") == header(&first, "Call-ID"), "{sent}");
+    assert!(cseq(&sent) > cseq(&first), "{sent}");
+    rig.partner.answer(&sent, "200 OK", "", "", "").await;
+    nothing_more(&mut rig).await;
 }
 
 // K-80

@@ -464,6 +464,13 @@ impl Rig {
         Self::declared(&format!("overrides: {{imMode: {mode}}}"), TestStore::shared_over(store)).await
     }
 
+    /// Starts a bridge on a store that a test has told what to do; waits for nothing.
+    pub(super) async fn starting(store: Arc<TestStore>) -> Self {
+        let server = Server::start().await;
+        let port = server.port;
+        Self::at(server, port, "overrides: {imMode: Session}", store).await
+    }
+
     /// Starts a bridge with a store of its own and one more field in the spec of its partner.
     pub(super) async fn with_partner(field: &str) -> Self {
         Self::declared(field, TestStore::over(Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)))))

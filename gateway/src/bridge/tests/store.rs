@@ -9,7 +9,7 @@ use isthmus_model::EpochMillis;
 use isthmus_store::batch::Change;
 use isthmus_store::{
     Acquisition, Batch, Bound, Committed, Consumer, Due, Health, Holder, Item, Key, Kind, Lease, LeaseName, QueueName,
-    Record, Shard, ShardClaim, Store, StoreError, StoreFuture, TimerCursor, TimerPage, Topic, Wake,
+    Record, Shard, ShardClaim, Slot, Store, StoreError, StoreFuture, TimerCursor, TimerPage, Topic, Wake,
 };
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -43,6 +43,8 @@ pub(crate) enum Commits {
     Full,
     /// They happen, but those of users' lists are refused.
     NoLists,
+    /// They happen, but whoever reads the list of processes waits.
+    NoMembers,
 }
 
 /// A store whose commits can be held up and refused.
@@ -192,7 +194,14 @@ impl Store for TestStore {
         if matches!(*self.mode.borrow(), Commits::Away | Commits::Blind) {
             return Box::pin(async { Err(away()) });
         }
-        self.inner.read(keys)
+        let members = Key::other("pods", Slot::named("realm"), "members");
+        if keys != [members] {
+            return self.inner.read(keys);
+        }
+        Box::pin(async move {
+            self.mode.subscribe().wait_for(|mode| *mode != Commits::NoMembers).await.unwrap();
+            self.inner.read(keys).await
+        })
     }
 
     fn acquire<'a>(&'a self, lease: &'a LeaseName, holder: &'a str, ttl: Duration) -> StoreFuture<'a, Acquisition> {

@@ -249,6 +249,70 @@ fn the_next_process_returns_what_its_predecessor_had_sent_and_goes_on_in_the_dia
 }
 
 #[test]
+fn what_was_withdrawn_is_made_anew_at_once_by_the_next_process() {
+    // S-12, S-13
+    let mut lab = lab(Dialect::Standard);
+    // An invitation: the next one is for the same message.
+    lab.say("m1", "first");
+    let withdrawn = lab.sent(Method::Invite);
+    lab.withdraw(&withdrawn);
+    lab.quiet();
+    lab.wait(0);
+    let invite = lab.sent(Method::Invite);
+    assert_ne!(invite.from_().tag(), withdrawn.from_().tag());
+    lab.accept(&invite);
+    // A message: it is the first again, and the session is as it was.
+    let first = lab.sent(Method::Message);
+    lab.say("m2", "second");
+    lab.withdraw(&first);
+    lab.quiet();
+    lab.wait(0);
+    let again = lab.sent(Method::Message);
+    assert_eq!((again.call_id(), &again.body()[..]), (invite.call_id(), &b"first"[..]));
+    assert!(again.cseq().number > first.cseq().number);
+    // That of the former process may be told late; it is not this one.
+    lab.withdraw(&first);
+    lab.wait(0);
+    lab.quiet();
+    lab.answer(&again, 200, "", "");
+    let second = lab.sent(Method::Message);
+    assert_eq!(&second.body()[..], b"second");
+    lab.answer(&second, 200, "", "");
+    // Word of a failed delivery, which has no writer.
+    lab.act(Session::handle_late_bounce);
+    let notice = lab.sent(Method::Message);
+    lab.withdraw(&notice);
+    lab.wait(0);
+    let again = lab.sent(Method::Message);
+    assert_eq!(again.body(), notice.body());
+    lab.answer(&again, 200, "", "");
+    // Typing is told when it is told the next time, or behind a message.
+    lab.state(ChatState::Composing);
+    let typing = lab.sent(Method::Message);
+    lab.withdraw(&typing);
+    lab.wait(0);
+    lab.quiet();
+    lab.state(ChatState::Composing);
+    assert_eq!(lab.sent(Method::Message).body(), typing.body());
+    lab.quiet();
+}
+
+#[test]
+fn a_withdrawn_message_does_not_hold_an_ended_dialog() {
+    let mut lab = lab(Dialect::Standard);
+    let invite = lab.up();
+    lab.say("m1", "to be sent");
+    let message = lab.sent(Method::Message);
+    assert_eq!(status(&lab.request(&invite, "BYE", 1, "", "")), 200);
+    lab.withdraw(&message);
+    lab.quiet();
+    lab.wait(0);
+    let next = lab.sent(Method::Invite);
+    lab.accept(&next);
+    assert_eq!(&lab.sent(Method::Message).body()[..], b"to be sent");
+}
+
+#[test]
 fn a_message_whose_sender_died_with_the_process_is_an_error_too() {
     // I-12, S-41
     let mut lab = lab(Dialect::Microsoft);
