@@ -16,7 +16,6 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Bridge;
-use super::pace::GAP;
 use super::presence::PairUsers;
 use crate::edge::xmpp::Owner;
 use crate::metrics::Reason;
@@ -98,8 +97,11 @@ impl Bridge {
             }
             self.metrics.resubscriptions.get_or_create(&Reason { reason: outcome }).inc();
             // The other process sends as it is asked, at this pace.
-            if matches!(outcome, "sent" | "handed_over") {
-                tokio::time::sleep(GAP.mul_f64(rand::random_range(1.0..1.5))).await;
+            let now = super::now().epoch;
+            if matches!(outcome, "sent" | "handed_over")
+                && let Some(at) = self.pace.take(&users.remote.domain, now)
+            {
+                tokio::time::sleep(at.since(now)).await;
             }
         }
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use isthmus_model::{Domain, PairId};
+use isthmus_model::PairId;
 use isthmus_sip::Method;
 use isthmus_store::Retry;
 use parking_lot::Mutex;
@@ -16,7 +16,6 @@ use tokio::sync::Notify;
 
 use super::Bridge;
 use super::inbound::Incoming;
-use super::pace::GAP;
 use super::presence::PairUsers;
 
 /// How many pairs are remembered. The others are current again with their next change or refresh.
@@ -54,19 +53,15 @@ impl Bridge {
         self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
     }
 
-    async fn refresh_soon(self: &Arc<Self>, users: &PairUsers, wait: Duration) -> bool {
-        loop {
-            let at = super::now().epoch.plus(wait);
-            match self.with_pair(users, |pair, _| pair.handle_notify_missed(at)).await {
-                Ok((refreshes, _)) => return refreshes == Some(true),
-                Err(error) => {
-                    self.store_failed(&error);
-                    if error.retry() == Retry::Never {
-                        return false;
-                    }
-                    tokio::time::sleep(STEADY).await;
-                }
+    async fn refresh_soon(self: &Arc<Self>, users: &PairUsers) {
+        let now = super::now().epoch;
+        let at = self.pace.take(&users.remote.domain, now).unwrap_or(now);
+        while let Err(error) = self.with_pair(users, |pair, _| pair.handle_notify_missed(at)).await {
+            self.store_failed(&error);
+            if error.retry() == Retry::Never {
+                return;
             }
+            tokio::time::sleep(STEADY).await;
         }
     }
 }
@@ -76,12 +71,8 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
     loop {
         bridge.missed.came.notified().await;
         tokio::time::sleep(STEADY).await;
-        let mut waits: HashMap<Domain, Duration> = HashMap::new();
         for users in bridge.missed.take().into_values() {
-            let wait = waits.entry(users.remote.domain.clone()).or_default();
-            if bridge.refresh_soon(&users, *wait).await {
-                *wait += GAP;
-            }
+            bridge.refresh_soon(&users).await;
         }
     }
 }

@@ -1,5 +1,5 @@
 //! How fast a partner is asked for what is late: subscriptions that nobody could make or refresh while the store was away, or
-//! while no gateway was there.
+//! while no gateway was there, or that went with the store's data, or whose NOTIFYs were refused.
 //!
 //! What is due is spread by itself, as its users came. After an outage all of it is due at once, and a partner bounds what it
 //! takes in a second. So what is late, or is found missing when a link comes up, is put off, each to its own moment.
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 /// The pause between two subscriptions at one partner: Microsoft edges take about 20 messages in a second of a partner
 /// whom they do not know, so 15 are sent (peers specification §1.3).
-pub(super) const GAP: Duration = Duration::from_millis(1000 / 15);
+const GAP: Duration = Duration::from_millis(1000 / 15);
 /// What does not fit into this time is spread over it all the same (interworking specification §2.3).
 const LONGEST: Duration = Duration::from_secs(300);
 /// More partners than that are looked through for those that nothing waits for.
