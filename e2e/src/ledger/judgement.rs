@@ -351,6 +351,12 @@ impl Judgement {
         found
     }
 
+    /// Tells whether the gateway served while things broke: more than half of what each side sent arrived. A refusal loses nothing, but
+    /// one who refuses everything serves nobody.
+    pub fn served(&self) -> bool {
+        [&self.to_xmpp, &self.to_sip].iter().all(|messages| 2 * messages.arrived > messages.sent)
+    }
+
     /// What is allowed, but not so much or so long.
     fn above_the_bars(&self) -> Vec<String> {
         let mut found = Vec::new();
