@@ -61,15 +61,14 @@ bench: ## Measures codec, policy, store, messages and presence with and without 
 	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy --bench snapshot
 	@echo "bench: store";   $(CARGO) bench --quiet -p isthmus-store --bench redis
 	@echo "bench: load";    $(CARGO) bench --quiet -p isthmus-gateway --bench load
-	@echo "bench: one MESSAGE over UDP to a stanza, against t_relay of Kamailio, with and without Redis"
 	@$(CARGO) build --release -p isthmus-gateway -p isthmus-e2e --bins
-	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_message
-	@echo "bench: presence to 100 watchers, with and without Redis"
-	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_presence
-	@echo "bench: $(PAIRS) pairs in Redis: memory, basic rate, loss of the only gateway"
-	@PAIRS=$(PAIRS) ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_pairs
-	@echo "bench: rolling restart of three gateways under 500 messages/s with 10,000 subscriptions"
-	@ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway $(TARGET)/release/bench_rolling
+	@failed=; export ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway PAIRS=$(PAIRS); \
+	run() { echo "bench: $$2"; $(TARGET)/release/$$1 || failed="$$failed $$1"; }; \
+	run bench_message "one MESSAGE over UDP to a stanza, against t_relay of Kamailio, with and without Redis"; \
+	run bench_presence "presence to 100 watchers, with and without Redis"; \
+	run bench_pairs "$(PAIRS) pairs in Redis: memory, basic rate, loss of the only gateway"; \
+	run bench_rolling "rolling restart of three gateways under 500 messages/s with 10,000 subscriptions"; \
+	test -z "$$failed" || { echo "bench: something that is wanted does not hold:$$failed"; exit 1; }
 
 crds: build ## Writes crds/*.yaml from the types. 2 s when built.
 	@$(TARGET)/debug/crdgen

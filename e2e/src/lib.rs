@@ -40,5 +40,6 @@ pub mod sipp;
 pub mod slow_proxy;
 pub mod tls_client;
 pub mod traffic;
+pub mod verdicts;
 pub mod watchers;
 pub mod xmpp_client;

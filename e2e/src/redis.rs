@@ -175,7 +175,12 @@ impl Redis {
 
     /// The `stateStore` of a Federation for this server; `more` is further fields of `redis` in flow YAML.
     pub fn declaration(&self, more: &str) -> String {
-        format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]{more}}}}}", self.port)
+        self.declaration_over(self.port, more)
+    }
+
+    /// The same for a way to the server that begins at another port.
+    pub fn declaration_over(&self, port: u16, more: &str) -> String {
+        format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{port}\"]{more}}}}}")
     }
 
     /// Kills the server at once.

@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 #![expect(clippy::cast_precision_loss, reason = "counts of one run")]
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,6 +19,7 @@ use isthmus_e2e::manifests::{Partner, Realm};
 use isthmus_e2e::ports;
 use isthmus_e2e::redis::Redis;
 use isthmus_e2e::sink::ComponentSink;
+use isthmus_e2e::verdicts::Verdicts;
 use isthmus_e2e::watchers::Watchers;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
@@ -41,7 +43,7 @@ const READY: Duration = Duration::from_secs(2);
 const CURRENT: Duration = Duration::from_secs(60);
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let pairs: usize = number("PAIRS", 160_000)?;
     let secs: u64 = number("SECS", 60)?;
     let at_once: usize = number("AT_ONCE", 128)?;
@@ -76,17 +78,15 @@ async fn main() -> Result<()> {
     sleep(REMEMBERED).await;
     let each = settled(&redis)?.saturating_sub(before) as f64 / pairs as f64;
     report_kinds(&redis)?;
-    verdict(&format!("Redis memory {each:.0} octets a pair"), &format!("at most {OCTETS}"), each <= OCTETS);
+    let mut verdicts = Verdicts::default();
+    verdicts.add(&format!("Redis memory {each:.0} octets a pair"), &format!("at most {OCTETS}"), each <= OCTETS);
 
     let share = steady(&gateway, &sink, &watchers, pairs, secs).await?;
     let wanted = format!("at most {:.0} %", SHARE * 100.0);
-    verdict(&format!("gateway at the basic rate {:.1} % of a core", share * 100.0), &wanted, share <= SHARE);
+    verdicts.add(&format!("gateway at the basic rate {:.1} % of a core", share * 100.0), &wanted, share <= SHARE);
 
-    lose(gateway, &sink, &watchers, &realm, pairs).await
-}
-
-fn verdict(what: &str, wanted: &str, holds: bool) {
-    println!("{what}: {wanted} wanted, {}", if holds { "holds" } else { "DOES NOT HOLD" });
+    lose(gateway, &sink, &watchers, &realm, pairs, &mut verdicts).await?;
+    Ok(verdicts.exit_code())
 }
 
 /// Waits until every watcher was shown a state.
@@ -183,7 +183,14 @@ fn change(sink: &ComponentSink, user: usize, state: u64) {
 }
 
 /// Kills the gateway, changes what every user shows, and starts another one.
-async fn lose(gateway: Gateway, sink: &ComponentSink, watchers: &Watchers, realm: &Realm, pairs: usize) -> Result<()> {
+async fn lose(
+    gateway: Gateway,
+    sink: &ComponentSink,
+    watchers: &Watchers,
+    realm: &Realm,
+    pairs: usize,
+    verdicts: &mut Verdicts,
+) -> Result<()> {
     const NEWS: u64 = 1_000_000;
     let folder = gateway.folder().to_owned();
     gateway.kill();
@@ -191,7 +198,7 @@ async fn lose(gateway: Gateway, sink: &ComponentSink, watchers: &Watchers, realm
     let (probes, counts, begin) = (sink.probes(), watchers.counts(), Instant::now());
     let gateway = Gateway::resume(&folder, realm.admin_port).await?;
     let ready = begin.elapsed();
-    verdict(&format!("ready {ready:.2?} after the start"), &format!("at most {READY:?}"), ready <= READY);
+    verdicts.add(&format!("ready {ready:.2?} after the start"), &format!("at most {READY:?}"), ready <= READY);
     let shown = all_shown(watchers, NEWS, pairs, CURRENT * 5).await;
     let current = begin.elapsed();
     let after = watchers.counts();
@@ -206,7 +213,7 @@ async fn lose(gateway: Gateway, sink: &ComponentSink, watchers: &Watchers, realm
         Ok(()) => format!("all pairs current {current:.1?} after the start"),
         Err(error) => format!("not all pairs current {current:.1?} after the start ({error:#})"),
     };
-    verdict(&what, &format!("at most {CURRENT:?}"), shown.is_ok() && current <= CURRENT);
+    verdicts.add(&what, &format!("at most {CURRENT:?}"), shown.is_ok() && current <= CURRENT);
     ensure!(after.strange == counts.strange, "{} NOTIFY were out of order", after.strange - counts.strange);
     gateway.stop().await?;
     Ok(())

@@ -1,11 +1,13 @@
 //! A user with 100 watchers changes presence: 100 stanzas arrive together. Printed are the time until all watchers have
-//! their NOTIFY and the calls to Redis, beside the same with the embedded store.
+//! their NOTIFY and the calls to Redis, beside the same with the embedded store and with a Redis that is far away.
 //!
 //! The watchers are users of a SIP partner over UDP; the XMPP server is a sink that accepts them. `WATCHERS` and `ROUNDS`
 //! change the numbers.
 #![expect(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
@@ -16,6 +18,8 @@ use isthmus_e2e::ports;
 use isthmus_e2e::redis::Redis;
 use isthmus_e2e::sink::ComponentSink;
 use isthmus_e2e::sip_agent::{Event, SipAgent};
+use isthmus_e2e::slow_proxy::{SlowProxy, Weather};
+use isthmus_e2e::verdicts::Verdicts;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{sleep, timeout_at};
 
@@ -29,27 +33,47 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// times take meanwhile.
 const WANTED: f64 = 2.0 + 0.1;
 
+/// The way to a Redis that is far away, there or back.
+const FAR: Duration = Duration::from_millis(50);
+/// How long all NOTIFYs may take then: one way there and back for each, at the same time, and half of one for everything else. One
+/// after the other they would take a hundred times as long.
+const ALL_KNOW: Duration = FAR.saturating_mul(3);
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
+async fn main() -> Result<ExitCode> {
     let watchers = number("WATCHERS", 100)?;
     let rounds = number("ROUNDS", 4)?;
     let lab = Lab::new("bench-presence")?;
     println!("{watchers} stanzas together, one for each watcher of a user, {rounds} times");
-    let memory = measure(&lab, "embedded store", watchers, rounds, None).await?;
+    let (memory, _) = measure(&lab, "embedded store", watchers, rounds, None).await?;
     let redis = Redis::start(&lab).await?;
-    let shared = measure(&lab, "redis", watchers, rounds, Some(&redis)).await?;
+    let way = SlowProxy::start((Ipv4Addr::LOCALHOST, redis.port).into())?;
+    let (shared, calls) = measure(&lab, "redis", watchers, rounds, Some((&redis, &way))).await?;
     println!("median until all NOTIFYs arrived: {shared:.2?} with Redis, {memory:.2?} with the embedded store");
-    Ok(())
+    let mut verdicts = Verdicts::default();
+    let wanted = "one for it, one for the answer to its NOTIFY, 0.1 for leases and due times";
+    verdicts.add(&format!("round trips a stanza {calls:.2}"), wanted, calls <= WANTED);
+    way.set(Weather::Delay(FAR));
+    let (far, _) = measure(&lab, "redis far away", watchers, rounds, Some((&redis, &way))).await?;
+    let what = format!("median with a Redis that is {:?} away {far:.2?}", FAR * 2);
+    verdicts.add(&what, &format!("at most {ALL_KNOW:?}, none waits for another"), far <= ALL_KNOW);
+    Ok(verdicts.exit_code())
 }
 
-/// Gives the median of the times until all watchers knew.
-async fn measure(lab: &Lab, name: &str, watchers: u32, rounds: u32, redis: Option<&Redis>) -> Result<Duration> {
+/// Gives the median of the times until all watchers knew, and the most calls to Redis for a stanza in a round.
+async fn measure(
+    lab: &Lab,
+    name: &str,
+    watchers: u32,
+    rounds: u32,
+    redis: Option<(&Redis, &SlowProxy)>,
+) -> Result<(Duration, f64)> {
     let sink = ComponentSink::start().await?;
     let own = ports::free()?;
     let mut realm = Realm::new(sink.port)?.partner(Partner::standard(PARTNER, "UDP", own));
     realm.limits = Some("{newSessionsPerSecondPerDomain: 100000}".to_owned());
     "warn".clone_into(&mut realm.log_filter);
-    realm.state_store = redis.map(|redis| redis.declaration(""));
+    realm.state_store = redis.map(|(redis, way)| redis.declaration_over(way.port, ""));
     let folder = lab.folder(name)?;
     realm.write(&folder)?;
     let gateway = Gateway::resume(&folder, realm.admin_port).await?;
@@ -67,7 +91,7 @@ async fn measure(lab: &Lab, name: &str, watchers: u32, rounds: u32, redis: Optio
             format!("<presence from='{JULIET}/home' to='w{n}@{PARTNER}'><show>away</show><status>{state}</status></presence>")
         });
         let stanzas: String = stanzas.collect();
-        let before = redis.map(Redis::calls).transpose()?;
+        let before = redis.map(|(redis, _)| redis.calls()).transpose()?;
         let begin = Instant::now();
         sink.send(PARTNER, stanzas);
         all_know(&mut events, &state, watchers).await.with_context(|| format!("{name}, round {round}"))?;
@@ -76,7 +100,7 @@ async fn measure(lab: &Lab, name: &str, watchers: u32, rounds: u32, redis: Optio
         // What the answers to the NOTIFYs lead to is counted, too.
         sleep(Duration::from_millis(300)).await;
         match redis.zip(before) {
-            Some((redis, before)) => {
+            Some(((redis, _), before)) => {
                 let after = redis.calls()?;
                 let each = |name: &str| {
                     let of = |calls: &BTreeMap<String, u64>| calls.get(name).copied().unwrap_or_default();
@@ -92,15 +116,9 @@ async fn measure(lab: &Lab, name: &str, watchers: u32, rounds: u32, redis: Optio
             None => println!("{name}: {took:.2?} until {watchers} NOTIFYs arrived"),
         }
     }
-    if redis.is_some() {
-        let holds = if most <= WANTED { "holds" } else { "DOES NOT HOLD" };
-        println!(
-            "round trips a stanza {most:.2}: one for it, one for the answer to its NOTIFY, 0.1 for leases and due times wanted, {holds}"
-        );
-    }
     gateway.stop().await?;
     times.sort_unstable();
-    times.get(times.len() / 2).copied().context("no round")
+    Ok((times.get(times.len() / 2).copied().context("no round")?, most))
 }
 
 /// Waits until every watcher was told of a state.

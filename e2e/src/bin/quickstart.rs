@@ -146,7 +146,7 @@ async fn set_up(lab: &Lab, several: bool) -> Result<Stage> {
     let gateways = if several {
         let redis = Redis::start(lab).await?;
         step(started, "Redis is up, the memory that three gateways share");
-        let store = format!("{{redis: {{mode: Standalone, addresses: [\"127.0.0.1:{}\"]}}}}", redis.port);
+        let store = redis.declaration("");
         let pods = Pods::start_like(lab, &manifests, GATEWAYS, (GATEWAY_PORT, ADMIN_PORT), &store).await?;
         Gateways::Several(Box::new(pods), redis)
     } else {
