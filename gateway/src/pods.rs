@@ -33,7 +33,7 @@ const QUIET: Duration = Duration::from_millis(3500);
 const GONE: Duration = Duration::from_secs(15);
 /// How long a process takes the links that nobody holds for those of processes before it.
 const YOUNG: Duration = Duration::from_secs(30);
-/// How long the first turn of a pair waits for the list of processes, which may be unreadable.
+/// How long a walk of a young process waits for the list of processes, which may be unreadable.
 const LISTED: Duration = Duration::from_secs(5);
 /// How long the list of processes outlives the last of them.
 const LIFETIME: Duration = Duration::from_secs(3600);
@@ -364,11 +364,11 @@ impl Pods {
     /// Tells until when others were there before this process, as long as it is young: a link that nobody holds then was lost with
     /// the last of them. After an hour nobody knows any more. Waits a while for the list to be read.
     pub async fn heard_before(&self) -> Option<EpochMillis> {
-        if !self.is_shared() {
+        if !self.is_shared() || self.began.elapsed() >= YOUNG {
             return None;
         }
         let heard = timeout(LISTED, self.heard_before.wait()).await;
-        heard.ok().copied().flatten().filter(|_| self.began.elapsed() < YOUNG)
+        heard.ok().copied().flatten()
     }
 
     /// Takes note of the beats, and returns who lives. Clocks of different machines are not compared: a process is gone

@@ -307,6 +307,34 @@ async fn whoever_wrote_over_a_pod_that_died_hears_that_nobody_knows_what_became_
     .await;
 }
 
+// S-13
+#[tokio::test]
+async fn what_waited_in_a_pod_that_stood_still_is_not_sent_after_its_writers_were_told() {
+    scenario("pods-stood-still", async |lab| -> Result<()> {
+        let mut field = Field::start(lab, 2, Policy::RoundRobin, &FEW, false).await?;
+        field.traffic.agent()?.be_silent(true);
+        for text in ["first", "second", "third"] {
+            field.traffic.write_xmpp(0, 0, text).await;
+        }
+        let arrived = || (field.traffic.ledger.progress(Way::ToSip).0 > 0).then_some(());
+        wait_until("the first at its receiver", SOON, arrived).await?;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let holder = field.pods.holder(PARTNER).await.context("nobody holds the link")?;
+        let from = field.traffic.ledger.now();
+        field.pods.pause(holder)?;
+        // The others take it for gone after 15 s.
+        tokio::time::sleep(Duration::from_secs(22)).await;
+        field.traffic.agent()?.be_silent(false);
+        field.pods.resume(holder)?;
+        field.traffic.ledger.struck("pause", from, None);
+        let judgement = field.traffic.finish(Duration::from_secs(10)).await?;
+        must_be_right(&judgement)?;
+        ensure!((judgement.to_sip.arrived, judgement.to_sip.refused) == (1, 3), "{judgement}");
+        Ok(())
+    })
+    .await;
+}
+
 // S-13, S-41, S-44
 #[tokio::test]
 async fn a_pod_that_stood_still_beyond_its_leases_changes_nothing() {
@@ -496,7 +524,7 @@ async fn nothing_is_lost_or_wrong_when_a_primary_of_a_cluster_is_lost() {
     scenario_alone("pods-cluster", async |lab| -> Result<()> {
         let store = Shared::cluster(lab).await?;
         let plan = Plan { access: Access::KamailioOverTcp, ..MANY };
-        let mut field = Field::start_on(store, lab, 2, Policy::RoundRobin, &plan, false).await?;
+        let mut field = Field::start_on(store, lab, 3, Policy::RoundRobin, &plan, false).await?;
         field.traffic.flow();
         tokio::time::sleep(Duration::from_secs(1)).await;
         field.make(Fault::RedisKillNode, &mut Dice::new(5)).await?;

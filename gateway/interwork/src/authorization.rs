@@ -320,9 +320,16 @@ impl Pair {
     }
 
     /// A NOTIFY of the contact was refused because it could not be stored. Whoever sent it may never send it again, so the
-    /// subscription is refreshed by `at`; tells whether there is one.
-    pub fn handle_notify_missed(&mut self, at: EpochMillis) -> bool {
-        self.record.subscription.as_mut().is_some_and(|subscription| subscription.subscriber.refresh_by(at))
+    /// subscription, if there is one, is refreshed by `at`.
+    pub fn handle_notify_missed(&mut self, at: EpochMillis) {
+        if let Some(subscription) = &mut self.record.subscription {
+            subscription.subscriber.refresh_by(at);
+        }
+    }
+
+    /// Tells whether there is a subscription to the contact.
+    pub fn is_subscribed(&self) -> bool {
+        self.record.subscription.is_some()
     }
 
     /// Tells whether the user wants the contact's presence.

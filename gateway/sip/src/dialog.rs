@@ -275,6 +275,14 @@ impl Dialog {
         self.local_cseq
     }
 
+    /// The last request of ours never left: the next one has its number, so that the peer sees no gap. Nothing happens when another
+    /// one was made since.
+    pub fn take_back(&mut self, cseq: u32) {
+        if self.local_cseq == cseq {
+            self.local_cseq = cseq.saturating_sub(1);
+        }
+    }
+
     /// Number of the peer's last request.
     pub fn remote_cseq(&self) -> Option<u32> {
         self.remote_cseq

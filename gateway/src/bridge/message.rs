@@ -29,7 +29,7 @@ use super::repeats::Permit;
 use super::runtime::dialect_of;
 use super::session::read_refusal;
 use super::spelling::read_spelling;
-use crate::edge::sip::outbound::{ClientEvent, SendFailure};
+use crate::edge::sip::outbound::{ClientEvent, Leave, SendFailure};
 use crate::edge::xmpp::LinkSpec;
 
 /// How long a message waits for what is known of its peer. It goes out without that, too, and the server that sent it
@@ -291,9 +291,9 @@ impl Bridge {
         let (busy, waiting) = (users.clone(), message.clone());
         let span =
             tracing::info_span!("stanza", kind = "message", local = %users.local.domain, remote = %users.remote.domain);
-        let open = self.hold_open(&message);
+        let (open, since) = (self.hold_open(&message), Instant::now());
         let work = async move {
-            bridge.send_pager(users, message).await;
+            bridge.send_pager(users, message, since).await;
             drop(open);
         };
         let submitted = self.lanes.submit(lane, work.instrument(span));
@@ -302,9 +302,9 @@ impl Bridge {
         }
     }
 
-    async fn send_pager(self: Arc<Self>, users: PairUsers, message: OutgoingMessage) {
+    async fn send_pager(self: Arc<Self>, users: PairUsers, message: OutgoingMessage, since: Instant) {
         let arrived = Instant::now();
-        let event = match self.pager_exchange(&users, &message).await {
+        let event = match self.pager_exchange(&users, &message, since).await {
             Ok(event) => event,
             Err(NotSent::Session) => {
                 self.metrics.message("xmpp_to_sip", "moved_to_session");
@@ -356,6 +356,7 @@ impl Bridge {
         self: &Arc<Self>,
         users: &PairUsers,
         message: &OutgoingMessage,
+        since: Instant,
     ) -> Result<ClientEvent, NotSent> {
         let runtime = self.runtime();
         let refused = |condition| NotSent::Refused(StanzaError::new(condition));
@@ -392,7 +393,15 @@ impl Bridge {
             MessageRefusal::TooLarge { .. } if may_open_session => NotSent::Session,
             refusal => NotSent::Refused(refusal.stanza_error()),
         })?;
-        Ok(self.edge.exchange(runtime.locator.clone(), route, None, request, None).outcome().await)
+        let leave = self.store.is_shared().then(|| {
+            let bridge = Arc::clone(self);
+            let leave: Leave = Box::new(move || {
+                let may_leave = !bridge.unanswered.may_be_told_elsewhere(since);
+                Box::pin(std::future::ready(may_leave))
+            });
+            leave
+        });
+        Ok(self.edge.exchange(runtime.locator.clone(), route, None, request, leave).outcome().await)
     }
 
     /// Reads how the peer spells its user and what it refused. Without the store a message goes out all the same.

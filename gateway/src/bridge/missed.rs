@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use isthmus_interwork::authorization::{Context, Pair};
 use isthmus_model::PairId;
 use isthmus_sip::Method;
 use isthmus_store::Retry;
@@ -54,9 +55,16 @@ impl Bridge {
     }
 
     async fn refresh_soon(self: &Arc<Self>, users: &PairUsers) {
-        let now = super::now().epoch;
-        let at = self.pace.take(&users.remote.domain, now).unwrap_or(now);
-        while let Err(error) = self.with_pair(users, |pair, _| pair.handle_notify_missed(at)).await {
+        let mut place = None;
+        loop {
+            let refresh = |pair: &mut Pair, ctx: &mut Context<'_>| {
+                if pair.is_subscribed() {
+                    let now = ctx.now.epoch;
+                    let at = *place.get_or_insert_with(|| self.pace.take(&users.remote.domain, now).unwrap_or(now));
+                    pair.handle_notify_missed(at);
+                }
+            };
+            let Err(error) = self.with_pair(users, refresh).await else { return };
             self.store_failed(&error);
             if error.retry() == Retry::Never {
                 return;

@@ -549,7 +549,7 @@ impl Machine for Pair {
         self.poll_output()
     }
 
-    fn write_more(&self, batch: &mut Batch, [_, auth, _]: &Records, [_, key, _]: &[Key; 3]) {
+    fn write_more(&self, batch: &mut Batch, [_, auth, _]: &Records, [_, key, _]: &[Key; 3], config: &PairConfig) {
         if !self.auth_changed() {
             return;
         }
@@ -558,7 +558,9 @@ impl Machine for Pair {
             batch.delete(key.clone(), condition);
         } else {
             let bytes = record::encode(Kind::Auth, AUTH_FORMAT, &self.auth().to_bytes());
-            batch.put(key.clone(), condition, bytes, Lifetime::Durable);
+            // Whoever was only asked may never answer, and the watcher may have left (interworking specification §6.8).
+            let lifetime = if self.auth().is_decided() { Lifetime::Durable } else { Lifetime::For(config.pending_max) };
+            batch.put(key.clone(), condition, bytes, lifetime);
         }
     }
 

@@ -10,8 +10,8 @@
 //! has dealt with what it sent, and none while the link has much to send already.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
@@ -67,8 +67,8 @@ impl Walks {
 
 struct Walk {
     task: JoinHandle<()>,
-    /// Since when its pairs are blind.
-    lost_at: Option<EpochMillis>,
+    /// Since when its pairs are blind, once that is known.
+    lost_at: Arc<OnceLock<EpochMillis>>,
     began: Instant,
     /// Every pair had its turn, or another walk has begun.
     is_over: Arc<AtomicBool>,
@@ -100,22 +100,26 @@ impl Bridge {
         let same = |began: Instant| {
             link.locals.first().is_some_and(|local| self.links.held_for(local, &link.name, began.elapsed()))
         };
-        let longer = former.as_ref().filter(|former| same(former.began)).and_then(|former| former.lost_at);
+        let longer =
+            former.as_ref().filter(|former| same(former.began)).and_then(|former| former.lost_at.get().copied());
         let lost_at = [longer, lost_at].into_iter().flatten().min();
         let is_over = Arc::new(AtomicBool::new(false));
         let (bridge, link, over) = (Arc::clone(self), link.clone(), Arc::clone(&is_over));
+        let known = Arc::new(lost_at.map_or_else(OnceLock::new, OnceLock::from));
+        let at_work = Arc::clone(&known);
         let task = tokio::spawn(async move {
             // No pair is to have its turn in two walks.
             if let Some(former) = former {
                 let _ = former.task.await;
             }
-            let lost_at = match lost_at {
-                Some(at) => Some(at),
-                None => bridge.pods.heard_before().await,
-            };
-            bridge.reconcile(link, lost_at, over).await;
+            if at_work.get().is_none()
+                && let Some(heard) = bridge.pods.heard_before().await
+            {
+                let _ = at_work.set(heard);
+            }
+            bridge.reconcile(link, at_work.get().copied(), over).await;
         });
-        walks.insert(name, Walk { task, lost_at, began: Instant::now(), is_over });
+        walks.insert(name, Walk { task, lost_at: known, began: Instant::now(), is_over });
     }
 
     async fn reconcile(self: Arc<Self>, link: LinkSpec, lost_at: Option<EpochMillis>, is_over: Arc<AtomicBool>) {

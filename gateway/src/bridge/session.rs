@@ -483,7 +483,8 @@ impl Machine for Session {
     }
 
     fn lifetime(wait: Option<Duration>, config: &SessionConfig) -> Duration {
-        wait.unwrap_or(config.idle) + SESSION_GRACE
+        // What is due now may have to wait for the store.
+        wait.filter(|wait| !wait.is_zero()).unwrap_or(config.idle) + SESSION_GRACE
     }
 
     fn next_output(&mut self) -> Option<Output> {

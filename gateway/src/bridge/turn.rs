@@ -83,7 +83,7 @@ pub(super) trait Machine: Sized {
     /// Takes the next thing to do.
     fn next_output(&mut self) -> Option<Self::Output>;
     /// Adds what else changed.
-    fn write_more(&self, _batch: &mut Batch, _records: &Records, _keys: &[Key; 3]) {}
+    fn write_more(&self, _batch: &mut Batch, _records: &Records, _keys: &[Key; 3], _config: &Self::Config) {}
     /// Tells whether the process that has the pair's link next finds this in the record and does it: done here too, it would
     /// come late and out of order.
     fn is_done_by_next_holder(_output: &Self::Output) -> bool {
@@ -372,6 +372,6 @@ fn batch_of<M: Machine>(
         batch.delete(key.clone(), condition);
         batch.cancel_timer(M::TIMER, key.clone());
     }
-    machine.write_more(&mut batch, records, keys);
+    machine.write_more(&mut batch, records, keys, config);
     batch
 }

@@ -3,7 +3,8 @@
 //! A component link confirms nothing: the local server has forgotten a message once this process has read it. A partner may take
 //! 32 s for its answer, and other messages wait behind that one. So what is not over soon is noted in the store, as the error
 //! that its sender gets when nobody else is there to tell them. Once a process is gone, the others pass its errors on. Whether the
-//! partner has the message is not known then, and it is not sent again (interworking specification §5.2, §6.6).
+//! partner has the message is not known then, and it is not sent again (interworking specification §5.2, §6.6). A process that only
+//! stood still sends nothing that came before, either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,6 +37,8 @@ const READ: Duration = Duration::from_millis(500);
 /// How often is looked for what is not over, and for processes that are gone.
 const TICK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
+/// A process that stood still for so long may have been taken for gone by the others, after 15 s at the earliest.
+const STOOD_STILL: Duration = Duration::from_secs(10);
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A process that is not in the list may be about to put itself there again: after a loss of the store's data all do.
@@ -70,11 +73,24 @@ struct State {
     unsure: bool,
 }
 
+/// When this process stood still, stopped by its host or starved of processors.
+struct Pulse {
+    last: Instant,
+    stood_still_until: Option<Instant>,
+}
+
+impl Default for Pulse {
+    fn default() -> Self {
+        Self { last: Instant::now(), stood_still_until: None }
+    }
+}
+
 /// The messages that are not over, and the notes about them.
 #[derive(Default)]
 pub(super) struct Unanswered {
     state: Mutex<State>,
     added: Notify,
+    pulse: Mutex<Pulse>,
 }
 
 impl Unanswered {
@@ -82,6 +98,29 @@ impl Unanswered {
     pub(super) fn is_empty(&self) -> bool {
         let state = self.state.lock();
         state.open.is_empty() && state.over.is_empty() && !state.unsure
+    }
+}
+
+impl Unanswered {
+    /// Tells whether the sender of a message that came at `since` may have been told by another process that nobody knows what became
+    /// of it, since this one stood still.
+    pub(super) fn may_be_told_elsewhere(&self, since: Instant) -> bool {
+        let pulse = self.pulse.lock();
+        pulse.last.elapsed() >= STOOD_STILL || pulse.stood_still_until.is_some_and(|until| until > since)
+    }
+
+    fn beat(&self) {
+        let mut pulse = self.pulse.lock();
+        if pulse.last.elapsed() >= STOOD_STILL {
+            pulse.stood_still_until = Some(Instant::now());
+        }
+        pulse.last = Instant::now();
+    }
+
+    /// As if this process had stood still until now.
+    #[cfg(test)]
+    pub(super) fn stand_still(&self) {
+        self.pulse.lock().stood_still_until = Some(Instant::now());
     }
 }
 
@@ -245,6 +284,16 @@ fn read(bytes: &bytes::Bytes) -> Result<(DomainPair, Message), String> {
 
 /// Notes what is not over soon, and passes on what processes that are gone left open.
 pub(super) async fn run(bridge: Arc<Bridge>) {
+    let beats = async {
+        loop {
+            bridge.unanswered.beat();
+            sleep(LOOK).await;
+        }
+    };
+    tokio::join!(beats, look_after_notes(Arc::clone(&bridge)));
+}
+
+async fn look_after_notes(bridge: Arc<Bridge>) {
     let queue = QueueName::unanswered(bridge.pods.life());
     let mut known = BTreeSet::new();
     let mut gone: Vec<(Instant, String)> = Vec::new();

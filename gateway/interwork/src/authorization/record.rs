@@ -100,6 +100,11 @@ impl AuthRecord {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Tells whether the local user decided anything of it. That somebody asked them is no decision.
+    pub fn is_decided(&self) -> bool {
+        self.out != AuthOut::None || matches!(self.inbound, AuthIn::Allowed | AuthIn::Blocked)
+    }
 }
 
 /// Everything of a pair that a subscription needs; lost, it can be rebuilt from the next refresh.

@@ -110,6 +110,7 @@ impl Session {
             }
             Purpose::Message { cseq, .. } => {
                 let Some(flight) = call.flight.take_if(|flight| flight.cseq == *cseq) else { return };
+                call.dialog.take_back(*cseq);
                 match (flight.message, flight.typing) {
                     (Some(waiting), _) => self.record.queue.push_front(waiting),
                     (None, Some(typing)) => {
@@ -124,16 +125,17 @@ impl Session {
         }
     }
 
-    /// Tells whether something waits that [`Self::pump`] would send.
+    /// Tells whether something waits that [`Self::pump`] would do at once. That somebody types is told with the next request.
     pub(super) fn is_to_pump(&self) -> bool {
         if self.record.calls.iter().any(|call| call.flight.is_some()) {
             return false;
         }
+        let waits = !self.record.queue.is_empty();
         match self.record.calls.iter().rfind(|call| is_usable(call)) {
             Some(call) => {
-                call.phase == Phase::Up && (!self.record.queue.is_empty() || self.record.notice == Some(Notice::Due))
+                call.phase == Phase::Up && (waits || self.record.leaving || self.record.notice == Some(Notice::Due))
             }
-            None => !self.record.queue.is_empty(),
+            None => waits,
         }
     }
 

@@ -4,20 +4,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use isthmus_model::{BareAddress, PairId};
+use isthmus_model::{BareAddress, Domain, PairId};
 use isthmus_sip::{Limits as SipLimits, Message, Transport};
 use isthmus_store::clock::ManualClock;
 use isthmus_store::{Consumer, Limits, MemoryStore, QueueName, Store as _, SystemClock};
-use isthmus_xmpp::Stanza;
 use isthmus_xmpp::stanza::{Iq, IqKind, Presence, PresenceType};
+use isthmus_xmpp::{MessageType, Stanza};
 use tokio::time::timeout;
 
-use super::reconcile::{be_watched, cseq, presence as shows};
-use super::rig::{Rig, attribute};
+use super::reconcile::{be_watched, cseq, give_to_another, presence as shows};
+use super::rig::{Rig, attribute, header};
 use super::store::{Commits, TestStore};
+use crate::bridge::presence::PairUsers;
 use crate::metrics::Metrics;
 use crate::pods::tests::pods;
 use crate::pods::{Note, Pods};
+
+const TEXT: &str = "Content-Type: text/plain\r\n";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_waits_for_a_link_that_was_just_taken() {
@@ -192,4 +195,61 @@ async fn two_processes_with_news_for_one_dialog_have_one_request_under_way() {
     }
     rig.partner.nothing_came().await;
     next.partner.nothing_came().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_to_a_process_without_the_link_arrives_in_order() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let mut rig = Rig::with_shared_store("Pager", store).await;
+    rig.leased().await;
+    let mut other = rig.beside("overrides: {imMode: Pager}").await;
+    let domain = |name| Domain::parse(name).unwrap();
+    let (local, partner) = (domain("corp.example"), domain("partner.example"));
+    other.until("it knows who has the link", || other.bridge.elsewhere(&local, &partner).is_some()).await;
+    let texts: Vec<String> = (0..30).map(|n| format!("number {n}")).collect();
+    for text in &texts {
+        other.partner.write("MESSAGE", TEXT, text).await;
+    }
+    for text in &texts {
+        let stanza = rig.server.stanza().await;
+        assert!(stanza.contains(&format!("<body>{text}</body>")), "{text} is not next: {stanza}");
+    }
+}
+
+// Neither the partner nor the user is left without a word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_process_has_no_room_for_is_refused() {
+    let limits = Limits { queue_items: 1, ..Limits::default() };
+    let store = Arc::new(MemoryStore::new(limits, Arc::new(SystemClock)));
+    let mut rig = Rig::with_shared_store("Pager", Arc::clone(&store) as _).await;
+    rig.leased().await;
+    give_to_another(&rig).await;
+    rig.partner.write("MESSAGE", TEXT, "for the other process").await;
+    rig.until_queued(1).await;
+    let too_many = rig.partner.write("MESSAGE", TEXT, "one too many").await;
+    let refused = rig.partner.answered("SIP/2.0 503 ").await;
+    assert_eq!(header(&refused, "Call-ID"), too_many);
+    assert!(!header(&refused, "Retry-After").is_empty(), "{refused}");
+    assert!(rig.metrics.render().contains("{reason=\"pod_busy\"} 1\n"));
+    let bare = |jid| BareAddress::from_jid(jid).unwrap();
+    let users = PairUsers { local: bare("juliet@corp.example"), remote: bare("ana@partner.example") };
+    let kind = MessageType::Chat;
+    let message = isthmus_xmpp::Message::new(kind, "juliet@corp.example/home", "ana@partner.example").with_id("m1");
+    assert!(rig.bridge.hand_over_from_local(&users, &Stanza::Message(message.with_body("Lunch?"))));
+    let outcome = "isthmus_messages_total{direction=\"xmpp_to_sip\",outcome=\"not_handed_over\"} 1\n";
+    rig.until(outcome, || rig.metrics.render().contains(outcome)).await;
+    // The error goes the same way when there is room.
+    let (queue, me) = (QueueName::pod("another"), Consumer { name: "another".to_owned(), fence: None });
+    let told = async {
+        loop {
+            for item in store.take(&queue, &me, 9, Duration::from_secs(1)).await.unwrap() {
+                store.ack(&queue, &[item.id], None).await.unwrap();
+                if String::from_utf8_lossy(&item.bytes).contains("resource-constraint") {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), told).await.expect("the user is never told");
 }

@@ -235,6 +235,27 @@ async fn what_users_decided_stays_for_ever() {
 
 // S-45
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_that_the_user_never_answers_ends_after_7_days_and_an_answer_stays() {
+    let key = Key::auth(&pair());
+    for answers in [false, true] {
+        let (mut rig, clock) = alone("Session").await;
+        rig.partner.write("SUBSCRIBE", "Event: presence\r\nContact: <sip:ana@127.0.0.1>\r\n", "").await;
+        rig.partner.answered("SIP/2.0 200 ").await;
+        rig.partner.request("NOTIFY").await;
+        let asked = version(&rig, &key).await;
+        if !answers {
+            ends_after(&rig, &clock, &key, 7 * DAY).await;
+            continue;
+        }
+        rig.server.send("<presence from='juliet@corp.example' to='ana@partner.example' type='unsubscribed'/>");
+        until_changed(&rig, &key, asked).await;
+        clock.advance(36_500 * DAY);
+        assert!(is_there(&rig, &key).await);
+    }
+}
+
+// S-45
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_due_time_ends_with_what_it_is_for() {
     let (mut rig, clock) = alone("Session").await;
     let dialog = watch_ana(&mut rig).await;

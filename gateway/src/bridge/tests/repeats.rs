@@ -315,7 +315,7 @@ async fn what_was_answered_is_forgotten_after_32_s() {
     }
 }
 
-// S-10
+// K-76
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_is_idle_only_when_its_answers_are_written() {
     let mut realm = Realm::start().await;

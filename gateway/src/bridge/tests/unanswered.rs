@@ -132,6 +132,27 @@ async fn the_sender_of_a_message_whose_process_is_gone_hears_so_once() {
     assert_eq!(rig.server.rest(), Vec::<String>::new());
 }
 
+// The others may have taken it for gone, and told the sender.
+// S-13
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_process_that_stood_still_sends_no_message_that_came_before() {
+    let mut rig = Rig::with_shared_store("Pager", shared()).await;
+    rig.server.message("slow", "Lunch?");
+    let slow = rig.partner.answered("MESSAGE ").await;
+    rig.server.message("behind", "Or dinner?");
+    rig.until_queued(2).await;
+    rig.bridge.unanswered.stand_still();
+    rig.partner.answer(&slow, "200 OK", "far", "", "").await;
+    let error = rig.server.stanza().await;
+    assert!(attribute(&error, "id") == "behind" && error.contains("remote-server-timeout"), "{error}");
+    rig.partner.nothing_came().await;
+    rig.server.message("next", "Tea?");
+    let next = rig.partner.answered("MESSAGE ").await;
+    assert!(next.ends_with("Tea?"), "{next}");
+    rig.partner.answer(&next, "200 OK", "far", "", "").await;
+    rig.until_queued(0).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_note_that_was_taken_and_could_not_be_passed_on_is_passed_on_later() {
     let store = shared();

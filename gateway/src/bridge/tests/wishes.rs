@@ -60,6 +60,23 @@ async fn the_last_wish_of_a_user_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wish_that_is_kept_goes_to_the_next_holder_of_the_link() {
+    let mut rig = shared().await;
+    rig.leased().await;
+    let dialog = watch_ana(&mut rig).await;
+    wish(&rig, UNSUBSCRIBE).await;
+    let next = rig.beside("overrides: {imMode: Session}").await;
+    next.leased().await;
+    rig.store.set(Commits::Pass);
+    let last = tokio::select! {
+        last = rig.partner.request("SUBSCRIBE") => last,
+        last = next.partner.request("SUBSCRIBE") => last,
+    };
+    assert!(dialog.contains(header(&last, "Call-ID")) && header(&last, "Expires") == "0", "{last}");
+    rig.until("nothing is kept", || rig.bridge.is_idle()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wish_that_can_be_refused_is_refused_and_forgotten() {
     let mut rig = Rig::start("Session").await;
     rig.store.set(Commits::Away);

@@ -138,7 +138,7 @@ pub enum ClientEvent {
     Timeout,
     /// The request reached nobody.
     Failed(SendFailure),
-    /// When it was about to leave, it might not any more.
+    /// It never left: when it was about to, it might not any more.
     Withdrawn,
 }
 
@@ -493,7 +493,9 @@ impl Attempt {
             if let Some(leave) = &self.leave
                 && !leave().await
             {
-                return self.tell(ClientEvent::Withdrawn);
+                // What went to another target before may have been processed there.
+                let has_left = self.current.lock().is_some();
+                return self.tell(if has_left { ClientEvent::Failed(failure) } else { ClientEvent::Withdrawn });
             }
             let destination = Destination::Flow { flow: flow.id, transport: flow.transport, remote: target.addr };
             if let Err(error) = self.start(number, destination, &request) {

@@ -1,5 +1,6 @@
 //! Several processes of a realm at one server that lets one connection have a component's name.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -399,14 +400,17 @@ async fn what_the_server_wrote_before_it_took_nothing_more_is_not_lost() {
 //
 #[test]
 fn pauses_grow_from_a_tenth_of_a_second_and_end_at_three_seconds() {
+    let mut firsts = BTreeSet::new();
     for _ in 0..100 {
         let mut failures = 0;
         let first = growing(RECONNECT, &mut failures);
         assert!((RECONNECT.min..=RECONNECT.max).contains(&first), "{first:?}");
+        firsts.insert(first);
         let mut longest = Duration::ZERO;
         for _ in 0..100 {
             longest = longest.max(growing(RECONNECT, &mut failures));
         }
         assert!((Duration::from_secs(2)..=Duration::from_secs(3)).contains(&longest), "{longest:?}");
     }
+    assert!(firsts.len() > 50, "gateways that lost the same server come back together: {firsts:?}");
 }
