@@ -29,6 +29,8 @@ const BEAT: Duration = Duration::from_secs(1);
 /// A process that said nothing for so long is not counted on: others do what is due in its place within 10 s of its death (S-41), of which
 /// the next beat and the next look at the shares take up to 3 s.
 const QUIET: Duration = Duration::from_millis(3500);
+/// A process that said nothing for so long may be gone for the others before it knows: they count from what they heard last.
+const SILENT: Duration = Duration::from_secs(10);
 /// A process that said nothing for so long is gone (interworking specification §6.8).
 const GONE: Duration = Duration::from_secs(15);
 /// How long a process takes the links that nobody holds for those of processes before it.
@@ -140,6 +142,8 @@ pub struct Pods {
     begun: AtomicU64,
     /// This process is no member any more.
     left: AtomicBool,
+    /// When this process said last that it lives, and when its last long silence ended.
+    said: Mutex<(Instant, Option<Instant>)>,
     /// When this process began, and when the realm was heard of last before that.
     began: Instant,
     heard_before: SetOnce<Option<EpochMillis>>,
@@ -174,6 +178,7 @@ impl Pods {
             lost_at: Mutex::default(),
             begun: AtomicU64::new(0),
             left: AtomicBool::new(false),
+            said: Mutex::new((Instant::now(), None)),
             began: Instant::now(),
             heard_before: SetOnce::new(),
         });
@@ -203,6 +208,27 @@ impl Pods {
     /// Tells whether a process lives, as far as this one knows. While the store is away the last state stands.
     pub fn is_alive(&self, life: &str) -> bool {
         life == self.life || self.members.lock().iter().any(|member| member.life == life)
+    }
+
+    /// Tells whether the others may have taken this process for gone at some time after `since`.
+    pub fn was_silent_since(&self, since: std::time::Instant) -> bool {
+        let (last, silent_until) = *self.said.lock();
+        last.elapsed() >= SILENT || silent_until.is_some_and(|until| until > since.into())
+    }
+
+    /// This process said that it lives.
+    fn note_said(&self) {
+        let (now, mut said) = (Instant::now(), self.said.lock());
+        if now.duration_since(said.0) >= SILENT {
+            said.1 = Some(now);
+        }
+        said.0 = now;
+    }
+
+    /// As if this process had been silent until now.
+    #[cfg(test)]
+    pub(crate) fn be_silent(&self) {
+        self.said.lock().1 = Some(Instant::now());
     }
 
     /// Counts the processes that said lately that they live and go on, this one among them; 0 once this one is about to
@@ -356,6 +382,7 @@ impl Pods {
                 }
             })
             .await?;
+        self.note_said();
         self.metrics.pods.set(i64::try_from(listed.len()).unwrap_or(i64::MAX));
         *self.members.lock() = listed;
         Ok(())

@@ -183,6 +183,8 @@ pub enum Purpose {
         local_tag: String,
         /// Its `CSeq` number.
         cseq: u32,
+        /// Until when its answer is awaited, milliseconds since the epoch.
+        until: u64,
         /// The id of the stanza that it carries, if it carries one.
         stanza_id: Option<String>,
     },

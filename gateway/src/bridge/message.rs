@@ -29,6 +29,7 @@ use super::repeats::Permit;
 use super::runtime::dialect_of;
 use super::session::read_refusal;
 use super::spelling::read_spelling;
+use super::unanswered::Waiting;
 use crate::edge::sip::outbound::{ClientEvent, Leave, SendFailure};
 use crate::edge::xmpp::LinkSpec;
 
@@ -291,10 +292,9 @@ impl Bridge {
         let (busy, waiting) = (users.clone(), message.clone());
         let span =
             tracing::info_span!("stanza", kind = "message", local = %users.local.domain, remote = %users.remote.domain);
-        let (open, since) = (self.hold_open(&message), Instant::now());
+        let open = Arc::new(self.hold_open(&message));
         let work = async move {
-            bridge.send_pager(users, message, since).await;
-            drop(open);
+            bridge.send_pager(users, message, &open).await;
         };
         let submitted = self.lanes.submit(lane, work.instrument(span));
         if submitted.is_err() {
@@ -302,10 +302,11 @@ impl Bridge {
         }
     }
 
-    async fn send_pager(self: Arc<Self>, users: PairUsers, message: OutgoingMessage, since: Instant) {
+    async fn send_pager(self: Arc<Self>, users: PairUsers, message: OutgoingMessage, open: &Arc<Waiting>) {
         let arrived = Instant::now();
-        let event = match self.pager_exchange(&users, &message, since).await {
+        let event = match self.pager_exchange(&users, &message, open).await {
             Ok(event) => event,
+            Err(NotSent::Session) if open.may_be_told_elsewhere() => ClientEvent::Withdrawn { has_left: false },
             Err(NotSent::Session) => {
                 self.metrics.message("xmpp_to_sip", "moved_to_session");
                 return self.send_in_session(users, message, true);
@@ -321,7 +322,10 @@ impl Bridge {
                     if status == StatusCode::OK {
                         self.confirm(&users, &message);
                     }
-                } else if NO_SINGLE_MESSAGES.contains(&status) && self.may_open_session(&users) {
+                } else if NO_SINGLE_MESSAGES.contains(&status)
+                    && self.may_open_session(&users)
+                    && !open.may_be_told_elsewhere()
+                {
                     // It was not accepted, so this is no second copy.
                     if status != StatusCode::UNSUPPORTED_MEDIA_TYPE {
                         self.learn_refusal(users.remote.domain.clone(), Refuses::SingleMessages);
@@ -332,7 +336,7 @@ impl Bridge {
                     self.refuse_outgoing(&users, &message, error_map::to_xmpp(&response), "refused_by_peer");
                 }
             }
-            ClientEvent::Timeout | ClientEvent::Provisional(_) | ClientEvent::Withdrawn => {
+            ClientEvent::Timeout | ClientEvent::Provisional(_) | ClientEvent::Withdrawn { .. } => {
                 self.refuse_outgoing(&users, &message, error_map::failure_to_xmpp(LocalFailure::Timeout), "timeout");
             }
             ClientEvent::Failed(failure) => {
@@ -356,7 +360,7 @@ impl Bridge {
         self: &Arc<Self>,
         users: &PairUsers,
         message: &OutgoingMessage,
-        since: Instant,
+        open: &Arc<Waiting>,
     ) -> Result<ClientEvent, NotSent> {
         let runtime = self.runtime();
         let refused = |condition| NotSent::Refused(StanzaError::new(condition));
@@ -394,11 +398,8 @@ impl Bridge {
             refusal => NotSent::Refused(refusal.stanza_error()),
         })?;
         let leave = self.store.is_shared().then(|| {
-            let bridge = Arc::clone(self);
-            let leave: Leave = Box::new(move || {
-                let may_leave = !bridge.unanswered.may_be_told_elsewhere(since);
-                Box::pin(std::future::ready(may_leave))
-            });
+            let open = Arc::clone(open);
+            let leave: Leave = Box::new(move || Box::pin(std::future::ready(!open.may_be_told_elsewhere())));
             leave
         });
         Ok(self.edge.exchange(runtime.locator.clone(), route, None, request, leave).outcome().await)

@@ -330,7 +330,7 @@ impl Bridge {
                 None => ClientEvent::Timeout,
             };
             // Whoever has the link now tells the state anew.
-            if matches!(event, ClientEvent::Withdrawn) {
+            if matches!(event, ClientEvent::Withdrawn { .. }) {
                 return;
             }
             let pair = users.id();
@@ -348,7 +348,7 @@ impl Bridge {
                 tracing::info!(remote = %users.remote.domain, %failure, "request could not be sent");
                 Outcome::NoAnswer
             }
-            ClientEvent::Timeout | ClientEvent::Provisional(_) | ClientEvent::Withdrawn => Outcome::NoAnswer,
+            ClientEvent::Timeout | ClientEvent::Provisional(_) | ClientEvent::Withdrawn { .. } => Outcome::NoAnswer,
         };
         let done = self.with_pair(users, |pair, ctx| pair.handle_outcome(ctx, purpose, &outcome)).await;
         self.finish(users, done)
@@ -558,8 +558,10 @@ impl Machine for Pair {
             batch.delete(key.clone(), condition);
         } else {
             let bytes = record::encode(Kind::Auth, AUTH_FORMAT, &self.auth().to_bytes());
-            // Whoever was only asked may never answer, and the watcher may have left (interworking specification §6.8).
-            let lifetime = if self.auth().is_decided() { Lifetime::Durable } else { Lifetime::For(config.pending_max) };
+            // Who was only asked may never answer (interworking specification §6.8). They are not asked again for each watcher of a day, so
+            // that the last one may wait for so much longer.
+            let undecided = Lifetime::For(config.pending_max + PAIR_GRACE);
+            let lifetime = if self.auth().is_decided() { Lifetime::Durable } else { undecided };
             batch.put(key.clone(), condition, bytes, lifetime);
         }
     }

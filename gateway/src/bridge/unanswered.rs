@@ -4,7 +4,7 @@
 //! 32 s for its answer, and other messages wait behind that one. So what is not over soon is noted in the store, as the error
 //! that its sender gets when nobody else is there to tell them. Once a process is gone, the others pass its errors on. Whether the
 //! partner has the message is not known then, and it is not sent again (interworking specification §5.2, §6.6). A process that only
-//! stood still sends nothing that came before, either.
+//! seemed gone does not send what the others may have told of, either.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,8 +37,6 @@ const READ: Duration = Duration::from_millis(500);
 /// How often is looked for what is not over, and for processes that are gone.
 const TICK: Duration = Duration::from_millis(100);
 const LOOK: Duration = Duration::from_secs(1);
-/// A process that stood still for so long may have been taken for gone by the others, after 15 s at the earliest.
-const STOOD_STILL: Duration = Duration::from_secs(10);
 /// The pause after the store failed.
 const PAUSE: Duration = Duration::from_secs(1);
 /// A process that is not in the list may be about to put itself there again: after a loss of the store's data all do.
@@ -73,24 +71,11 @@ struct State {
     unsure: bool,
 }
 
-/// When this process stood still, stopped by its host or starved of processors.
-struct Pulse {
-    last: Instant,
-    stood_still_until: Option<Instant>,
-}
-
-impl Default for Pulse {
-    fn default() -> Self {
-        Self { last: Instant::now(), stood_still_until: None }
-    }
-}
-
 /// The messages that are not over, and the notes about them.
 #[derive(Default)]
 pub(super) struct Unanswered {
     state: Mutex<State>,
     added: Notify,
-    pulse: Mutex<Pulse>,
 }
 
 impl Unanswered {
@@ -101,31 +86,22 @@ impl Unanswered {
     }
 }
 
-impl Unanswered {
-    /// Tells whether the sender of a message that came at `since` may have been told by another process that nobody knows what became
-    /// of it, since this one stood still.
-    pub(super) fn may_be_told_elsewhere(&self, since: Instant) -> bool {
-        let pulse = self.pulse.lock();
-        pulse.last.elapsed() >= STOOD_STILL || pulse.stood_still_until.is_some_and(|until| until > since)
-    }
-
-    fn beat(&self) {
-        let mut pulse = self.pulse.lock();
-        if pulse.last.elapsed() >= STOOD_STILL {
-            pulse.stood_still_until = Some(Instant::now());
-        }
-        pulse.last = Instant::now();
-    }
-
-    /// As if this process had stood still until now.
-    #[cfg(test)]
-    pub(super) fn stand_still(&self) {
-        self.pulse.lock().stood_still_until = Some(Instant::now());
-    }
-}
-
 /// Holds a message open for as long as it lives.
 pub(super) struct Waiting(Option<(Arc<Bridge>, u64)>);
+
+impl Waiting {
+    /// Tells whether another process may have told the sender that nobody knows what became of the message: it was noted, and the others
+    /// heard nothing of this process for long, which stood still or was alone without the store.
+    pub(super) fn may_be_told_elsewhere(&self) -> bool {
+        let Some((bridge, number)) = &self.0 else { return false };
+        let (is_noted, since) = {
+            let state = bridge.unanswered.state.lock();
+            let Some(open) = state.open.get(number) else { return false };
+            (state.unsure || !matches!(open.noted, Noted::No), open.since)
+        };
+        is_noted && bridge.pods.was_silent_since(since)
+    }
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
@@ -284,16 +260,6 @@ fn read(bytes: &bytes::Bytes) -> Result<(DomainPair, Message), String> {
 
 /// Notes what is not over soon, and passes on what processes that are gone left open.
 pub(super) async fn run(bridge: Arc<Bridge>) {
-    let beats = async {
-        loop {
-            bridge.unanswered.beat();
-            sleep(LOOK).await;
-        }
-    };
-    tokio::join!(beats, look_after_notes(Arc::clone(&bridge)));
-}
-
-async fn look_after_notes(bridge: Arc<Bridge>) {
     let queue = QueueName::unanswered(bridge.pods.life());
     let mut known = BTreeSet::new();
     let mut gone: Vec<(Instant, String)> = Vec::new();

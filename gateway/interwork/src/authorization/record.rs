@@ -70,7 +70,7 @@ impl AuthIn {
     }
 }
 
-/// The decisions of a pair; kept until they are revoked.
+/// The decisions of a pair, kept until they are revoked, and what was only asked, kept for some days.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
 pub struct AuthRecord {
     /// About the contact whom the local user watches.

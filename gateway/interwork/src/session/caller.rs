@@ -96,28 +96,37 @@ impl Session {
         }
     }
 
-    /// A request did not leave, because the pair's link had become another process's: it is to be made anew by that one. It is
-    /// due at once ([`Session::next_deadline`]). A BYE is its own end, and is sent by whoever made it.
-    pub fn handle_withdrawn(&mut self, purpose: &Purpose) {
+    /// A request was held back, because the pair's link had become another process's: it is to be made anew by that one, at once
+    /// ([`Session::next_deadline`]). One that `has_left` for another target before is not made anew, and its writer is told; the
+    /// dialog goes on. A BYE is its own end, and is sent by whoever made it.
+    pub fn handle_withdrawn(&mut self, purpose: &Purpose, has_left: bool) {
         let (Purpose::Invite { local_tag } | Purpose::Message { local_tag, .. } | Purpose::Bye { local_tag }) = purpose;
         let Some(place) = self.place_of(local_tag) else { return };
         let Some(call) = self.record.calls.get_mut(place) else { return };
         match purpose {
             Purpose::Invite { .. } => {
-                if matches!(call.phase, Phase::Inviting { .. } | Phase::Cancelled { .. }) {
+                if !has_left && matches!(call.phase, Phase::Inviting { .. } | Phase::Cancelled { .. }) {
                     self.forget(place);
                 }
             }
-            Purpose::Message { cseq, .. } => {
-                let Some(flight) = call.flight.take_if(|flight| flight.cseq == *cseq) else { return };
-                call.dialog.take_back(*cseq);
-                match (flight.message, flight.typing) {
-                    (Some(waiting), _) => self.record.queue.push_front(waiting),
-                    (None, Some(typing)) => {
-                        call.told_typing = !typing;
-                        self.record.typing.get_or_insert(typing);
+            // This may come again, when the next process has made it anew under the same number.
+            Purpose::Message { cseq, until, .. } => {
+                let is_it = |flight: &mut Flight| flight.cseq == *cseq && flight.until == *until;
+                let Some(flight) = call.flight.take_if(is_it) else { return };
+                if has_left {
+                    if let Some(waiting) = flight.message {
+                        self.fail(&waiting, Outcome::Failed(LocalFailure::Timeout).error());
                     }
-                    (None, None) => self.record.notice = Some(Notice::Due),
+                } else {
+                    call.dialog.take_back(*cseq);
+                    match (flight.message, flight.typing) {
+                        (Some(waiting), _) => self.record.queue.push_front(waiting),
+                        (None, Some(typing)) => {
+                            call.told_typing = !typing;
+                            self.record.typing.get_or_insert(typing);
+                        }
+                        (None, None) => self.record.notice = Some(Notice::Due),
+                    }
                 }
                 self.settle(place, local_tag);
             }
@@ -283,10 +292,11 @@ impl Session {
         let Some(call) = self.record.calls.get_mut(place) else { return message };
         let cseq = call.dialog.local_cseq();
         call.active_at = ctx.epoch().0;
-        call.flight = Some(Flight { cseq, until: ctx.transaction_end(), message, typing: None });
+        let until = ctx.transaction_end();
+        call.flight = Some(Flight { cseq, until, message, typing: None });
         let hop = Some(call.dialog.next_hop().to_owned());
         let local_tag = call.dialog.local_tag().to_owned();
-        if self.send(writer, body, hop, Purpose::Message { local_tag, cseq, stanza_id }) {
+        if self.send(writer, body, hop, Purpose::Message { local_tag, cseq, until, stanza_id }) {
             return None;
         }
         self.record.calls.get_mut(place).and_then(|call| call.flight.take()).and_then(|flight| flight.message)

@@ -17,6 +17,8 @@ struct Lab {
     config: SessionConfig,
     count: u64,
     outputs: VecDeque<Output>,
+    /// What the last request was for.
+    last: Option<Purpose>,
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests need some instant to start from")]
@@ -29,6 +31,7 @@ fn lab(dialect: Dialect) -> Lab {
         config: SessionConfig::new(dialect, contact, address, 5061, "sip.corp.example".to_owned()),
         count: 0,
         outputs: VecDeque::new(),
+        last: None,
     }
 }
 
@@ -92,7 +95,13 @@ impl Lab {
     /// The next request, which must be of this method.
     fn sent(&mut self, method: Method<'_>) -> Message {
         match self.outputs.pop_front() {
-            Some(Output::Request { request, .. } | Output::Ack { request, .. }) => {
+            Some(Output::Request { request, purpose, .. }) => {
+                self.last = Some(purpose);
+                let request = parse_sent(&request);
+                assert_eq!(request.method(), method);
+                request
+            }
+            Some(Output::Ack { request, .. }) => {
                 let request = parse_sent(&request);
                 assert_eq!(request.method(), method);
                 request
@@ -160,10 +169,11 @@ impl Lab {
         self.act(|session, ctx| session.handle_outcome(ctx, &purpose, &Outcome::Failed(LocalFailure::Timeout)));
     }
 
-    /// A request of ours never left.
-    fn withdraw(&mut self, request: &Message) {
-        let purpose = purpose(request);
-        self.act(|session, _| session.handle_withdrawn(&purpose));
+    /// The last request of ours was held back; gives what it was for.
+    fn withdraw_last(&mut self) -> Purpose {
+        let purpose = self.last.take().unwrap();
+        self.act(|session, _| session.handle_withdrawn(&purpose, false));
+        purpose
     }
 
     fn accept(&mut self, invite: &Message) {
@@ -267,7 +277,7 @@ fn purpose(request: &Message) -> Purpose {
     match request.method() {
         Method::Invite => Purpose::Invite { local_tag },
         Method::Bye => Purpose::Bye { local_tag },
-        _ => Purpose::Message { local_tag, cseq: request.cseq().number, stanza_id: None },
+        _ => Purpose::Message { local_tag, cseq: request.cseq().number, until: 0, stanza_id: None },
     }
 }
 

@@ -18,7 +18,7 @@ use super::rig::{Rig, attribute, header};
 use super::store::{Commits, TestStore};
 use crate::bridge::BlindTimes;
 use crate::bridge::presence::PairUsers;
-use crate::edge::sip::outbound::{ClientEvent, Leave, PeerRoute, SendFailure, Whereabouts};
+use crate::edge::sip::outbound::{ClientEvent, Leave, PeerRoute, Whereabouts};
 use crate::edge::xmpp::LinkState;
 
 const TEXT: &str = "Content-Type: text/plain\r\n";
@@ -284,7 +284,7 @@ async fn a_request_that_may_not_leave_any_more_is_withdrawn() {
             rig.bridge.edge.exchange(runtime.locator.clone(), Arc::clone(&route), None, request.clone(), Some(leave));
         tokio::spawn(exchange.outcome())
     };
-    assert!(matches!(send(false).await.unwrap(), ClientEvent::Withdrawn));
+    assert!(matches!(send(false).await.unwrap(), ClientEvent::Withdrawn { has_left: false }));
     let sent = send(true);
     let notify = rig.partner.request("NOTIFY").await;
     rig.partner.answer(&notify, "200 OK", "", "", "").await;
@@ -299,7 +299,7 @@ async fn a_request_that_may_not_leave_any_more_is_withdrawn() {
     let sent = tokio::spawn(exchange.outcome());
     let notify = rig.partner.request("NOTIFY").await;
     rig.partner.answer(&notify, "503 Service Unavailable", "", "", "").await;
-    assert!(matches!(sent.await.unwrap(), ClientEvent::Failed(SendFailure::Lost)));
+    assert!(matches!(sent.await.unwrap(), ClientEvent::Withdrawn { has_left: true }));
     rig.partner.nothing_came().await;
 }
 

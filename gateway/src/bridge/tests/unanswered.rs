@@ -132,16 +132,16 @@ async fn the_sender_of_a_message_whose_process_is_gone_hears_so_once() {
     assert_eq!(rig.server.rest(), Vec::<String>::new());
 }
 
-// The others may have taken it for gone, and told the sender.
+// The others may have told the sender: this process stood still, or was alone without the store.
 // S-13
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_process_that_stood_still_sends_no_message_that_came_before() {
+async fn a_process_that_seemed_gone_sends_nothing_that_was_noted_before() {
     let mut rig = Rig::with_shared_store("Pager", shared()).await;
     rig.server.message("slow", "Lunch?");
     let slow = rig.partner.answered("MESSAGE ").await;
     rig.server.message("behind", "Or dinner?");
     rig.until_queued(2).await;
-    rig.bridge.unanswered.stand_still();
+    rig.bridge.pods.be_silent();
     rig.partner.answer(&slow, "200 OK", "far", "", "").await;
     let error = rig.server.stanza().await;
     assert!(attribute(&error, "id") == "behind" && error.contains("remote-server-timeout"), "{error}");

@@ -64,7 +64,7 @@ pub struct PeerRoute {
     pub domain: Arc<FederatedDomain>,
 }
 
-/// Why a request did not reach the peer. Nothing was processed by anyone.
+/// Why a request did not reach the peer. Nothing was processed by anyone, but perhaps for [`Self::Lost`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendFailure {
@@ -138,8 +138,11 @@ pub enum ClientEvent {
     Timeout,
     /// The request reached nobody.
     Failed(SendFailure),
-    /// It never left: when it was about to, it might not any more.
-    Withdrawn,
+    /// When it was about to leave, it might not any more.
+    Withdrawn {
+        /// It went to another target before, and may have been processed there.
+        has_left: bool,
+    },
 }
 
 /// Asked right before a request leaves, which finding its target and connecting may have delayed: whether it still may.
@@ -493,9 +496,8 @@ impl Attempt {
             if let Some(leave) = &self.leave
                 && !leave().await
             {
-                // What went to another target before may have been processed there.
                 let has_left = self.current.lock().is_some();
-                return self.tell(if has_left { ClientEvent::Failed(failure) } else { ClientEvent::Withdrawn });
+                return self.tell(ClientEvent::Withdrawn { has_left });
             }
             let destination = Destination::Flow { flow: flow.id, transport: flow.transport, remote: target.addr };
             if let Err(error) = self.start(number, destination, &request) {

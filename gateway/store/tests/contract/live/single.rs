@@ -7,7 +7,7 @@ use futures::future::join_all;
 use isthmus_store::redis::{Credentials, Mode};
 use isthmus_store::{
     Acquisition, Batch, Bound, Condition, Consumer, HealthState, Key, LeaseName, Lifetime, QueueName, RedisConfig,
-    RedisStore, Store, StoreError, Topic,
+    RedisStore, Shard, ShardClaim, Store, StoreError, Topic,
 };
 use parking_lot::Mutex;
 
@@ -392,4 +392,50 @@ async fn a_server_that_does_not_keep_up_is_a_strain_until_it_does() {
         put(&store, &key, LONG).await.unwrap();
     }
     assert!(!store.is_strained());
+}
+
+// Two releases share them while one takes the place of the other. Times of 2023 and 2099, in milliseconds.
+const FROZEN: &str = r"
+local put, ends, none = '\001\139\207\229\104\000', '\003\186\155\011\040\000', '\000\000\000\000\000\000'
+redis.call('RPUSH', KEYS[1], '7', '8')
+redis.call('HSET', KEYS[2], '7', 'taken', '7m', put .. ends .. put .. '\000\000\000\002')
+redis.call('HSET', KEYS[2], '8', 'untaken', '8m', put .. ends .. none .. '\000\000\000\000')
+redis.call('HSET', KEYS[2], 'e', '4100000000000', 'x', '4100000000000', 'c', '3:\0former')
+redis.call('ZADD', KEYS[3], '1700000000000', ARGV[1], '1700000000001', ARGV[2])
+redis.call('HSET', KEYS[4], ARGV[1], '\000\000\000\000\000\000\000\042')
+redis.call('HSET', KEYS[4], ARGV[2], '\000\000\000\000\000\000\000\043\000\001\139\207\229\104\001\000\000\000\000\000\000\009\000\000\000\002')
+redis.call('SET', KEYS[5], '5:4100000000000:former')
+return 'written'";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn queues_due_times_and_leases_of_version_0_1_0_are_read() {
+    let server = Server::start(&PLAIN);
+    let store = connected(config(&server));
+    let (queue, key) = (QueueName::link("127.0.0.1:5347", "partner.example"), Key::pair(&pair("ana")));
+    let lease = LeaseName::link("127.0.0.1:5347", "partner.example");
+    let name = |shard: Shard, rest: &str| format!("single:{{{}}}{rest}", shard.number());
+    let (of_queue, of_timers) = (queue.place(), key.shard());
+    let keys = [
+        name(of_queue, &format!("ql:{queue}")),
+        name(of_queue, &format!("qi:{queue}")),
+        name(of_timers, "due"),
+        name(of_timers, "tmr"),
+        name(lease.place(), &format!("ls:{lease}")),
+    ];
+    let mut words = vec!["EVAL", FROZEN, "5"];
+    words.extend(keys.iter().map(String::as_str));
+    let names = [format!("1:{key}"), format!("2:{key}")];
+    words.extend(names.iter().map(String::as_str));
+    assert_eq!(server.say(&words), "written");
+
+    let me = Consumer { name: "me".to_owned(), fence: None };
+    let items = store.take(&queue, &me, 9, Duration::from_secs(1)).await.unwrap();
+    let items: Vec<_> = items.iter().map(|item| (&item.bytes[..], item.attempt, item.enqueued_at.0)).collect();
+    assert_eq!(items, [(&b"taken"[..], 3, 1_700_000_000_000), (b"untaken", 1, 1_700_000_000_000)]);
+    let due = store.claim_due(&ShardClaim::all(), 9, Duration::from_secs(1)).await.unwrap();
+    let due: Vec<_> =
+        due.iter().map(|due| (due.timer.kind.0, due.timer.generation, due.timer.due.0, due.attempt)).collect();
+    assert_eq!(due, [(1, 42, 1_700_000_000_000, 1), (2, 43, 1_700_000_000_001, 3)]);
+    let holder = store.holder(&lease).await.unwrap().unwrap();
+    assert_eq!((holder.name.as_str(), holder.token, holder.expires_at.0), ("former", 5, 4_100_000_000_000));
 }
