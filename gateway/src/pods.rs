@@ -29,8 +29,10 @@ const BEAT: Duration = Duration::from_secs(1);
 /// A process that said nothing for so long is not counted on: others do what is due in its place within 10 s of its death (S-41), of which
 /// the next beat and the next look at the shares take up to 3 s.
 const QUIET: Duration = Duration::from_millis(3500);
-/// A process that said nothing for so long may be gone for the others before it knows: they count from what they heard last.
+/// A process that could say nothing for so long may soon be gone for the others, who count from what they heard last.
 const SILENT: Duration = Duration::from_secs(10);
+/// What is written so long after a process was heard last may still reach the store.
+const REACHED: Duration = Duration::from_secs(3);
 /// A process that said nothing for so long is gone (interworking specification §6.8).
 const GONE: Duration = Duration::from_secs(15);
 /// How long a process takes the links that nobody holds for those of processes before it.
@@ -142,11 +144,19 @@ pub struct Pods {
     begun: AtomicU64,
     /// This process is no member any more.
     left: AtomicBool,
-    /// When this process said last that it lives, and when its last long silence ended.
-    said: Mutex<(Instant, Option<Instant>)>,
+    said: Mutex<Said>,
     /// When this process began, and when the realm was heard of last before that.
     began: Instant,
     heard_before: SetOnce<Option<EpochMillis>>,
+}
+
+/// What the others heard of this process.
+#[derive(Debug, Default)]
+struct Said {
+    /// When it said last that it lives.
+    last: Option<Instant>,
+    /// Since when it was silent, the last time that it found itself struck off the list.
+    gone_since: Option<Instant>,
 }
 
 impl std::fmt::Debug for Pods {
@@ -178,7 +188,7 @@ impl Pods {
             lost_at: Mutex::default(),
             begun: AtomicU64::new(0),
             left: AtomicBool::new(false),
-            said: Mutex::new((Instant::now(), None)),
+            said: Mutex::default(),
             began: Instant::now(),
             heard_before: SetOnce::new(),
         });
@@ -210,25 +220,27 @@ impl Pods {
         life == self.life || self.members.lock().iter().any(|member| member.life == life)
     }
 
-    /// Tells whether the others may have taken this process for gone at some time after `since`.
-    pub fn was_silent_since(&self, since: std::time::Instant) -> bool {
-        let (last, silent_until) = *self.said.lock();
-        last.elapsed() >= SILENT || silent_until.is_some_and(|until| until > since.into())
+    /// Tells whether the others may have taken this process for gone since it wrote something at this moment.
+    pub fn may_seem_gone_since(&self, moment: std::time::Instant) -> bool {
+        let said = self.said.lock();
+        let is_silent = said.last.filter(|last| last.elapsed() >= SILENT);
+        // What was written deep in a silence did not reach the store.
+        [is_silent, said.gone_since].into_iter().flatten().any(|since| since + REACHED > moment.into())
     }
 
-    /// This process said that it lives.
-    fn note_said(&self) {
-        let (now, mut said) = (Instant::now(), self.said.lock());
-        if now.duration_since(said.0) >= SILENT {
-            said.1 = Some(now);
+    /// This process said that it lives; `was_listed` tells whether nobody had struck it off the list.
+    fn note_said(&self, was_listed: bool) {
+        let mut said = self.said.lock();
+        if !was_listed && let Some(last) = said.last {
+            said.gone_since = Some(last);
         }
-        said.0 = now;
+        said.last = Some(Instant::now());
     }
 
-    /// As if this process had been silent until now.
+    /// As if the others had taken this process for gone.
     #[cfg(test)]
-    pub(crate) fn be_silent(&self) {
-        self.said.lock().1 = Some(Instant::now());
+    pub(crate) fn seem_gone(&self) {
+        self.note_said(false);
     }
 
     /// Counts the processes that said lately that they live and go on, this one among them; 0 once this one is about to
@@ -366,8 +378,10 @@ impl Pods {
             me.beat += 1;
             me.clone()
         };
+        let mut was_listed = false;
         let listed = self
             .update(|members| {
+                was_listed = members.is_empty() || members.iter().any(|member| member.life == me.life);
                 let alive = self.hear(members);
                 members.retain(|member| alive.contains(&member.life));
                 members.retain(|member| member.life != me.life);
@@ -382,7 +396,7 @@ impl Pods {
                 }
             })
             .await?;
-        self.note_said();
+        self.note_said(was_listed);
         self.metrics.pods.set(i64::try_from(listed.len()).unwrap_or(i64::MAX));
         *self.members.lock() = listed;
         Ok(())

@@ -336,8 +336,13 @@ impl Bridge {
                     self.refuse_outgoing(&users, &message, error_map::to_xmpp(&response), "refused_by_peer");
                 }
             }
-            ClientEvent::Timeout | ClientEvent::Provisional(_) | ClientEvent::Withdrawn { .. } => {
+            ClientEvent::Timeout | ClientEvent::Provisional(_) => {
                 self.refuse_outgoing(&users, &message, error_map::failure_to_xmpp(LocalFailure::Timeout), "timeout");
+            }
+            ClientEvent::Withdrawn { .. } => {
+                tracing::warn!(remote = %users.remote.domain, "a message is returned: this process seemed gone to the others");
+                let error = error_map::failure_to_xmpp(LocalFailure::Timeout);
+                self.refuse_outgoing(&users, &message, error, "unknown_outcome");
             }
             ClientEvent::Failed(failure) => {
                 tracing::info!(remote = %users.remote.domain, %failure, "message could not be sent");

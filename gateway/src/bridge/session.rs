@@ -419,7 +419,7 @@ impl Bridge {
             ClientEvent::Provisional(_) => session.handle_provisional(ctx, purpose),
             ClientEvent::Final(response) => session.handle_outcome(ctx, purpose, &Outcome::Answer(response)),
             ClientEvent::Timeout => session.handle_outcome(ctx, purpose, &Outcome::Failed(LocalFailure::Timeout)),
-            ClientEvent::Withdrawn { has_left } => session.handle_withdrawn(purpose, *has_left),
+            ClientEvent::Withdrawn { has_left } => session.handle_withdrawn(ctx, purpose, *has_left),
             ClientEvent::Failed(failure) => {
                 session.handle_outcome(ctx, purpose, &Outcome::Failed(local_failure(failure)));
             }

@@ -51,6 +51,8 @@ struct Open {
     /// What its sender gets if this process does not tell them more.
     error: Message,
     noted: Noted,
+    /// When a note was begun that the store has, or may have.
+    noted_at: Option<Instant>,
 }
 
 enum Noted {
@@ -94,12 +96,8 @@ impl Waiting {
     /// heard nothing of this process for long, which stood still or was alone without the store.
     pub(super) fn may_be_told_elsewhere(&self) -> bool {
         let Some((bridge, number)) = &self.0 else { return false };
-        let (is_noted, since) = {
-            let state = bridge.unanswered.state.lock();
-            let Some(open) = state.open.get(number) else { return false };
-            (state.unsure || !matches!(open.noted, Noted::No), open.since)
-        };
-        is_noted && bridge.pods.was_silent_since(since)
+        let noted_at = bridge.unanswered.state.lock().open.get(number).and_then(|open| open.noted_at);
+        noted_at.is_some_and(|at| bridge.pods.may_seem_gone_since(at))
     }
 }
 
@@ -121,7 +119,12 @@ impl Bridge {
         }
         let error = error_map::failure_to_xmpp(LocalFailure::Timeout)
             .with_text("the gateway that had the message ended; nobody knows whether it arrived");
-        let open = Open { since: Instant::now(), error: super::session::returned(message, error), noted: Noted::No };
+        let open = Open {
+            since: Instant::now(),
+            error: super::session::returned(message, error),
+            noted: Noted::No,
+            noted_at: None,
+        };
         let mut state = self.unanswered.state.lock();
         state.next += 1;
         let number = state.next;
@@ -149,12 +152,14 @@ impl Bridge {
     async fn note_unanswered(&self, queue: &QueueName) -> Result<(), StoreError> {
         let mut at_once = AT_ONCE;
         loop {
+            let now = Instant::now();
             let (numbers, batch) = {
                 let mut state = self.unanswered.state.lock();
                 let late = |open: &Open| matches!(open.noted, Noted::No) && open.since.elapsed() >= SOON;
                 let (mut numbers, mut batch) = (Vec::new(), Batch::new());
                 for (number, open) in state.open.iter_mut().filter(|(_, open)| late(open)).take(at_once) {
                     open.noted = Noted::Soon;
+                    open.noted_at.get_or_insert(now);
                     // What cannot be written could not be sent, either.
                     if let Ok(letter) = Letter::new(&open.error, super::now().epoch, false) {
                         batch.enqueue(queue.clone(), record::encode(Kind::Other, FORMAT, &letter.to_bytes()), LIFETIME);
@@ -169,16 +174,19 @@ impl Bridge {
             let done = self.store.commit(batch).await;
             let mut state = self.unanswered.state.lock();
             let items = done.as_ref().map(|done| done.items.as_slice()).unwrap_or_default();
+            // One that has not room for all says so, and took none.
+            let is_full = matches!(done, Err(StoreError::Full { .. }));
             for (at, number) in numbers.iter().enumerate() {
                 let item = items.get(at).copied();
                 match (state.open.get_mut(number), item) {
-                    (Some(open), item) => open.noted = item.map_or(Noted::No, Noted::As),
+                    (Some(open), item) => {
+                        open.noted = item.map_or(Noted::No, Noted::As);
+                        open.noted_at.take_if(|began| is_full && *began == now);
+                    }
                     (None, Some(item)) => state.over.push(item),
                     (None, None) => {}
                 }
             }
-            // One that has not room for all says so, and took none.
-            let is_full = matches!(done, Err(StoreError::Full { .. }));
             state.unsure = done.is_err() && !is_full;
             drop(state);
             if is_full && at_once > 1 {

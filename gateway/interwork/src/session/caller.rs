@@ -97,16 +97,19 @@ impl Session {
     }
 
     /// A request was held back, because the pair's link had become another process's: it is to be made anew by that one, at once
-    /// ([`Session::next_deadline`]). One that `has_left` for another target before is not made anew, and its writer is told; the
-    /// dialog goes on. A BYE is its own end, and is sent by whoever made it.
-    pub fn handle_withdrawn(&mut self, purpose: &Purpose, has_left: bool) {
+    /// ([`Session::next_deadline`]). One that `has_left` for another target before is not made anew, and whoever wrote is told; what
+    /// comes of an invitation is ended then. A BYE is its own end, and is sent by whoever made it.
+    pub fn handle_withdrawn(&mut self, ctx: &Context<'_>, purpose: &Purpose, has_left: bool) {
         let (Purpose::Invite { local_tag } | Purpose::Message { local_tag, .. } | Purpose::Bye { local_tag }) = purpose;
         let Some(place) = self.place_of(local_tag) else { return };
         let Some(call) = self.record.calls.get_mut(place) else { return };
         match purpose {
             Purpose::Invite { .. } => {
-                if !has_left && matches!(call.phase, Phase::Inviting { .. } | Phase::Cancelled { .. }) {
+                if matches!(call.phase, Phase::Inviting { .. } | Phase::Cancelled { .. }) {
                     self.forget(place);
+                    if has_left {
+                        self.no_session(ctx, None, &Outcome::Failed(LocalFailure::Timeout).error());
+                    }
                 }
             }
             // This may come again, when the next process has made it anew under the same number.

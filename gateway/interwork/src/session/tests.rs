@@ -172,7 +172,7 @@ impl Lab {
     /// The last request of ours was held back; gives what it was for.
     fn withdraw_last(&mut self) -> Purpose {
         let purpose = self.last.take().unwrap();
-        self.act(|session, _| session.handle_withdrawn(&purpose, false));
+        self.act(|session, ctx| session.handle_withdrawn(ctx, &purpose, false));
         purpose
     }
 

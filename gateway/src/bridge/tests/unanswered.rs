@@ -141,7 +141,7 @@ async fn a_process_that_seemed_gone_sends_nothing_that_was_noted_before() {
     let slow = rig.partner.answered("MESSAGE ").await;
     rig.server.message("behind", "Or dinner?");
     rig.until_queued(2).await;
-    rig.bridge.pods.be_silent();
+    rig.bridge.pods.seem_gone();
     rig.partner.answer(&slow, "200 OK", "far", "", "").await;
     let error = rig.server.stanza().await;
     assert!(attribute(&error, "id") == "behind" && error.contains("remote-server-timeout"), "{error}");
@@ -151,6 +151,31 @@ async fn a_process_that_seemed_gone_sends_nothing_that_was_noted_before() {
     assert!(next.ends_with("Tea?"), "{next}");
     rig.partner.answer(&next, "200 OK", "far", "", "").await;
     rig.until_queued(0).await;
+}
+
+// A note that was begun deep in the outage is in no store, and nobody tells of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_while_the_store_is_away_for_long_is_sent() {
+    let mut rig = Rig::with_shared_store("Pager", shared()).await;
+    rig.leased().await;
+    rig.store.set(Commits::Away);
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    rig.server.message("slow", "Lunch?");
+    let slow = rig.partner.answered("MESSAGE ").await;
+    rig.server.message("behind", "Or dinner?");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    rig.partner.answer(&slow, "200 OK", "far", "", "").await;
+    loop {
+        let next = rig.partner.request("MESSAGE").await;
+        if next.ends_with("Or dinner?") {
+            rig.partner.answer(&next, "200 OK", "far", "", "").await;
+            break;
+        }
+        rig.partner.answer(&slow, "200 OK", "far", "", "").await;
+    }
+    rig.store.set(Commits::Pass);
+    rig.until("all is over", || rig.bridge.is_idle()).await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

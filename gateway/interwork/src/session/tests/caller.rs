@@ -271,7 +271,7 @@ fn what_was_withdrawn_is_made_anew_at_once_by_the_next_process() {
     assert_eq!((again.call_id(), &again.body()[..]), (invite.call_id(), &b"first"[..]));
     assert_eq!(again.cseq(), first.cseq());
     // The word of the former process may come twice; it is not about this one.
-    lab.act(|session, _| session.handle_withdrawn(&former, false));
+    lab.act(|session, ctx| session.handle_withdrawn(ctx, &former, false));
     lab.wait(0);
     lab.quiet();
     lab.answer(&again, 200, "", "");
@@ -316,12 +316,23 @@ fn what_was_withdrawn_after_another_target_may_have_it_is_returned_and_the_sessi
     let first = lab.sent(Method::Message);
     lab.say("m2", "next");
     let purpose = lab.last.take().unwrap();
-    lab.act(|session, _| session.handle_withdrawn(&purpose, true));
+    lab.act(|session, ctx| session.handle_withdrawn(ctx, &purpose, true));
     lab.failed("m1", ErrorCondition::RemoteServerTimeout, "SIP server did not answer");
     lab.wait(0);
     let next = lab.sent(Method::Message);
     assert_eq!((next.call_id(), &next.body()[..]), (invite.call_id(), &b"next"[..]));
     assert_eq!(next.cseq().number, first.cseq().number + 1);
+    // An invitation that may be answered has no session behind it any more.
+    let mut lab = self::lab(Dialect::Standard);
+    lab.say("m1", "hello?");
+    let invite = lab.sent(Method::Invite);
+    let purpose = lab.last.take().unwrap();
+    lab.act(|session, ctx| session.handle_withdrawn(ctx, &purpose, true));
+    lab.failed("m1", ErrorCondition::RemoteServerTimeout, "SIP server did not answer");
+    assert!(lab.session.is_idle());
+    lab.accept(&invite);
+    lab.sent(Method::Bye);
+    lab.quiet();
 }
 
 #[test]
