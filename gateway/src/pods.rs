@@ -31,8 +31,9 @@ const BEAT: Duration = Duration::from_secs(1);
 const QUIET: Duration = Duration::from_millis(3500);
 /// A process that could say nothing for so long may soon be gone for the others, who count from what they heard last.
 const SILENT: Duration = Duration::from_secs(10);
-/// What is written so long after a process was heard last may still reach the store.
-const REACHED: Duration = Duration::from_secs(3);
+/// What is written so long after a process was heard last may still reach the store: the pause between two beats, and the time limits of
+/// an operation and of a connection.
+const REACHED: Duration = Duration::from_secs(6);
 /// A process that said nothing for so long is gone (interworking specification §6.8).
 const GONE: Duration = Duration::from_secs(15);
 /// How long a process takes the links that nobody holds for those of processes before it.
@@ -228,19 +229,19 @@ impl Pods {
         [is_silent, said.gone_since].into_iter().flatten().any(|since| since + REACHED > moment.into())
     }
 
-    /// This process said that it lives; `was_listed` tells whether nobody had struck it off the list.
-    fn note_said(&self, was_listed: bool) {
+    /// This process finds itself in the list, or not; `is_new` says that the store has lost the list that it was in, and all notes.
+    fn find_itself(&self, is_listed: bool, is_new: bool) {
         let mut said = self.said.lock();
-        if !was_listed && let Some(last) = said.last {
-            said.gone_since = Some(last);
+        let silent = said.last.is_some_and(|last| last.elapsed() >= SILENT);
+        if !is_listed && (silent || !is_new) {
+            said.gone_since = said.last.or(said.gone_since);
         }
-        said.last = Some(Instant::now());
     }
 
     /// As if the others had taken this process for gone.
     #[cfg(test)]
     pub(crate) fn seem_gone(&self) {
-        self.note_said(false);
+        self.find_itself(false, false);
     }
 
     /// Counts the processes that said lately that they live and go on, this one among them; 0 once this one is about to
@@ -348,7 +349,7 @@ impl Pods {
             return;
         }
         self.left.store(true, Ordering::Relaxed);
-        let left = self.update(|members| members.retain(|member| member.life != self.life)).await;
+        let left = self.update(|members, _| members.retain(|member| member.life != self.life)).await;
         if let Err(error) = left {
             tracing::debug!(%error, "this process stays in the list until it is found to be gone");
         }
@@ -378,10 +379,10 @@ impl Pods {
             me.beat += 1;
             me.clone()
         };
-        let mut was_listed = false;
+        let asked = Instant::now();
         let listed = self
-            .update(|members| {
-                was_listed = members.is_empty() || members.iter().any(|member| member.life == me.life);
+            .update(|members, is_new| {
+                self.find_itself(members.iter().any(|member| member.life == me.life), is_new);
                 let alive = self.hear(members);
                 members.retain(|member| alive.contains(&member.life));
                 members.retain(|member| member.life != me.life);
@@ -396,7 +397,8 @@ impl Pods {
                 }
             })
             .await?;
-        self.note_said(was_listed);
+        self.said.lock().last = Some(asked);
+        self.heard.lock().listened = Some(asked);
         self.metrics.pods.set(i64::try_from(listed.len()).unwrap_or(i64::MAX));
         *self.members.lock() = listed;
         Ok(())
@@ -413,12 +415,12 @@ impl Pods {
     }
 
     /// Takes note of the beats, and returns who lives. Clocks of different machines are not compared: a process is gone
-    /// when its beat stayed the same for so long by the clock of this one. Of the time in which this one could not listen,
-    /// since the store was away, nothing follows about the others.
+    /// when its beat stayed the same for so long by the clock of this one. Of the time in which this one could say nothing itself,
+    /// since the store was away or full, nothing follows about the others.
     fn hear(&self, members: &[Member]) -> Vec<String> {
         let now = Instant::now();
         let mut heard = self.heard.lock();
-        let deaf = heard.listened.replace(now).is_some_and(|last| now.duration_since(last) > QUIET);
+        let deaf = heard.listened.is_some_and(|last| now.duration_since(last) > QUIET);
         if deaf {
             heard.beats.values_mut().for_each(|(_, since)| *since = now);
         }
@@ -436,10 +438,10 @@ impl Pods {
         alive
     }
 
-    /// Changes the list, as often as it takes.
-    async fn update(&self, mut change: impl FnMut(&mut Vec<Member>)) -> Result<Vec<Member>, StoreError> {
+    /// Changes the list, as often as it takes; `change` is told whether the one that this process knew was lost.
+    async fn update(&self, mut change: impl FnMut(&mut Vec<Member>, bool)) -> Result<Vec<Member>, StoreError> {
         let key = Key::other("pods", Slot::named("realm"), "members");
-        let mut retries = 0;
+        let (mut retries, mut is_new) = (0, false);
         loop {
             let stored = self.store.read(std::slice::from_ref(&key)).await?.pop().flatten();
             let end = stored.as_ref().and_then(|stored| stored.expires_at).map(|end| end.minus(LIFETIME));
@@ -452,13 +454,14 @@ impl Pods {
             // Whoever comes first begins a new list.
             let before = self.begun.load(Ordering::Relaxed);
             if before != 0 && before != begun {
+                is_new = true;
                 self.begun.store(0, Ordering::Relaxed);
                 tracing::error!("the state store has lost its data; subscriptions are made anew");
                 *self.lost_at.lock() = Some(Instant::now());
                 self.state_lost.send_modify(|times| *times += 1);
             }
             let begun = if begun == 0 { rand::random_range(1..=u64::MAX) } else { begun };
-            change(&mut members);
+            change(&mut members, is_new);
             let mut payload = Vec::new();
             // Writing to a Vec cannot fail.
             let _ = minicbor::encode(Members { members: members.clone(), begun }, &mut payload);

@@ -340,7 +340,7 @@ impl Bridge {
                 self.refuse_outgoing(&users, &message, error_map::failure_to_xmpp(LocalFailure::Timeout), "timeout");
             }
             ClientEvent::Withdrawn { .. } => {
-                tracing::warn!(remote = %users.remote.domain, "a message is returned: this process seemed gone to the others");
+                tracing::info!(remote = %users.remote.domain, "a message is returned: this process may seem gone to the others");
                 let error = error_map::failure_to_xmpp(LocalFailure::Timeout);
                 self.refuse_outgoing(&users, &message, error, "unknown_outcome");
             }

@@ -98,6 +98,32 @@ async fn a_store_that_lost_its_data_is_noticed() {
     assert!(one.is_alive("one"));
 }
 
+// The others may have told of what it noted before.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_struck_off_the_list_knows_that_and_one_whose_list_was_lost_was_not() {
+    let inner = store();
+    let (one, _) = pods(&inner, "one");
+    until(|| one.begun.load(Ordering::Relaxed) != 0).await;
+    let noted = Instant::now().into_std();
+    tokio::time::sleep(BEAT * 3).await;
+    assert!(!one.may_seem_gone_since(noted));
+    one.update(|members, _| members.clear()).await.unwrap();
+    tokio::time::sleep(BEAT * 2).await;
+    assert!(one.may_seem_gone_since(noted));
+    tokio::time::sleep(REACHED).await;
+    let noted = Instant::now().into_std();
+    assert!(!one.may_seem_gone_since(noted), "it was noted since then");
+    let mut batch = Batch::new();
+    batch.delete(Key::other("pods", Slot::named("realm"), "members"), Condition::Any);
+    inner.commit(batch).await.unwrap();
+    tokio::time::sleep(BEAT * 3).await;
+    assert!(one.is_alive("one") && !one.may_seem_gone_since(noted), "with the list all notes are lost");
+    // One that can say nothing counts what is noted as told before it is.
+    one.die();
+    tokio::time::sleep(SILENT + BEAT).await;
+    assert!(one.may_seem_gone_since(noted));
+}
+
 #[tokio::test(start_paused = true)]
 async fn notes_arrive_in_order_and_once() {
     let inner = store();

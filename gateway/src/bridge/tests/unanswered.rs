@@ -159,11 +159,11 @@ async fn what_waits_while_the_store_is_away_for_long_is_sent() {
     let mut rig = Rig::with_shared_store("Pager", shared()).await;
     rig.leased().await;
     rig.store.set(Commits::Away);
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
     rig.server.message("slow", "Lunch?");
     let slow = rig.partner.answered("MESSAGE ").await;
     rig.server.message("behind", "Or dinner?");
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     rig.partner.answer(&slow, "200 OK", "far", "", "").await;
     loop {
         let next = rig.partner.request("MESSAGE").await;
