@@ -257,7 +257,8 @@ fn json(response: &http::Response) -> Result<serde_json::Value> {
 /// When there is none; the error says how to build it.
 pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("ISTHMUS_GATEWAY") {
-        return Ok(path.into());
+        // Gateways run in folders of their own.
+        return std::path::absolute(path).context("ISTHMUS_GATEWAY");
     }
     let own = std::env::current_exe()?;
     // target/debug/deps/test-… or target/debug/quickstart: look here and one folder up.
