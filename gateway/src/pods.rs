@@ -125,8 +125,6 @@ pub enum SendNoteError {
 struct Heard {
     /// The beat of each, and since when it is the same.
     beats: HashMap<String, (u64, Instant)>,
-    /// When this process listened last.
-    listened: Option<Instant>,
 }
 
 /// The processes of the realm, seen from this one.
@@ -398,7 +396,6 @@ impl Pods {
             })
             .await?;
         self.said.lock().last = Some(asked);
-        self.heard.lock().listened = Some(asked);
         self.metrics.pods.set(i64::try_from(listed.len()).unwrap_or(i64::MAX));
         *self.members.lock() = listed;
         Ok(())
@@ -419,8 +416,8 @@ impl Pods {
     /// since the store was away or full, nothing follows about the others.
     fn hear(&self, members: &[Member]) -> Vec<String> {
         let now = Instant::now();
+        let deaf = self.said.lock().last.is_some_and(|last| now.duration_since(last) > QUIET);
         let mut heard = self.heard.lock();
-        let deaf = heard.listened.is_some_and(|last| now.duration_since(last) > QUIET);
         if deaf {
             heard.beats.values_mut().for_each(|(_, since)| *since = now);
         }
