@@ -294,20 +294,25 @@ async fn another_pod_has_the_link_within_five_seconds_of_a_kill() {
     .await;
 }
 
+/// Writes three messages to a user who is silent; gives the pod that has them.
+async fn write_into_silence(field: &Field) -> Result<usize> {
+    field.traffic.agent()?.be_silent(true);
+    // The others wait behind the first one for its answer.
+    for text in ["first", "second", "third"] {
+        field.traffic.write_xmpp(0, 0, text).await;
+    }
+    let arrived = || (field.traffic.ledger.progress(Way::ToSip).0 > 0).then_some(());
+    wait_until("the first at its receiver", SOON, arrived).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    field.pods.holder(PARTNER).await.context("nobody holds the link")
+}
+
 // S-41
 #[tokio::test]
 async fn whoever_wrote_over_a_pod_that_died_hears_that_nobody_knows_what_became_of_it() {
     scenario_alone("pods-unanswered", async |lab| -> Result<()> {
         let mut field = Field::start(lab, 3, Policy::RoundRobin, &FEW, false).await?;
-        field.traffic.agent()?.be_silent(true);
-        // The others wait behind the first one for its answer.
-        for text in ["first", "second", "third"] {
-            field.traffic.write_xmpp(0, 0, text).await;
-        }
-        let arrived = || (field.traffic.ledger.progress(Way::ToSip).0 > 0).then_some(());
-        wait_until("the first at its receiver", SOON, arrived).await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let holder = field.pods.holder(PARTNER).await.context("nobody holds the link")?;
+        let holder = write_into_silence(&field).await?;
         let struck = field.kill(holder).await?;
         field.traffic.ledger.struck("kill", struck.from, struck.socket);
         // Its answer would be due after 32 s (timer F), and nobody may be left without for 10 s more.
@@ -326,14 +331,7 @@ async fn whoever_wrote_over_a_pod_that_died_hears_that_nobody_knows_what_became_
 async fn what_waited_in_a_pod_that_stood_still_is_not_sent_after_its_writers_were_told() {
     scenario("pods-stood-still", async |lab| -> Result<()> {
         let mut field = Field::start(lab, 2, Policy::RoundRobin, &FEW, false).await?;
-        field.traffic.agent()?.be_silent(true);
-        for text in ["first", "second", "third"] {
-            field.traffic.write_xmpp(0, 0, text).await;
-        }
-        let arrived = || (field.traffic.ledger.progress(Way::ToSip).0 > 0).then_some(());
-        wait_until("the first at its receiver", SOON, arrived).await?;
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let holder = field.pods.holder(PARTNER).await.context("nobody holds the link")?;
+        let holder = write_into_silence(&field).await?;
         let from = field.traffic.ledger.now();
         field.pods.pause(holder)?;
         // The others take it for gone after 15 s.
