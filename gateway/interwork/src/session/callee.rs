@@ -73,6 +73,7 @@ impl Session {
         let phase = Phase::Unacknowledged { until: ctx.transaction_end() };
         let mut call = Call::new(dialog, phase, sdp_id, ctx.epoch());
         call.offered = offered.is_none();
+        call.invite = Some(request.cseq().number);
         call.takes_typing = terms.is_some_and(|terms| terms.takes_typing);
         self.record.calls.push(call);
         self.record.subject = request
@@ -134,6 +135,7 @@ impl Session {
         call.dialog = dialog;
         call.ends_on_ack = ends;
         call.offered = sdp.is_none();
+        call.invite = Some(request.cseq().number);
         call.active_at = ctx.now.epoch.0;
         Ok((call.dialog.answer(request, StatusCode::OK), body))
     }
@@ -143,6 +145,10 @@ impl Session {
         let Some(place) = self.find(ack) else { return };
         let Some(call) = self.record.calls.get_mut(place) else { return };
         if !matches!(call.phase, Phase::Unacknowledged { .. } | Phase::Up) {
+            return;
+        }
+        // The ACK of an INVITE before the last one came late.
+        if call.invite.is_some_and(|number| number != ack.cseq().number) {
             return;
         }
         call.phase = Phase::Up;

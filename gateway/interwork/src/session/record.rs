@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use isthmus_model::{BareAddress, EpochMillis};
+use isthmus_sip::Message;
 use isthmus_sip::dialog::Dialog;
 use minicbor::{Decode, Encode};
 
@@ -89,6 +90,11 @@ impl SessionRecord {
     pub fn users(&self) -> Option<(BareAddress, BareAddress)> {
         let (local, remote) = &self.users;
         Some((BareAddress::from_jid(local).ok()?, BareAddress::from_jid(remote).ok()?))
+    }
+
+    /// Tells whether a request of the peer belongs to one of its dialogs.
+    pub fn has_dialog_of(&self, request: &Message) -> bool {
+        self.calls.iter().any(|call| call.dialog.matches_request(request))
     }
 
     /// Forgets what belongs to one conversation. Waiting messages are for the next one.
@@ -186,6 +192,9 @@ pub(super) struct Call {
     /// The MESSAGE that has no answer yet.
     #[n(9)]
     pub(super) flight: Option<Flight>,
+    /// The number of the peer's last INVITE, which its ACK has too (RFC 3261 §13.2.2.4).
+    #[n(10)]
+    pub(super) invite: Option<u32>,
 }
 
 impl Call {
@@ -201,6 +210,7 @@ impl Call {
             told_typing: false,
             active_at: now.0,
             flight: None,
+            invite: None,
         }
     }
 

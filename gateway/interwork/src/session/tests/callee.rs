@@ -292,6 +292,21 @@ fn a_reinvite_keeps_changes_or_ends_the_session() {
 }
 
 #[test]
+fn a_late_ack_of_an_earlier_invite_says_nothing_about_the_last_one() {
+    let mut lab = lab(Dialect::Microsoft);
+    let ok = lab.invited("", OFFER);
+    lab.ack(&ok, "");
+    let tag = format!(";tag={}", ok.to().tag().unwrap());
+    // Without an offer: its ACK has to bring the answer to ours.
+    let again = lab.invite_with("call-in", &tag, 2, "", "");
+    lab.ack(&ok, "");
+    lab.quiet();
+    lab.ack(&again, OFFER);
+    lab.quiet();
+    assert!(lab.session.is_up());
+}
+
+#[test]
 fn a_reinvite_in_a_dialog_that_we_are_opening_has_to_wait() {
     // I-22
     let mut lab = lab(Dialect::Microsoft);
