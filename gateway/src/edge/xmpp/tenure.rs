@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// How long the holder of a lease that ran out while the store was away may take it anew before another process does: what
 /// the server has just written to the holder is at risk when the link moves, and the holder has lost nothing.
 const GRACE: Duration = Duration::from_secs(1);
+/// The store says within 2 s that it is away. Where that takes longer this process may have stood still, and asks once more.
+const SILENT: Duration = Duration::from_millis(2100);
 /// How long a link that is given back may take to become quiet: less than what is left of a lease that was renewed in time.
 pub(super) const QUIET_MOST: Duration = Duration::from_secs(1);
 
@@ -118,6 +120,8 @@ pub(super) struct Tenure {
     doubted: Notify,
     /// The store failed when it was asked last.
     was_away: AtomicBool,
+    /// It failed after longer than it takes, and was asked again.
+    asked_again: AtomicBool,
     /// Until when other processes are given the link.
     resting: Mutex<Option<Instant>>,
     /// Grows when the owner of some link changes.
@@ -144,6 +148,7 @@ impl Tenure {
             quiet: Notify::new(),
             doubted: Notify::new(),
             was_away: AtomicBool::new(false),
+            asked_again: AtomicBool::new(false),
             resting: Mutex::default(),
             owners,
         })
@@ -349,8 +354,10 @@ impl Tenure {
         loop {
             let mut known = false;
             if let Ok(holder) = self.store.holder(&self.name).await {
-                known = holder.is_some();
-                self.succeeded_by(holder.map(|holder| holder.name));
+                // Where the lease could not be given back this process is named until it runs out.
+                let next = holder.map(|holder| holder.name).filter(|life| *life != self.life);
+                known = next.is_some();
+                self.succeeded_by(next);
             }
             tokio::select! {
                 () = tokio::time::sleep(if known { LOOK } else { SHORTEST }) => {}
@@ -378,56 +385,57 @@ impl Tenure {
         if let Some(lease) = &before {
             match self.store.renew(lease, TTL).await {
                 Ok(renewed) => {
-                    self.was_away.store(false, Ordering::Relaxed);
+                    self.store_answered();
                     self.renewed(lease, renewed, asked);
                     return RENEW;
                 }
                 // It ran out, which does not say that somebody else took it.
                 Err(StoreError::FenceLost { .. }) => {}
-                Err(error) => return self.store_is_away(&error),
+                Err(error) => return self.store_is_away(&error, asked),
             }
         } else {
             // Only a lease that is free is asked for: a store that was away may do what it was asked long before.
             match self.store.holder(&self.name).await {
                 // It may be this process, which was not told.
                 Ok(Some(holder)) if holder.name != self.life => {
-                    self.was_away.store(false, Ordering::Relaxed);
+                    self.store_answered();
                     return self.held_by_other(holder.name, holder.expires_at);
                 }
-                Ok(None) if self.was_away.swap(false, Ordering::Relaxed) => return GRACE,
+                Ok(None) if self.store_answered() => return GRACE,
                 Ok(_) => {}
-                Err(error) => return self.store_is_away(&error),
+                Err(error) => return self.store_is_away(&error, asked),
             }
         }
         match self.store.acquire(&self.name, &self.life, TTL).await {
             Ok(Acquisition::Granted(lease)) => {
-                self.was_away.store(false, Ordering::Relaxed);
+                self.store_answered();
                 self.granted(&lease, asked, before.as_ref());
                 RENEW
             }
             Ok(Acquisition::Held(holder)) => self.held_by_other(holder.name, holder.expires_at),
-            Err(error) => self.store_is_away(&error),
+            Err(error) => self.store_is_away(&error, asked),
         }
     }
 
     /// Lets the lease go and learns who takes it; returns when to look again. A store that is away gives it to nobody else,
     /// so then this process keeps it.
     async fn step_aside(&self) -> Duration {
+        let asked = Instant::now();
         if let Some(lease) = self.lease() {
             if let Err(error) = self.store.release(&lease).await {
-                return self.store_is_away(&error);
+                return self.store_is_away(&error, asked);
             }
             tracing::info!(lease = %self.name, "the link is left to other processes for a while");
             self.holding.send_replace(Holding::Nobody);
             self.owners.send_modify(|changes| *changes += 1);
         }
         match self.store.holder(&self.name).await {
-            Ok(Some(holder)) => {
+            Ok(Some(holder)) if holder.name != self.life => {
                 self.held_by(holder.name, holder.expires_at);
                 LOOK
             }
-            Ok(None) => SHORTEST,
-            Err(error) => self.store_is_away(&error),
+            Ok(_) => SHORTEST,
+            Err(error) => self.store_is_away(&error, asked),
         }
     }
 
@@ -510,9 +518,20 @@ impl Tenure {
         }
     }
 
-    fn store_is_away(&self, error: &StoreError) -> Duration {
+    /// Notes that the store can be asked; tells whether it could not be.
+    fn store_answered(&self) -> bool {
+        self.asked_again.store(false, Ordering::Relaxed);
+        self.was_away.swap(false, Ordering::Relaxed)
+    }
+
+    /// Notes that the store failed when it was `asked`; returns when to ask again.
+    fn store_is_away(&self, error: &StoreError, asked: Instant) -> Duration {
         self.metrics.store_errors.get_or_create(&Reason { reason: error.reason() }).inc();
         self.was_away.store(true, Ordering::Relaxed);
+        // A process that stood still finds the time limit over before it finds the answer, and the link may be another's by now.
+        if asked.elapsed() > SILENT && !self.asked_again.swap(true, Ordering::Relaxed) {
+            return SHORTEST;
+        }
         self.holding.send_if_modified(|holding| match holding {
             Holding::Mine { away, .. } if !*away => {
                 *away = true;

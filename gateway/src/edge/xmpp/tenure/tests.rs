@@ -107,6 +107,22 @@ async fn a_holder_that_stood_still_changes_and_sends_nothing_any_more() {
     assert_eq!(two.tenure.standing(), Standing::Holder);
 }
 
+// S-13, S-44
+#[tokio::test]
+async fn a_holder_that_stood_still_while_it_asked_does_not_take_the_store_for_away() {
+    let inner = store();
+    let one = Process::start(&inner, "one");
+    one.until(Standing::Holder).await;
+    let two = Process::start(&inner, "two");
+    one.store.set(Commits::Still);
+    two.until(Standing::Holder).await;
+    sleep(SILENT).await;
+    // It hears of its time limit first.
+    one.store.set(Commits::Unanswered);
+    assert!(!timeout(TAKEN_OVER, one.tenure.acts()).await.unwrap(), "it acts beside the holder");
+    assert_eq!(one.tenure.owner(true), Owner::Other("two".to_owned()));
+}
+
 // K-80
 #[tokio::test]
 async fn a_link_goes_on_while_the_store_is_away() {
