@@ -357,17 +357,6 @@ impl Bridge {
         }
     }
 
-    /// Gives an ACK of a session to the process that works for its pair; tells whether that is another one.
-    pub(super) fn hand_over_ack(self: &Arc<Self>, ack: &Message) -> bool {
-        let (Ok(remote), Ok(local)) = (address::from_name_addr(&ack.from_()), address::from_name_addr(&ack.to()))
-        else {
-            return false;
-        };
-        let Some(life) = self.elsewhere(&local.bare.domain, &remote.bare.domain) else { return false };
-        self.write_note(life, Note::Ack { message: ack.as_bytes().to_vec() });
-        true
-    }
-
     /// Tells the process that repeats a 2xx that its ACK came. Who worked on the INVITE knows which one that is; when it
     /// died, all are asked, since a session whose 2xx is never acknowledged ends after 32 s.
     pub(super) fn stop_repeating(self: &Arc<Self>, ack: &Message, given_here: bool) {
@@ -387,20 +376,6 @@ impl Bridge {
         for member in self.pods.members().into_iter().filter(|member| member.life != self.pods.life()) {
             self.put(&self.forwards.strays, member.life, Note::Acknowledged { message: ack.as_bytes().to_vec() });
         }
-    }
-
-    /// Gives the end of a session that was never acknowledged to the process that works for its pair; tells whether that
-    /// is another one.
-    pub(super) fn hand_over_unacknowledged(
-        self: &Arc<Self>,
-        users: &PairUsers,
-        call_id: &str,
-        local_tag: &str,
-    ) -> bool {
-        let Some(life) = self.elsewhere(&users.local.domain, &users.remote.domain) else { return false };
-        let note = Note::NeverAcknowledged { call_id: call_id.to_owned(), local_tag: local_tag.to_owned() };
-        self.write_note(life, note);
-        true
     }
 
     /// Gives a due time to the process that works for its pair; tells whether that is another one.
@@ -450,7 +425,12 @@ impl Bridge {
     /// Gives a stanza for a local user to the process that holds its link; tells whether the store has it.
     pub(super) async fn send_stanza_note(&self, life: &str, domains: &DomainPair, stanza: &Stanza) -> bool {
         let Some(note) = stanza_note(domains, stanza) else { return false };
-        match self.pods.send(life, &note, NOTE_LIFETIME).await {
+        self.send_note(life, &note).await
+    }
+
+    /// Gives a note to another process; tells whether the store has it.
+    pub(super) async fn send_note(&self, life: &str, note: &Note) -> bool {
+        match self.pods.send(life, note, NOTE_LIFETIME).await {
             Ok(()) => true,
             Err(SendNoteError::Full { .. }) => false,
             Err(SendNoteError::Store(error)) => {
@@ -585,12 +565,7 @@ impl Bridge {
             Note::Acknowledged { message } => {
                 let _ = self.edge.take_ack(&parse(message)?);
             }
-            Note::Ack { message } => {
-                let ack = parse(message)?;
-                let given_here = self.edge.take_ack(&ack);
-                self.stop_repeating(&ack, given_here);
-                self.work_on_ack(ack);
-            }
+            Note::Ack { message } => self.pod_ack(parse(message)?),
             Note::NeverAcknowledged { call_id, local_tag } => {
                 self.sip_never_acknowledged(call_id, local_tag);
             }

@@ -27,6 +27,7 @@ use super::{Bridge, Runtime, timers};
 use crate::edge::sip::flow::Flow;
 use crate::edge::sip::outbound::{AckWay, ClientEvent};
 use crate::edge::xmpp::Owner;
+use crate::pods::Note;
 
 const SESSION_FORMAT: u16 = 1;
 const PEER_FORMAT: u16 = 1;
@@ -102,20 +103,50 @@ impl Bridge {
 
     /// Takes the ACK of a 2xx. There is nobody to answer, so one that fits no session is dropped.
     pub(super) fn sip_ack(self: &Arc<Self>, ack: Message, given_here: bool) {
-        if !self.hand_over_ack(&ack) {
-            self.stop_repeating(&ack, given_here);
-            self.work_on_ack(ack);
+        self.work_on_ack(ack, given_here, given_here);
+    }
+
+    /// As [`Self::sip_ack`], where another process took the ACK.
+    pub(super) fn pod_ack(self: &Arc<Self>, ack: Message) {
+        let given_here = self.edge.take_ack(&ack);
+        self.work_on_ack(ack, given_here, true);
+    }
+
+    /// Works on an ACK. One that ended the repeats of its 2xx does not come again, so it is `kept` until the store takes it. Anybody
+    /// can send others; what they are for is still repeated, and brings them again.
+    fn work_on_ack(self: &Arc<Self>, ack: Message, given_here: bool, kept: bool) {
+        let Some(pair) = ack.to().tag().and_then(PairId::from_tag) else { return };
+        let work = Arc::new(Acknowledged { pair, ack, given_here });
+        if kept {
+            return self.until_stored(pair, work, Self::acknowledge_session);
+        }
+        let bridge = Arc::clone(self);
+        let submitted = self.lanes.submit(pair, async move {
+            bridge.acknowledge_session(work).await;
+        });
+        if submitted.is_err() {
+            self.metrics.refused("lane_full");
         }
     }
 
-    pub(super) fn work_on_ack(self: &Arc<Self>, ack: Message) {
-        let Some(pair) = ack.to().tag().and_then(PairId::from_tag) else { return };
-        let bridge = Arc::clone(self);
-        let _ = self.lanes.submit(pair, async move {
-            let Ok(Some(users)) = bridge.users_of_session(pair).await else { return };
-            let done = bridge.with_session(&users, |session, ctx| session.handle_ack(ctx, &ack)).await;
-            bridge.finish_session(&users, done);
-        });
+    async fn acknowledge_session(self: Arc<Self>, acknowledged: Arc<Acknowledged>) -> bool {
+        let Acknowledged { pair, ack, given_here } = &*acknowledged;
+        let over = match self.home_of_session(*pair, |session| session.has_dialog_of(ack)).await {
+            Ok(Home::Here(users)) => {
+                let done = self.with_session(&users, |session, ctx| session.handle_ack(ctx, ack)).await;
+                self.finish_session(&users, done)
+            }
+            Ok(Home::Elsewhere(life)) => {
+                return self.send_note(&life, &Note::Ack { message: ack.as_bytes().to_vec() }).await;
+            }
+            // The 2xx of a session that is over is repeated no more either.
+            Ok(Home::Nowhere) => true,
+            Err(over) => return over,
+        };
+        if over {
+            self.stop_repeating(ack, *given_here);
+        }
+        over
     }
 
     /// A 2xx of ours was never acknowledged: the session is ended.
@@ -126,17 +157,15 @@ impl Bridge {
 
     async fn end_unacknowledged(self: Arc<Self>, session: Arc<(PairId, String, String)>) -> bool {
         let (pair, call_id, local_tag) = &*session;
-        let users = match self.users_of_session(*pair).await {
-            Ok(Some(users)) => users,
-            Ok(None) => return true,
-            Err(error) => {
-                self.store_failed(&error);
-                return error.is_final();
+        let users = match self.home_of_session(*pair, |_| true).await {
+            Ok(Home::Here(users)) => users,
+            Ok(Home::Elsewhere(life)) => {
+                let note = Note::NeverAcknowledged { call_id: call_id.clone(), local_tag: local_tag.clone() };
+                return self.send_note(&life, &note).await;
             }
+            Ok(Home::Nowhere) => return true,
+            Err(over) => return over,
         };
-        if self.hand_over_unacknowledged(&users, call_id, local_tag) {
-            return true;
-        }
         let done =
             self.with_session(&users, |session, ctx| session.handle_never_acknowledged(ctx, call_id, local_tag)).await;
         self.finish_session(&users, done)
@@ -202,12 +231,24 @@ impl Bridge {
         self.ended_late.lock().retain(|(_, known, of)| known != call_id || of != tag);
     }
 
-    async fn users_of_session(&self, pair: PairId) -> Result<Option<PairUsers>, StoreError> {
-        let records = self.store.read(&[Key::session(&pair)]).await?;
-        let stored = records.into_iter().next().flatten();
-        let session = read_record(Kind::Session, SESSION_FORMAT, stored.as_ref(), SessionRecord::from_bytes)?;
-        let users = session.and_then(|session| session.users());
-        Ok(users.map(|(local, remote): (BareAddress, BareAddress)| PairUsers { local, remote }))
+    /// Finds out who works for a session, if there is one and it `is_meant`. Where the store does not say, `Err` tells whether it
+    /// never will.
+    async fn home_of_session(&self, pair: PairId, is_meant: impl FnOnce(&SessionRecord) -> bool) -> Result<Home, bool> {
+        let found = async {
+            let records = self.store.read(&[Key::session(&pair)]).await?;
+            let stored = records.into_iter().next().flatten();
+            read_record(Kind::Session, SESSION_FORMAT, stored.as_ref(), SessionRecord::from_bytes)
+        };
+        let session = found.await.map_err(|error: StoreError| {
+            self.store_failed(&error);
+            error.is_final()
+        })?;
+        let users = session.filter(is_meant).and_then(|session| session.users());
+        let Some((local, remote)) = users else { return Ok(Home::Nowhere) };
+        Ok(match self.elsewhere(&local.domain, &remote.domain) {
+            Some(life) => Home::Elsewhere(life),
+            None => Home::Here(PairUsers { local, remote }),
+        })
     }
 
     /// Sends a message of a local user in the pair's session, which is opened when there is none.
@@ -435,6 +476,24 @@ impl Bridge {
             }
         }
     }
+}
+
+/// The ACK of a 2xx.
+struct Acknowledged {
+    pair: PairId,
+    ack: Message,
+    /// This process repeated the 2xx.
+    given_here: bool,
+}
+
+/// Who works for a session.
+enum Home {
+    /// This process.
+    Here(PairUsers),
+    /// Another one, by the name of its life.
+    Elsewhere(String),
+    /// There is no such session.
+    Nowhere,
 }
 
 /// What became of a request of a session.

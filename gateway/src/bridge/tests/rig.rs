@@ -348,15 +348,20 @@ impl Partner {
 
     /// Opens a session with juliet; gives the headers that requests in its dialog share.
     pub(super) async fn open_session(&mut self) -> String {
+        let dialog = self.ask_for_session().await;
+        self.in_dialog(&dialog, "ACK", 1, "", "").await;
+        dialog
+    }
+
+    /// As [`Self::open_session`], up to the 200, which is not acknowledged.
+    pub(super) async fn ask_for_session(&mut self) -> String {
         let sdp = "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                    m=message 5060 sip null\r\na=accept-types:text/plain\r\n";
         let more = "Contact: <sip:ana@127.0.0.1>\r\nContent-Type: application/sdp\r\n";
         let call = self.write("INVITE", more, sdp).await;
         let answer = self.answered("SIP/2.0 200 ").await;
         let (from, to) = (header(&answer, "From"), header(&answer, "To"));
-        let dialog = format!("From: {from}\r\nTo: {to}\r\nCall-ID: {call}\r\n");
-        self.in_dialog(&dialog, "ACK", 1, "", "").await;
-        dialog
+        format!("From: {from}\r\nTo: {to}\r\nCall-ID: {call}\r\n")
     }
 
     /// Writes a request in a dialog.

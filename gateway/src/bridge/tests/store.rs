@@ -33,6 +33,8 @@ pub(crate) enum Commits {
     NoLetters,
     /// They happen, but nobody is told so, nor of renewed leases: as if the process stood still.
     Still,
+    /// They happen; what waited in [`Self::Still`] for its lease is told that the store is away.
+    Unanswered,
     /// They happen, and so does the taking of items, of which nobody is told.
     Mute,
     /// They happen, but those that queue something are refused.
@@ -216,7 +218,11 @@ impl Store for TestStore {
             return Box::pin(async { Err(away()) });
         }
         Box::pin(async move {
+            let stands_still = *self.mode.borrow() == Commits::Still;
             self.moves().await;
+            if stands_still && *self.mode.borrow() == Commits::Unanswered {
+                return Err(away());
+            }
             self.inner.renew(lease, ttl).await
         })
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use isthmus_sip::{Limits as SipLimits, Message};
 use isthmus_store::{Limits, MemoryStore, SystemClock};
 
 use super::reconcile::{be_watched, cseq, presence};
@@ -59,4 +61,73 @@ async fn a_session_whose_acceptance_could_not_be_stored_is_acknowledged_when_it_
     unstored(&rig, rig.partner.accept(&invite)).await;
     rig.partner.answered("ACK ").await;
     rig.partner.accept_message("Lunch?").await;
+}
+
+/// The peer acknowledges our 200 once, and a message for its session waits for that.
+async fn acknowledge_meanwhile(mode: Commits) {
+    let mut rig = Rig::start("Session").await;
+    let dialog = rig.partner.ask_for_session().await;
+    rig.store.set(mode);
+    rig.partner.in_dialog(&dialog, "ACK", 1, "", "").await;
+    rig.until("it is kept", || rig.bridge.unfinished().contains(&"work that is to be stored")).await;
+    rig.store.set(Commits::Pass);
+    rig.server.message("m1", "Lunch?");
+    rig.partner.accept_message("Lunch?").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_ack_could_not_be_stored_goes_on_when_it_is() {
+    acknowledge_meanwhile(Commits::Refuse).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_whose_ack_came_while_the_store_was_away_goes_on_when_it_is_back() {
+    acknowledge_meanwhile(Commits::Away).await;
+}
+
+// S-09
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_that_the_store_did_not_take_reaches_the_process_that_works_for_the_session() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let rig = Rig::with_shared_store("Session", store).await;
+    rig.leased().await;
+    let mut other = rig.beside("overrides: {imMode: Session}").await;
+    let dialog = other.partner.ask_for_session().await;
+    other.store.set(Commits::NoQueue);
+    other.partner.in_dialog(&dialog, "ACK", 1, "", "").await;
+    other.until("it is kept", || other.bridge.unfinished().contains(&"work that is to be stored")).await;
+    other.store.set(Commits::Pass);
+    rig.server.message("m1", "Lunch?");
+    rig.partner.accept_message("Lunch?").await;
+}
+
+// S-10
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ack_that_another_process_hands_over_is_kept_while_the_store_takes_nothing() {
+    let mut rig = Rig::start("Session").await;
+    let dialog = rig.partner.ask_for_session().await;
+    let ack = format!(
+        "ACK sip:juliet@corp.example SIP/2.0\r\nVia: SIP/2.0/UDP 127.0.0.1;branch=z9hG4bKa\r\nMax-Forwards: 70\r\n\
+         {dialog}CSeq: 1 ACK\r\nContent-Length: 0\r\n\r\n"
+    );
+    let ack = Message::parse(Bytes::from(ack), &SipLimits::default()).unwrap();
+    rig.store.set(Commits::Refuse);
+    rig.bridge.pod_ack(ack);
+    rig.until("it is kept", || rig.bridge.unfinished().contains(&"work that is to be stored")).await;
+    rig.store.set(Commits::Pass);
+    rig.server.message("m1", "Lunch?");
+    rig.partner.accept_message("Lunch?").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_acks_while_the_store_is_away_is_not_kept() {
+    let mut rig = Rig::start("Session").await;
+    let dialog = rig.partner.ask_for_session().await;
+    rig.store.set(Commits::Away);
+    for number in 2..20 {
+        // Of the dialog, but of no INVITE that was answered here.
+        rig.partner.in_dialog(&dialog, "ACK", number, "", "").await;
+    }
+    rig.partner.nothing_came().await;
+    assert!(!rig.bridge.unfinished().contains(&"work that is to be stored"));
 }
