@@ -1,11 +1,16 @@
 //! Redis as the shared store of a realm: one server that writes every change to its file.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::lab::{Lab, wait_for};
 use crate::pki::Certificate;
@@ -164,6 +169,31 @@ impl Redis {
         Ok(self.ask(&["INFO", "commandstats"])?.lines().filter_map(read).collect())
     }
 
+    /// Notes the commands that clients give the server from now on, until that is read. It costs the server a little time.
+    ///
+    /// # Errors
+    ///
+    /// When the server is away.
+    pub async fn note_commands(&self) -> Result<Commands> {
+        let mut connection = BufReader::new(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await?);
+        connection.write_all(b"MONITOR\r\n").await?;
+        let mut answer = String::new();
+        connection.read_line(&mut answer).await?;
+        ensure!(answer.starts_with("+OK"), "MONITOR was answered {answer}");
+        let noted = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&noted);
+        let task = tokio::spawn(async move {
+            let mut lines = connection.lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                // What a script calls is no command of a client.
+                if !line.contains(" lua] ") {
+                    notes.lock().unwrap_or_else(PoisonError::into_inner).push(line);
+                }
+            }
+        });
+        Ok(Commands { noted, task })
+    }
+
     /// CPU time used so far.
     ///
     /// # Errors
@@ -236,5 +266,26 @@ impl Redis {
     pub async fn restart(&mut self) -> Result<()> {
         self.kill();
         self.resume().await
+    }
+}
+
+/// Commands that clients gave a server.
+#[derive(Debug)]
+pub struct Commands {
+    noted: Arc<Mutex<Vec<String>>>,
+    task: JoinHandle<()>,
+}
+
+impl Commands {
+    /// Ends that, and counts them by the first of these kinds of keys that each named; the last number is of all others.
+    pub fn count<const N: usize>(self, kinds: [&str; N]) -> ([u32; N], u32) {
+        self.task.abort();
+        let (mut of_kinds, mut others) = ([0; N], 0);
+        for line in self.noted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            // "EVALSHA" "…" "2" "isthmus:{17}pair:…" …
+            let found = of_kinds.iter_mut().zip(kinds).find(|(_, kind)| line.contains(&format!("}}{kind}:")));
+            *found.map_or(&mut others, |(count, _)| count) += 1;
+        }
+        (of_kinds, others)
     }
 }
