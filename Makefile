@@ -32,7 +32,7 @@ quickstart: ## Shows presence and messages between Prosody and Kamailio; REDIS=1
 	@$(MAKE) build
 	@ONCE=$(ONCE) REDIS=$(REDIS) $(TARGET)/debug/quickstart
 
-install: ## Installs the Debian packages that tests start. 1 min, 1 s when they are there.
+install: ## Installs the Debian packages that tests start, and a Valkey into the cache. 1 min, 1 s when they are there.
 	@./e2e/install
 
 test: ## Runs all that CI runs: install, check, every test with real servers, documentation. 45 min cold, 10 min warm.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,8 @@ use anyhow::{Context, Result, bail};
 /// Ports are taken from here: below the range that the system gives to outgoing connections.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
+/// Those of the quickstart, which stand in its manifests, are given to nobody.
+const QUICKSTART: RangeInclusive<u16> = 25_000..=25_399;
 /// Locked files stay open until the process ends, and with them the claim on the port.
 static CLAIMS: Mutex<Vec<File>> = Mutex::new(Vec::new());
 
@@ -29,6 +32,9 @@ pub fn free() -> Result<u16> {
     let taken = u16::try_from(claims.len())?;
     for step in 0..COUNT {
         let port = FIRST + (start + taken + step) % COUNT;
+        if QUICKSTART.contains(&port) {
+            continue;
+        }
         let file = File::options().create(true).write(true).truncate(false).open(folder.join(port.to_string()))?;
         if file.try_lock().is_ok() && is_free(port) {
             claims.push(file);

@@ -1,6 +1,7 @@
 //! Redis as the shared store of a realm: one server that writes every change to its file.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -20,6 +21,11 @@ use crate::process::{self, Process};
 /// What Redis does by default: while it syncs its file, which it does once a second, it also answers before it writes. A
 /// server that is killed then forgets what it has answered.
 const EVERY_SECOND: &str = "everysec";
+
+/// The server that is started: Debian's, or the one that `ISTHMUS_REDIS_SERVER` names, for example a Valkey.
+pub(crate) fn program() -> OsString {
+    std::env::var_os("ISTHMUS_REDIS_SERVER").filter(|name| !name.is_empty()).unwrap_or_else(|| "redis-server".into())
+}
 
 /// A running Redis.
 #[derive(Debug)]
@@ -225,11 +231,13 @@ impl Redis {
     /// As [`Self::start`].
     pub async fn resume(&mut self) -> Result<()> {
         let port = self.port;
-        let mut command = Command::new("redis-server");
-        let (plain, tls) = if self.tls { (0, port) } else { (port, 0) };
-        command.args(["--port", &plain.to_string(), "--tls-port", &tls.to_string(), "--bind", "127.0.0.1"]);
+        let mut command = Command::new(program());
+        command.args(["--bind", "127.0.0.1"]);
         if self.tls {
+            command.args(["--port", "0", "--tls-port", &port.to_string()]);
             command.args(["--tls-cert-file", "tls.crt", "--tls-key-file", "tls.key", "--tls-ca-cert-file", "ca.crt"]);
+        } else {
+            command.args(["--port", &port.to_string()]);
         }
         if let Some(primary) = self.copies {
             command.args(["--replicaof", &format!("127.0.0.1 {primary}")]);

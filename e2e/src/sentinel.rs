@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use crate::lab::{Lab, wait_for};
 use crate::ports;
 use crate::process::{self, Process};
-use crate::redis::Redis;
+use crate::redis::{Redis, program};
 
 /// The name of the primary.
 const MASTER: &str = "isthmus";
@@ -46,7 +46,7 @@ impl Group {
                 DOWN_AFTER.as_millis()
             );
             std::fs::write(folder.join("sentinel.conf"), text)?;
-            let mut command = Command::new("redis-server");
+            let mut command = Command::new(program());
             command.args(["sentinel.conf", "--sentinel"]);
             sentinels.push((port, Process::spawn("sentinel", &command, &folder)?));
         }

@@ -12,6 +12,7 @@ mod live {
     mod pods;
     mod policy;
     mod presence;
+    mod quickstart;
     mod redis;
     mod reload;
     mod session;

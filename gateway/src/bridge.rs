@@ -34,6 +34,7 @@ pub(crate) mod tests;
 mod timers;
 mod turn;
 mod unanswered;
+mod undecided;
 mod unstored;
 mod wishes;
 
@@ -82,6 +83,7 @@ use returned::Returns;
 use sender::Senders;
 use sparing::Sparing;
 use unanswered::Unanswered;
+use undecided::Undecided;
 use wishes::Wishes;
 
 pub use blind::BlindTimes;
@@ -119,6 +121,8 @@ pub struct Bridge {
     exchanges: PairCounts,
     /// Work of pairs that waits for the store.
     unstored: PairCounts,
+    /// Turns of sessions of which the store did not say whether it took them.
+    undecided: Undecided,
     wishes: Wishes,
     /// The last decisions of users that are not in their lists yet.
     decisions: Mutex<HashMap<PairId, Arc<presence::Decision>>>,
@@ -179,6 +183,7 @@ impl Bridge {
             forwards,
             exchanges: PairCounts::default(),
             unstored: PairCounts::default(),
+            undecided: Undecided::default(),
             wishes: Wishes::default(),
             decisions: Mutex::default(),
             missed: Missed::default(),

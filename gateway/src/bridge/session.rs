@@ -10,7 +10,7 @@ use isthmus_interwork::peer::{PeerRecord, Refuses};
 use isthmus_interwork::session::{
     Context, Outcome, OutgoingMessage, Output, Purpose, Session, SessionConfig, SessionRecord,
 };
-use isthmus_model::{BareAddress, Domain, EpochMillis, PairId};
+use isthmus_model::{Domain, EpochMillis, PairId};
 use isthmus_policy::Sender;
 use isthmus_sip::endpoint::Destination;
 use isthmus_sip::{Message, Method, StatusCode, Transport};
@@ -314,6 +314,12 @@ impl Bridge {
         self.finish_session(users, done)
     }
 
+    /// Begins from what was there before a turn that may be stored though the store did not say so.
+    async fn settle_session(self: Arc<Self>, users: Arc<PairUsers>) -> bool {
+        let done = self.with_session(&users, |_, _| ()).await;
+        self.finish_session(&users, done)
+    }
+
     /// Tells whether the turn is over: it was stored and done, or never will be.
     fn finish_session(self: &Arc<Self>, users: &PairUsers, done: Turned<Session, ()>) -> bool {
         match done {
@@ -510,6 +516,11 @@ impl Machine for Session {
     const KIND: Kind = Kind::Session;
     const FORMAT: u16 = SESSION_FORMAT;
     const TIMER: TimerKind = timers::SESSION;
+    const UNDOES: bool = true;
+
+    fn doubted(bridge: &Arc<Bridge>, users: &PairUsers) {
+        bridge.keep_unstored(users.id(), Arc::new(users.clone()), Bridge::settle_session);
+    }
 
     fn keys(users: &PairUsers) -> [Key; 3] {
         [Key::session(&users.id()), Key::address(&users.remote), Key::peer(&users.remote.domain)]

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use isthmus_interwork::context::Context;
 use isthmus_interwork::session::Answer;
 use isthmus_model::EpochMillis;
@@ -22,6 +23,7 @@ use smallvec::SmallVec;
 use super::inbound::Incoming;
 use super::presence::PairUsers;
 use super::repeats::{Identity, Known};
+use super::undecided::Before;
 use super::{Bridge, CONFLICT_RETRIES, Runtime};
 use crate::edge::xmpp::Owner;
 
@@ -89,6 +91,10 @@ pub(super) trait Machine: Sized {
     fn is_done_by_next_holder(_output: &Self::Output) -> bool {
         false
     }
+    /// Whether a turn that may be stored, though the store did not say so, is undone by the next one ([`super::undecided`]).
+    const UNDOES: bool = false;
+    /// A turn may be stored though the store did not say so: this has the next one come soon.
+    fn doubted(_bridge: &Arc<Bridge>, _users: &PairUsers) {}
     /// Takes notice that everything is stored; `before` is what was there.
     fn stored(&self, _bridge: &Arc<Bridge>, _users: &PairUsers, _before: &Records) {}
 }
@@ -194,7 +200,7 @@ impl Bridge {
         let names: SmallVec<[Key; 5]> =
             keys.iter().chain(&beside).chain(request.map(|(_, identity)| identity.key())).cloned().collect();
         let remembers = M::REMEMBERED && self.store.is_shared();
-        let worked_under = self.fence(users);
+        let (worked_under, since) = (self.fence(users), Instant::now());
         // What stands beside cannot be asked about in the commit.
         let mut recalls = remembers && beside.is_none();
         let mut retries = 0;
@@ -217,7 +223,12 @@ impl Bridge {
             }
             let known = beside.as_ref().and_then(|_| records.pop()).flatten();
             let Ok(records) = Records::try_from(records) else { return Ok(End::Gone) };
-            let Some((mut machine, config)) = M::load(runtime, users, &records)? else { return Ok(End::Gone) };
+            let undone = if M::UNDOES { self.undone(users, &records) } else { None };
+            let begun = undone.as_ref().unwrap_or(&records);
+            let Some((mut machine, config)) = M::load(runtime, users, begun)? else {
+                self.undecided.forget(users.id());
+                return Ok(End::Gone);
+            };
             let known = read_beside(known.as_ref())?;
             let now = super::now();
             let result = {
@@ -245,6 +256,7 @@ impl Bridge {
                 }
                 batch.fences.extend(fence.clone());
                 let writes = if remembers { batch.writes.clone() } else { Vec::new() };
+                let written = if M::UNDOES { written_to(&batch, &keys) } else { None };
                 let done = self.store.commit(batch).await;
                 if remembers {
                     self.remember(&keys, (!is_recalled).then_some(&records), &writes, done.as_ref().ok());
@@ -267,8 +279,20 @@ impl Bridge {
                         retries += 1;
                         continue;
                     }
-                    Err(error) => return Err(error),
+                    Err(error) => {
+                        // A request is answered with an error, and what its repetition elsewhere gets stands in the same commit.
+                        if M::UNDOES && request.is_none() && matches!(error, StoreError::Unavailable { .. }) {
+                            let [before, ..] = begun;
+                            if self.undecided.note(users.id(), before.as_ref(), written, since) {
+                                M::doubted(self, users);
+                            }
+                        }
+                        return Err(error);
+                    }
                 }
+            }
+            if M::UNDOES {
+                self.undecided.forget(users.id());
             }
             machine.stored(self, users, &records);
             let mut outputs: Vec<_> = std::iter::from_fn(|| machine.next_output()).collect();
@@ -302,6 +326,17 @@ impl Bridge {
                 Change::Touch { .. } | Change::Check => {}
             }
         }
+    }
+
+    /// Returns the records that a turn is to begin from, where those that are stored come of one that nobody was told of.
+    fn undone(&self, users: &PairUsers, records: &Records) -> Option<Records> {
+        let [stored, ..] = records;
+        let is_ours = |time| self.links.held_for(&users.local.domain, &users.remote.domain, time);
+        let Before(before) = self.undecided.undo(users.id(), stored.as_ref(), is_ours)?;
+        let mut begun = records.clone();
+        let [first, ..] = &mut begun;
+        *first = before;
+        Some(begun)
     }
 
     /// Returns what proves that this process works for a pair. Without it the versions of the records alone protect: the
@@ -347,6 +382,15 @@ fn add_checks(batch: &mut Batch, keys: &[Key; 3], records: &Records) {
             batch.check(key.clone(), Condition::unchanged(record.as_ref()));
         }
     }
+}
+
+/// What a batch leaves of the machine's own record.
+fn written_to(batch: &Batch, keys: &[Key; 3]) -> Option<Bytes> {
+    let [own, ..] = keys;
+    batch.writes.iter().find(|write| write.key == *own).and_then(|write| match &write.change {
+        Change::Put { bytes, .. } => Some(bytes.clone()),
+        Change::Delete | Change::Touch { .. } | Change::Check => None,
+    })
 }
 
 fn batch_of<M: Machine>(

@@ -216,6 +216,23 @@ async fn what_comes_to_a_process_without_the_link_arrives_in_order() {
     }
 }
 
+// The partner hears so before it gives up by itself (64·T1 = 32 s).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_process_does_not_answer_is_refused_in_time() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let mut rig = Rig::with_shared_store("Pager", Arc::clone(&store) as _).await;
+    rig.leased().await;
+    give_to_another(&rig).await;
+    let asked = rig.partner.write("MESSAGE", TEXT, "into silence").await;
+    rig.until_queued(1).await;
+    rig.partner.answered("SIP/2.0 100 ").await;
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    let refused = rig.partner.answered("SIP/2.0 503 ").await;
+    assert_eq!(header(&refused, "Call-ID"), asked);
+    assert!(!header(&refused, "Retry-After").is_empty(), "{refused}");
+    assert!(rig.metrics.render().contains("{reason=\"pod_silent\"} 1\n"));
+}
+
 // Neither the partner nor the user is left without a word.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_process_has_no_room_for_is_refused() {

@@ -41,6 +41,8 @@ pub(crate) enum Commits {
     NoQueue,
     /// They happen, and nobody hears of those that queue something.
     Unheard,
+    /// They happen, and nobody hears of them.
+    Lost,
     /// Those that need memory are refused.
     Full,
     /// They happen, but those of users' lists are refused.
@@ -184,7 +186,8 @@ impl Store for TestStore {
             }
             let committed = self.inner.commit(batch).await;
             self.moves().await;
-            if mode == Commits::Unheard && letters { Err(away()) } else { committed }
+            let is_lost = mode == Commits::Lost || mode == Commits::Unheard && letters;
+            if is_lost { Err(away()) } else { committed }
         })
     }
 

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use isthmus_model::{BareAddress, PairId};
 use isthmus_sip::{Limits as SipLimits, Message};
-use isthmus_store::{Limits, MemoryStore, SystemClock};
+use isthmus_store::{Key, Limits, MemoryStore, SystemClock};
 
 use super::reconcile::{be_watched, cseq, presence};
-use super::rig::Rig;
+use super::rig::{Rig, attribute};
 use super::store::Commits;
 
 /// Lets the store take nothing until `answer` has been refused by it.
@@ -130,4 +131,82 @@ async fn a_flood_of_acks_while_the_store_is_away_is_not_kept() {
     }
     rig.partner.nothing_came().await;
     assert!(!rig.bridge.unfinished().contains(&"work that is to be stored"));
+}
+
+/// Lets commits happen of which the gateway hears nothing, until it keeps what it cannot know.
+async fn lost(rig: &Rig, cause: impl Future<Output = ()>) {
+    rig.store.set(Commits::Lost);
+    cause.await;
+    rig.until("it is kept", || rig.bridge.unfinished().contains(&"work that is to be stored")).await;
+    rig.store.set(Commits::Pass);
+}
+
+// S-12
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_may_be_stored_and_was_refused_keeps_nothing_from_its_way() {
+    let mut rig = Rig::start("Session").await;
+    rig.server.message("m1", "Lunch?");
+    rig.partner.accept_session().await;
+    let first = rig.partner.accept_message("Lunch?").await;
+    lost(&rig, async { rig.server.message("m2", "At noon?") }).await;
+    let refused = rig.server.stanza().await;
+    assert!(refused.contains("resource-constraint") && attribute(&refused, "id") == "m2", "{refused}");
+    rig.server.message("m3", "At one?");
+    let third = rig.partner.accept_message("At one?").await;
+    assert_eq!(cseq(&third), cseq(&first) + 1);
+    rig.partner.nothing_came().await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_may_be_stored_and_was_refused_is_opened_by_the_next_message() {
+    let mut rig = Rig::start("Session").await;
+    lost(&rig, async { rig.server.message("m1", "Lunch?") }).await;
+    assert!(rig.server.stanza().await.contains("resource-constraint"));
+    rig.server.message("m2", "At noon?");
+    rig.partner.accept_session().await;
+    rig.partner.accept_message("At noon?").await;
+    rig.partner.nothing_came().await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_answer_leads_to_is_done_once_though_it_may_be_stored_already() {
+    let mut rig = Rig::start("Session").await;
+    rig.server.message("m1", "Lunch?");
+    rig.partner.accept_session().await;
+    let first = rig.partner.request("MESSAGE").await;
+    let before = rig.store.asked();
+    rig.server.message("m2", "At noon?");
+    rig.store.wait_asked(before).await;
+    rig.until("it waits in the session", || rig.bridge.is_idle()).await;
+    // The next message was on its way with this commit.
+    lost(&rig, rig.partner.answer(&first, "415 Unsupported Media Type", "", "", "")).await;
+    let refused = rig.server.stanza().await;
+    assert!(attribute(&refused, "type") == "error" && attribute(&refused, "id") == "m1", "{refused}");
+    rig.partner.accept_message("At noon?").await;
+    rig.partner.nothing_came().await;
+    assert_eq!(rig.server.rest(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_session_is_told_of_though_its_end_may_be_stored_already() {
+    // Of what is kept, one or the other comes first.
+    for _ in 0..4 {
+        let mut rig = Rig::start("Session").await;
+        rig.server.message("m1", "Lunch?");
+        let invite = rig.partner.request("INVITE").await;
+        lost(&rig, rig.partner.answer(&invite, "486 Busy Here", "far", "", "")).await;
+        rig.partner.answered("ACK ").await;
+        let refused = rig.server.stanza().await;
+        assert!(attribute(&refused, "type") == "error" && attribute(&refused, "id") == "m1", "{refused}");
+        rig.until("all is settled", || rig.bridge.is_idle()).await;
+        let bare = |jid| BareAddress::from_jid(jid).unwrap();
+        let pair = PairId::of(&bare("juliet@corp.example"), &bare("ana@partner.example"));
+        assert_eq!(rig.store.stored(Key::session(&pair)).await, None);
+        rig.server.message("m2", "At noon?");
+        rig.partner.accept_session().await;
+        rig.partner.accept_message("At noon?").await;
+        assert_eq!(rig.server.rest(), Vec::<String>::new());
+    }
 }

@@ -19,27 +19,39 @@ mod single;
 mod takeover;
 mod tls;
 
-/// Servers that no test uses at the moment. They are stopped with the process.
-static IDLE: Mutex<Vec<Server>> = Mutex::new(Vec::new());
+/// What tests of the contract use of a server and give back: a server, or with its Sentinel. They are stopped with the process.
+struct Pool<T: 'static> {
+    program: fn() -> &'static str,
+    idle: Mutex<Vec<T>>,
+}
 
-/// A server out of the pool, which goes back to it.
-struct Borrowed(Option<Server>);
-
-impl Borrowed {
-    fn take() -> Self {
-        let server = IDLE.lock().pop().unwrap_or_else(|| Server::start(&["--save", "", "--appendonly", "no"]));
-        server.say(&["FLUSHALL"]);
-        Self(Some(server))
+impl<T> Pool<T> {
+    const fn new(program: fn() -> &'static str) -> Self {
+        Self { program, idle: Mutex::new(Vec::new()) }
     }
 
-    fn server(&self) -> &Server {
-        self.0.as_ref().unwrap()
+    /// Takes one that no test uses at the moment, or makes one.
+    fn take(&'static self, start: impl FnOnce(&str) -> T) -> Borrowed<T> {
+        let idle = self.idle.lock().pop();
+        Borrowed { one: Some(idle.unwrap_or_else(|| start((self.program)()))), of: self }
     }
 }
 
-impl Drop for Borrowed {
+/// One out of the pool, which goes back to it.
+struct Borrowed<T: 'static> {
+    one: Option<T>,
+    of: &'static Pool<T>,
+}
+
+impl<T> Borrowed<T> {
+    fn get(&self) -> &T {
+        self.one.as_ref().unwrap()
+    }
+}
+
+impl<T> Drop for Borrowed<T> {
     fn drop(&mut self) {
-        IDLE.lock().extend(self.0.take());
+        self.of.idle.lock().extend(self.one.take());
     }
 }
 
@@ -52,11 +64,14 @@ impl Clock for ServerClock {
     }
 }
 
+/// A server of Valkey looks at the clock once in a millisecond.
+const UNSEEN: Duration = Duration::from_millis(3);
+
 fn advance(offset: &Arc<Offset>) -> Advance {
     let offset = Arc::clone(offset);
     Box::new(move |by| {
         offset.advance(by);
-        Box::pin(std::future::ready(()))
+        Box::pin(tokio::time::sleep(UNSEEN))
     })
 }
 
@@ -70,44 +85,35 @@ fn connected(config: RedisConfig) -> RedisStore {
     store
 }
 
-/// One Redis server.
-pub(crate) fn redis() -> Harness {
-    let borrowed = Borrowed::take();
-    let offset = borrowed.server().offset();
+fn start(program: &str) -> Server {
+    Server::start_of(program, &["--save", "", "--appendonly", "no"])
+}
+
+fn alone(pool: &'static Pool<Server>) -> Harness {
+    let borrowed = pool.take(start);
+    let server = borrowed.get();
+    server.say(&["FLUSHALL"]);
+    let offset = server.offset();
     let clock: Arc<dyn Clock> = Arc::new(ServerClock(Arc::clone(&offset)));
     let config = RedisConfig {
         limits: limits(),
         clock: Arc::clone(&clock),
         database: 3,
-        ..RedisConfig::new(Mode::Standalone, vec![borrowed.server().address()], "contract:")
+        ..RedisConfig::new(Mode::Standalone, vec![server.address()], "contract:")
     };
     let store = Arc::new(connected(config));
     Harness { store, clock, advance: advance(&offset), cases: 60, _keep: Box::new(borrowed) }
 }
 
-/// A server with its Sentinel, which no test uses at the moment.
-static WATCHED: Mutex<Vec<(Server, Server)>> = Mutex::new(Vec::new());
-
-/// A server and its Sentinel out of the pool.
-struct Watched(Option<(Server, Server)>);
-
-impl Drop for Watched {
-    fn drop(&mut self) {
-        WATCHED.lock().extend(self.0.take());
-    }
-}
-
-/// One Redis server that a Sentinel names.
-pub(crate) fn sentinel() -> Harness {
-    let idle = WATCHED.lock().pop();
-    let (server, sentinel) = idle.unwrap_or_else(|| {
-        let server = Server::start(&["--save", "", "--appendonly", "no"]);
-        let sentinel = sentinels::sentinel(&server);
+fn watched(pool: &'static Pool<(Server, Server)>) -> Harness {
+    let borrowed = pool.take(|program| {
+        let server = start(program);
+        let sentinel = sentinels::sentinel(program, &server);
         (server, sentinel)
     });
+    let (server, sentinel) = borrowed.get();
     server.say(&["FLUSHALL"]);
     let (offset, address) = (server.offset(), sentinel.address());
-    let keep = Watched(Some((server, sentinel)));
     let clock: Arc<dyn Clock> = Arc::new(ServerClock(Arc::clone(&offset)));
     let mode = Mode::Sentinel { master: "isthmus".to_owned() };
     let config = RedisConfig {
@@ -116,12 +122,11 @@ pub(crate) fn sentinel() -> Harness {
         ..RedisConfig::new(mode, vec![address], "contract:")
     };
     let store = Arc::new(connected(config));
-    Harness { store, clock, advance: advance(&offset), cases: 20, _keep: Box::new(keep) }
+    Harness { store, clock, advance: advance(&offset), cases: 20, _keep: Box::new(borrowed) }
 }
 
-/// Redis Cluster with three primaries. There is one, and one test at a time has it.
-pub(crate) fn cluster() -> Harness {
-    let borrowed = tokio::task::block_in_place(nodes::Borrowed::take);
+fn split(clusters: &'static nodes::Shared) -> Harness {
+    let borrowed = tokio::task::block_in_place(|| clusters.take());
     let offset = borrowed.cluster().offset();
     let clock: Arc<dyn Clock> = Arc::new(ServerClock(Arc::clone(&offset)));
     let addresses = borrowed.cluster().addresses();
@@ -134,4 +139,44 @@ pub(crate) fn cluster() -> Harness {
     Harness { store, clock, advance: advance(&offset), cases: 20, _keep: Box::new(borrowed) }
 }
 
+/// One Redis server.
+pub(crate) fn redis() -> Harness {
+    static POOL: Pool<Server> = Pool::new(servers::redis);
+    alone(&POOL)
+}
+
+/// One Redis server that a Sentinel names.
+pub(crate) fn sentinel() -> Harness {
+    static POOL: Pool<(Server, Server)> = Pool::new(servers::redis);
+    watched(&POOL)
+}
+
+/// Redis Cluster with three primaries. There is one, and one test at a time has it.
+pub(crate) fn cluster() -> Harness {
+    split(&nodes::REDIS)
+}
+
+/// One Valkey server.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn valkey() -> Harness {
+    static POOL: Pool<Server> = Pool::new(servers::valkey);
+    alone(&POOL)
+}
+
+/// One Valkey server that a Sentinel of Valkey names.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn valkey_sentinel() -> Harness {
+    static POOL: Pool<(Server, Server)> = Pool::new(servers::valkey);
+    watched(&POOL)
+}
+
+/// A Valkey Cluster, as [`cluster`].
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn valkey_cluster() -> Harness {
+    split(&nodes::VALKEY)
+}
+
 contract!(live: redis, sentinel, cluster);
+// `make install` has a Valkey for these machines only.
+#[cfg(target_arch = "x86_64")]
+contract!(live: valkey, valkey_sentinel, valkey_cluster);

@@ -8,7 +8,7 @@ use isthmus_store::{HealthState, Key, RedisConfig, Shard, Store as _};
 use super::connected;
 use super::nodes::Cluster;
 use super::sentinels::{promoted, settled};
-use super::servers::{Server, free_port};
+use super::servers::{Server, free_port, redis};
 use super::single::{LIMIT, PLAIN, RIGHTS, put, recovered};
 use super::tls::{Authority, Shown, trusting};
 use crate::harness::{LONG, pair};
@@ -53,7 +53,7 @@ fn sentinel(shown: &Shown, primary: u16, like: &Server, password: &str) -> (u16,
     let mut options = shown.options(port, "no");
     options.extend(["--tls-replication", "yes", "--requirepass", password].map(str::to_owned));
     let options: Vec<_> = options.iter().map(String::as_str).collect();
-    let program = ["redis-server", file.to_str().unwrap(), "--sentinel"];
+    let program = [redis(), file.to_str().unwrap(), "--sentinel"];
     (port, Server::start_in(&dir, &like.offset(), &program, &options))
 }
 
@@ -109,7 +109,7 @@ async fn a_cluster_with_tls_and_passwords_is_followed() {
         let ca = shown.file("ca");
         let words = ["--tls", "--cacert", &ca, "--sni", "redis.example", "-a", INSIDE, "--no-auth-warning"];
         let tls_port = |server: &Server| server.say(&["CONFIG", "GET", "tls-port"]).lines().nth(1).unwrap().to_owned();
-        Cluster::start_with(1, "1000", options, &words, |server| format!("127.0.0.1:{}", tls_port(server)))
+        Cluster::start_with(redis(), 1, "1000", options, &words, |server| format!("127.0.0.1:{}", tls_port(server)))
     });
     cluster.servers.iter().for_each(|server| let_in(server, &["+cluster|slots"]));
     let ports = ports.into_inner();

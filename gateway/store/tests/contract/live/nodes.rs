@@ -9,7 +9,9 @@ use isthmus_store::{Condition, HealthState, Key, LeaseName, RedisConfig, Shard, 
 use parking_lot::{Condvar, Mutex};
 
 use super::connected;
-use super::servers::{Offset, Server, free_port};
+#[cfg(target_arch = "x86_64")]
+use super::servers::valkey;
+use super::servers::{Offset, Server, free_port, redis};
 use super::single::{LIMIT, PLAIN, put, recovered};
 use crate::harness::{LONG, commit, pair, soon};
 
@@ -24,11 +26,13 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// `node_timeout` is after how many milliseconds a server counts as gone.
     fn start(replicas: usize, node_timeout: &str) -> Self {
-        Self::start_with(replicas, node_timeout, Vec::new, &[], Server::address)
+        Self::start_with(redis(), replicas, node_timeout, Vec::new, &[], Server::address)
     }
 
-    /// As [`Self::start`], where each server has more `options`, and redis-cli needs `words` to speak to its `address`.
+    /// As [`Self::start`], of a program, where each server has more `options`, and redis-cli needs `words` to speak to its
+    /// `address`.
     pub(super) fn start_with(
+        program: &str,
         replicas: usize,
         node_timeout: &str,
         options: impl Fn() -> Vec<String>,
@@ -43,7 +47,7 @@ impl Cluster {
             let own = ["--cluster-enabled", "yes", "--cluster-node-timeout", node_timeout, "--cluster-port", &bus];
             let options = options();
             let options: Vec<_> = options.iter().map(String::as_str).collect();
-            Server::start_in(&dir, &offset, &["redis-server"], &[&PLAIN[..], &own, &options].concat())
+            Server::start_in(&dir, &offset, &[program], &[&PLAIN[..], &own, &options].concat())
         };
         let servers: Vec<_> = (0..3 * (replicas + 1)).map(server).collect();
         let made = Command::new("redis-cli")
@@ -88,45 +92,62 @@ impl Cluster {
     }
 }
 
-/// The one Cluster of the contract: not started, idle, or in use.
-struct Shared {
+/// The one Cluster of a program: not started, idle, or in use.
+pub(crate) struct Shared {
+    program: fn() -> &'static str,
+    state: Mutex<State>,
+    free: Condvar,
+}
+
+struct State {
     idle: Option<Cluster>,
     started: bool,
 }
 
-static SHARED: Mutex<Shared> = Mutex::new(Shared { idle: None, started: false });
-static FREE: Condvar = Condvar::new();
-
-/// The Cluster of the contract, which goes back for the next test.
-pub(crate) struct Borrowed(Option<Cluster>);
-
-impl Borrowed {
-    pub(crate) fn take() -> Self {
-        let mut shared = SHARED.lock();
-        let cluster = loop {
-            if let Some(cluster) = shared.idle.take() {
-                break cluster;
-            }
-            if !shared.started {
-                shared.started = true;
-                // The tests move the clock by hours: that is no reason for the servers to give each other up.
-                break Cluster::start(0, "1000000000");
-            }
-            FREE.wait(&mut shared);
-        };
-        cluster.servers.iter().for_each(|server| _ = server.say(&["FLUSHALL"]));
-        Self(Some(cluster))
+impl Shared {
+    const fn new(program: fn() -> &'static str) -> Self {
+        Self { program, state: Mutex::new(State { idle: None, started: false }), free: Condvar::new() }
     }
 
+    pub(crate) fn take(&'static self) -> Borrowed {
+        let mut state = self.state.lock();
+        let cluster = loop {
+            if let Some(cluster) = state.idle.take() {
+                break cluster;
+            }
+            if !state.started {
+                // The tests move the clock by hours: that is no reason for the servers to give each other up.
+                let cluster = Cluster::start_with((self.program)(), 0, "1000000000", Vec::new, &[], Server::address);
+                state.started = true;
+                break cluster;
+            }
+            self.free.wait(&mut state);
+        };
+        cluster.servers.iter().for_each(|server| _ = server.say(&["FLUSHALL"]));
+        Borrowed { cluster: Some(cluster), of: self }
+    }
+}
+
+pub(crate) static REDIS: Shared = Shared::new(redis);
+#[cfg(target_arch = "x86_64")]
+pub(crate) static VALKEY: Shared = Shared::new(valkey);
+
+/// The Cluster of the contract, which goes back for the next test.
+pub(crate) struct Borrowed {
+    cluster: Option<Cluster>,
+    of: &'static Shared,
+}
+
+impl Borrowed {
     pub(crate) fn cluster(&self) -> &Cluster {
-        self.0.as_ref().unwrap()
+        self.cluster.as_ref().unwrap()
     }
 }
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        SHARED.lock().idle = self.0.take();
-        FREE.notify_one();
+        self.of.state.lock().idle = self.cluster.take();
+        self.of.free.notify_one();
     }
 }
 
@@ -185,7 +206,7 @@ async fn a_promoted_replica_serves_what_the_lost_primary_had() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn records_are_served_while_their_slot_moves() {
-    let borrowed = tokio::task::block_in_place(Borrowed::take);
+    let borrowed = tokio::task::block_in_place(|| REDIS.take());
     let cluster = borrowed.cluster();
     let store = Arc::new(connected(cluster.config()));
     let pair = pair("ana");
@@ -274,7 +295,7 @@ async fn records_are_served_while_their_slot_moves() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_lease_of_a_link_is_a_fence_in_every_shard() {
-    let borrowed = tokio::task::block_in_place(Borrowed::take);
+    let borrowed = tokio::task::block_in_place(|| REDIS.take());
     let (a, b) = (connected(borrowed.cluster().config()), connected(borrowed.cluster().config()));
     let name = LeaseName::link("127.0.0.1:5347", "partner.example");
     let lease = a.acquire(&name, "a", Duration::from_secs(60)).await.unwrap().granted().unwrap();

@@ -7,11 +7,11 @@ use isthmus_store::redis::Mode;
 use isthmus_store::{Key, LeaseName, Lifetime, RedisConfig, Store, Topic};
 
 use super::connected;
-use super::servers::Server;
+use super::servers::{Server, redis};
 use super::single::{LIMIT, PLAIN, put, reason, recovered};
 use crate::harness::{LONG, pair, soon};
 
-pub(super) fn sentinel(primary: &Server) -> Server {
+pub(super) fn sentinel(program: &str, primary: &Server) -> Server {
     let dir = Arc::new(tempfile::tempdir().unwrap());
     let file = dir.path().join("sentinel.conf");
     let text = format!(
@@ -20,7 +20,7 @@ pub(super) fn sentinel(primary: &Server) -> Server {
         primary.port
     );
     std::fs::write(&file, text).unwrap();
-    Server::start_in(&dir, &primary.offset(), &["redis-server", file.to_str().unwrap(), "--sentinel"], &[])
+    Server::start_in(&dir, &primary.offset(), &[program, file.to_str().unwrap(), "--sentinel"], &[])
 }
 
 /// Waits until a sentinel knows the others and the replicas.
@@ -56,7 +56,7 @@ pub(super) async fn group() -> (Server, Server, Vec<Server>) {
     let (first, second, sentinels) = tokio::task::block_in_place(|| {
         let first = Server::start(&PLAIN);
         let second = Server::start(&[&PLAIN[..], &["--replicaof", "127.0.0.1", &first.port.to_string()]].concat());
-        let sentinels: Vec<_> = (0..3).map(|_| sentinel(&first)).collect();
+        let sentinels: Vec<_> = (0..3).map(|_| sentinel(redis(), &first)).collect();
         (first, second, sentinels)
     });
     settled(&sentinels[0], 1).await;

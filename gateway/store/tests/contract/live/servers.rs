@@ -14,6 +14,28 @@ use tempfile::TempDir;
 
 const START: Duration = Duration::from_secs(20);
 
+/// The server that tests start: Debian's, or the one that `ISTHMUS_REDIS_SERVER` names.
+pub(crate) fn redis() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let named = std::env::var("ISTHMUS_REDIS_SERVER").ok().filter(|name| !name.is_empty());
+        named.unwrap_or_else(|| "redis-server".to_owned())
+    })
+}
+
+/// The server of Valkey, where `make install` puts it.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn valkey() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let of = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let cache = of("XDG_CACHE_HOME").or_else(|| Some(of("HOME")?.join(".cache"))).expect("there is a HOME");
+        let program = cache.join("isthmus/valkey-9.1.2/valkey-server");
+        assert!(program.exists(), "{} is not there (`make install`)", program.display());
+        program.to_str().unwrap().to_owned()
+    })
+}
+
 /// How far the clock of a server is ahead.
 pub(crate) struct Offset {
     file: std::fs::File,
@@ -82,9 +104,14 @@ impl Drop for Server {
 impl Server {
     /// Starts a server with a clock and a folder of its own.
     pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_of(redis(), args)
+    }
+
+    /// As [`Self::start`], of a program.
+    pub(crate) fn start_of(program: &str, args: &[&str]) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let offset = Offset::new(dir.path());
-        Self::start_in(&dir, &offset, &["redis-server"], args)
+        Self::start_in(&dir, &offset, &[program], args)
     }
 
     /// Starts a server in a folder, with a clock that others may have too.
@@ -95,7 +122,7 @@ impl Server {
                 return server;
             }
         }
-        panic!("redis-server does not start")
+        panic!("{program:?} does not start")
     }
 
     /// Starts a server on a port, in a folder that may hold what one before it left.
@@ -146,11 +173,11 @@ impl Server {
         drop(self);
         let started = Instant::now();
         while started.elapsed() < START {
-            if let Some(server) = Self::try_start(&["redis-server"], args, port, &dir, &offset) {
+            if let Some(server) = Self::try_start(&[redis()], args, port, &dir, &offset) {
                 return server;
             }
         }
-        panic!("redis-server does not start again")
+        panic!("the server does not start again")
     }
 
     pub(crate) fn address(&self) -> String {
