@@ -32,6 +32,26 @@ async fn be_told_of_the_next_state(mut rig: Rig) {
 
 // K-80
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_notify_that_may_be_stored_and_never_left_is_sent_when_presence_is_asked_for_again() {
+    let store = Arc::new(MemoryStore::new(Limits::default(), Arc::new(SystemClock)));
+    let mut rig = Rig::with_shared_store("Session", store).await;
+    let first = be_watched(&mut rig).await;
+    rig.store.set(Commits::Lost);
+    rig.server.send(&presence("dnd"));
+    rig.until("the outage is noticed", || {
+        rig.metrics.render().contains("isthmus_store_errors_total{reason=\"unavailable\"}")
+    })
+    .await;
+    rig.store.set(Commits::Pass);
+    assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
+    rig.server.send(&presence("dnd"));
+    let next = rig.partner.request("NOTIFY").await;
+    assert!(next.contains("dnd"), "{next}");
+    assert!(cseq(&next) > cseq(&first), "{next}");
+}
+
+// K-80
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_notify_whose_answer_could_not_be_stored_is_followed_by_another_one() {
     be_told_of_the_next_state(Rig::start("Session").await).await;
 }
