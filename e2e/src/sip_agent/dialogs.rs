@@ -41,6 +41,8 @@ pub(super) struct Inside {
     unsubscribed: bool,
     /// The state that the other side has confirmed.
     confirmed: String,
+    /// How many SUBSCRIBEs came.
+    asked: u32,
     acked: bool,
 }
 
@@ -205,6 +207,7 @@ fn open(inner: &Arc<Inner>, kind: Kind, user: &str, to: &str) -> Shared {
         ended: false,
         unsubscribed: false,
         confirmed: String::new(),
+        asked: 0,
         acked: false,
     });
     // Known before the request leaves: a NOTIFY may overtake the answer (RFC 6665 §4.1.2.4).
@@ -384,8 +387,9 @@ fn subscribed(inner: &Arc<Inner>, dialog: Option<Shared>, request: &SipMessage) 
         let mut inside = dialog.inside();
         inside.expires_at = Instant::now() + Duration::from_secs(wanted.into());
         inside.ended |= wanted == 0;
-        // Every SUBSCRIBE is followed by a NOTIFY, whether or not there is news.
+        // Every SUBSCRIBE is followed by a NOTIFY, whether or not there is news, or one is under way (RFC 6665 §4.2.1.2).
         inside.confirmed.clear();
+        inside.asked += 1;
         inside.target = text::contact(request, &inside.target);
         Event::Subscribed { watcher: inside.other.clone(), watched: inside.user.clone(), fresh }
     };
@@ -439,6 +443,7 @@ fn accept(inner: &Inner, request: &SipMessage, tag: &str, kind: Kind) -> Shared 
         ended: false,
         unsubscribed: false,
         confirmed: String::new(),
+        asked: 0,
         // A session waits for the ACK of its 200.
         acked: kind != Kind::Session,
     });
@@ -476,7 +481,7 @@ pub(super) async fn notify(inner: Arc<Inner>, dialog: Shared) {
         if inner.gone.load(Ordering::Relaxed) {
             return;
         }
-        let (fields, rest, state, ended) = {
+        let (fields, rest, state, ended, asked) = {
             let state = lock(&inner.state).shown.get(&dialog.names().0).cloned().unwrap_or_default();
             let inside = dialog.inside();
             if inside.confirmed == state && !state.is_empty() && !inside.ended {
@@ -490,14 +495,17 @@ pub(super) async fn notify(inner: Arc<Inner>, dialog: Shared) {
             } else {
                 text::document(&format!("{}@{}", inside.user, inner.domain), &state)
             };
-            (format!("Event: presence\r\nSubscription-State: {said}\r\n"), rest, state, inside.ended)
+            (format!("Event: presence\r\nSubscription-State: {said}\r\n"), rest, state, inside.ended, inside.asked)
         };
         let answer = dialog.request(&inner, "NOTIFY", &fields, &rest).await;
         let patience = answer.as_ref().and_then(|a| a.header("Retry-After").parse().ok()).map(Duration::from_secs);
         match answer.and_then(|a| a.status()).unwrap_or_default() {
             200..=299 => {
                 let mut inside = dialog.inside();
-                inside.confirmed.clone_from(&state);
+                let owes = inside.asked != asked;
+                if !owes {
+                    inside.confirmed.clone_from(&state);
+                }
                 let over = inside.ended;
                 drop(inside);
                 if over && ended {
@@ -506,7 +514,7 @@ pub(super) async fn notify(inner: Arc<Inner>, dialog: Shared) {
                 }
                 // A state that came meanwhile, or an end, is shown in the next round.
                 let shown = lock(&inner.state).shown.get(&dialog.inside().user).cloned().unwrap_or_default();
-                if !over && shown == state {
+                if !over && !owes && shown == state {
                     return;
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use isthmus_e2e::baresip::{Baresip, PhonePlan};
 use isthmus_e2e::kamailio::{Kamailio, PartnerPlan};
 use isthmus_e2e::knot::Knot;
@@ -12,6 +12,7 @@ use isthmus_e2e::pki::{Authority, Name};
 use isthmus_e2e::ports;
 use isthmus_e2e::prosody::{Prosody, ProsodyPlan};
 use isthmus_e2e::sink::SipSink;
+use isthmus_e2e::sip_agent::SipAgent;
 use isthmus_e2e::sip_trace::SipMessage;
 use isthmus_e2e::sipp::{Sipp, SippPlan};
 use tokio::net::UdpSocket;
@@ -234,6 +235,54 @@ async fn a_phone_watches_and_writes_to_sipp_behind_the_route_to_the_partner() {
         ana.message("hello partner").await?;
         let seen = callee.finish().await?;
         assert!(seen.iter().any(|m| m.method() == Some("MESSAGE") && m.body == "hello partner"));
+        Ok(())
+    })
+    .await;
+}
+
+/// Receives until a datagram begins so.
+async fn next(socket: &UdpSocket, start: &str) -> Result<String> {
+    let received = async {
+        let mut buffer = vec![0; 65_536];
+        loop {
+            let length = socket.recv(&mut buffer).await?;
+            let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()).into_owned();
+            if text.starts_with(start) {
+                return anyhow::Ok(text);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), received).await.with_context(|| format!("no {start} came"))?
+}
+
+// RFC 6665 §4.2.1.2
+#[tokio::test]
+async fn our_sip_users_follow_each_subscribe_with_a_notify_although_one_is_under_way() {
+    scenario("agent-alone", async |_| -> Result<()> {
+        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        let (address, port) = (socket.local_addr()?, ports::free()?);
+        let (agent, _events) = SipAgent::start("partner.example", port, address, false).await?;
+        agent.show("ana", "here");
+        let subscribe = |to: &str, number: u32| {
+            format!(
+                "SUBSCRIBE sip:ana@127.0.0.1:{port} SIP/2.0\r\nVia: SIP/2.0/UDP {address};branch=z9hG4bKs{number}\r\n\
+                 Max-Forwards: 70\r\nFrom: <sip:juliet@corp.example>;tag=j\r\n{to}\r\nCall-ID: c\r\n\
+                 CSeq: {number} SUBSCRIBE\r\nContact: <sip:juliet@{address}>\r\nEvent: presence\r\nExpires: 600\r\n\
+                 Content-Length: 0\r\n\r\n"
+            )
+        };
+        let send = async |text: String| socket.send_to(text.as_bytes(), ("127.0.0.1", port)).await;
+        send(subscribe("To: <sip:ana@partner.example>", 1)).await?;
+        let accepted = next(&socket, "SIP/2.0 200 ").await?;
+        let to = accepted.lines().find(|line| line.starts_with("To:")).context("no To")?;
+        let first = next(&socket, "NOTIFY ").await?;
+        send(subscribe(to, 2)).await?;
+        next(&socket, "SIP/2.0 200 ").await?;
+        let copied = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"];
+        let head: Vec<&str> = first.lines().filter(|line| copied.iter().any(|name| line.starts_with(name))).collect();
+        send(format!("SIP/2.0 200 OK\r\n{}\r\nContent-Length: 0\r\n\r\n", head.join("\r\n"))).await?;
+        // The first one is repeated until it is answered.
+        while !next(&socket, "NOTIFY ").await?.contains("CSeq: 2 NOTIFY") {}
         Ok(())
     })
     .await;
