@@ -223,10 +223,12 @@ impl Bridge {
             }
             let known = beside.as_ref().and_then(|_| records.pop()).flatten();
             let Ok(records) = Records::try_from(records) else { return Ok(End::Gone) };
-            let undone = if M::UNDOES { self.undone(users, &records) } else { None };
+            let undone = if self.has_doubts::<M>() { self.undone(users, &records) } else { None };
             let begun = undone.as_ref().unwrap_or(&records);
             let Some((mut machine, config)) = M::load(runtime, users, begun)? else {
-                self.undecided.forget(users.id());
+                if self.has_doubts::<M>() {
+                    self.undecided.forget(users.id());
+                }
                 return Ok(End::Gone);
             };
             let known = read_beside(known.as_ref())?;
@@ -291,7 +293,7 @@ impl Bridge {
                     }
                 }
             }
-            if M::UNDOES {
+            if self.has_doubts::<M>() {
                 self.undecided.forget(users.id());
             }
             machine.stored(self, users, &records);
@@ -326,6 +328,11 @@ impl Bridge {
                 Change::Touch { .. } | Change::Check => {}
             }
         }
+    }
+
+    /// Tells whether turns of such machines are in doubt. Only then a turn needs the name of its pair, which is a hash.
+    fn has_doubts<M: Machine>(&self) -> bool {
+        M::UNDOES && !self.undecided.is_empty()
     }
 
     /// Returns the records that a turn is to begin from, where those that are stored come of one that nobody was told of.

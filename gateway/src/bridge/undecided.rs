@@ -35,6 +35,11 @@ pub(super) struct Before(pub(super) Option<Record>);
 pub(super) struct Undecided(Mutex<HashMap<PairId, Attempts>>);
 
 impl Undecided {
+    /// Tells whether nothing is in doubt, which is nearly always so.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
     /// Notes what a turn that began then may have `written` in place of the record `before` it; tells whether it is the pair's first.
     pub(super) fn note(&self, pair: PairId, before: Option<&Record>, written: Option<Bytes>, since: Instant) -> bool {
         let mut pairs = self.0.lock();
