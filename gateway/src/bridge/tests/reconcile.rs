@@ -260,8 +260,7 @@ async fn a_link_that_was_lost_asks_again_once_the_store_answers() {
     assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
     rig.store.set(Commits::Away);
     rig.break_link().await;
-    let failed = "isthmus_store_errors_total{reason=\"unavailable\"}";
-    rig.until(failed, || rig.metrics.render().contains(failed)).await;
+    rig.until_store_is_missed().await;
     assert!(rig.server.rest().is_empty());
     rig.store.set(Commits::Pass);
     assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
@@ -640,10 +639,7 @@ async fn what_came_while_the_store_was_away_is_asked_for_when_it_is_back() {
     rig.store.set(Commits::Away);
     // Nobody can be told of this one.
     rig.server.send(&presence("dnd"));
-    rig.until("the outage is noticed", || {
-        rig.metrics.render().contains("isthmus_store_errors_total{reason=\"unavailable\"}")
-    })
-    .await;
+    rig.until_store_is_missed().await;
     rig.store.set(Commits::Pass);
     assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
 }

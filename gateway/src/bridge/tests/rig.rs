@@ -555,6 +555,12 @@ impl Rig {
         self.until("the link is up", || self.told_ready() > 0 && self.link_is_up()).await;
     }
 
+    /// Waits until the store was missed.
+    pub(super) async fn until_store_is_missed(&self) {
+        let failed = "isthmus_store_errors_total{reason=\"unavailable\"}";
+        self.until("the outage is noticed", || self.metrics.render().contains(failed)).await;
+    }
+
     /// Waits until a condition holds.
     pub(super) async fn until(&self, what: &str, mut condition: impl FnMut() -> bool) {
         let wait = async {

@@ -38,10 +38,7 @@ async fn a_notify_that_may_be_stored_and_never_left_is_sent_when_presence_is_ask
     let first = be_watched(&mut rig).await;
     rig.store.set(Commits::Lost);
     rig.server.send(&presence("dnd"));
-    rig.until("the outage is noticed", || {
-        rig.metrics.render().contains("isthmus_store_errors_total{reason=\"unavailable\"}")
-    })
-    .await;
+    rig.until_store_is_missed().await;
     rig.store.set(Commits::Pass);
     assert_eq!(attribute(&rig.server.stanza().await, "type"), "probe");
     rig.server.send(&presence("dnd"));

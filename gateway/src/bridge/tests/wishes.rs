@@ -88,8 +88,7 @@ async fn a_decision_whose_list_could_not_be_stored_stands_in_it_later() {
     let mut rig = Rig::start("Session").await;
     rig.store.set(Commits::NoLists);
     be_watched(&mut rig).await;
-    let failed = "isthmus_store_errors_total{reason=\"unavailable\"}";
-    rig.until(failed, || rig.metrics.render().contains(failed)).await;
+    rig.until_store_is_missed().await;
     let list = Key::user(&BareAddress::from_jid("juliet@corp.example").unwrap());
     assert!(rig.store.stored(list.clone()).await.is_none());
     rig.store.set(Commits::Pass);
