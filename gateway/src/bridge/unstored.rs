@@ -3,7 +3,8 @@
 //! What came from a peer is refused when it cannot be stored, and what is due comes again. The rest is kept here until the store
 //! takes it. Most of it is what became of requests: a dialog has one request under way at a time, and when its outcome is lost,
 //! everything that follows waits until the time of the transaction is over, 32 s later. Nothing else of the dialog leaves
-//! meanwhile, so what is kept is never much more than what was under way when the store failed, requests and 2xx answers of ours.
+//! meanwhile, so what is kept is never much more than what was under way when the store failed. Of ACKs only those are kept that are
+//! for a 2xx of ours.
 
 use std::future::Future;
 use std::sync::Arc;
