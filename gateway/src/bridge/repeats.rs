@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -71,8 +72,11 @@ impl Identity {
             Some(branch) => digest(&[branch, &via.sent_by().to_ascii_lowercase()]),
             None => digest(&[request.top_via_value()]),
         };
+        let mut name = String::with_capacity(24);
+        // Writing to a string cannot fail.
+        let _ = write!(name, "{:024x}", hash >> 32);
         Self {
-            key: Key::transaction(pair, &format!("{:024x}", hash >> 32)),
+            key: Key::transaction(pair, &name),
             branch: u64::try_from(branch >> 64).unwrap_or_default(),
             in_dialog: request.to().tag().is_some(),
         }

@@ -1,7 +1,7 @@
 //! A final answer that can be given again, to the same request by another way.
 
 use bytes::Bytes;
-use memchr::memmem;
+use memchr::memchr_iter;
 
 use crate::header::{HeaderName, NameAddr};
 use crate::message::Message;
@@ -27,18 +27,21 @@ pub struct Repeatable<'a> {
 
 impl<'a> Repeatable<'a> {
     /// Reads a whole response as [`ResponseWriter`] writes it; `None` for other bytes. Each answer that another process may have
-    /// to repeat goes through here, so only what is kept is looked at.
+    /// to repeat goes through here, so only what is kept is looked at, and once.
     pub fn of(response: &'a [u8]) -> Option<Self> {
-        let end = memmem::find(response, b"\r\n\r\n")?;
-        let head = std::str::from_utf8(response.get(..end)?).ok()?;
-        let (status_line, lines) = head.split_once("\r\n")?;
+        let (status_line, mut rest) = next_line(response)?;
         let (code, reason) = status_line.strip_prefix("SIP/2.0 ")?.split_once(' ')?;
         let (mut to_tag, mut headers) = (None, Vec::new());
-        for line in lines.split("\r\n") {
+        loop {
+            let line;
+            (line, rest) = next_line(rest)?;
+            if line.is_empty() {
+                break;
+            }
             let (name, value) = line.split_once(':')?;
             let value = wire::trim(value);
             match HeaderName::parse(name) {
-                HeaderName::To => to_tag = NameAddr::parse(value).ok()?.tag(),
+                HeaderName::To => to_tag = Some(NameAddr::parse(value).ok()?.tag()),
                 HeaderName::Via
                 | HeaderName::From
                 | HeaderName::CallId
@@ -47,13 +50,7 @@ impl<'a> Repeatable<'a> {
                 _ => headers.push((name, value)),
             }
         }
-        Some(Self {
-            status: StatusCode::new(code.parse().ok()?)?,
-            reason,
-            to_tag,
-            headers,
-            body: response.get(end + 4..)?,
-        })
+        Some(Self { status: StatusCode::new(code.parse().ok()?)?, reason, to_tag: to_tag?, headers, body: rest })
     }
 
     /// Writes the answer for a copy of the request.
@@ -68,6 +65,12 @@ impl<'a> Repeatable<'a> {
         }
         writer.finish(self.body)
     }
+}
+
+/// Splits after the first CRLF, and gives the line without it and the rest.
+fn next_line(bytes: &[u8]) -> Option<(&str, &[u8])> {
+    let end = memchr_iter(b'\r', bytes).find(|end| bytes.get(end + 1) == Some(&b'\n'))?;
+    Some((std::str::from_utf8(bytes.get(..end)?).ok()?, bytes.get(end + 2..)?))
 }
 
 #[cfg(test)]

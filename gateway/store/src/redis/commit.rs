@@ -84,9 +84,18 @@ impl Shared {
                 Ok((written, read)) => (small_committed(batch, written), records(keys, read)),
                 Err(error @ StoreError::Unavailable { .. }) => (Err(error.clone()), Err(error)),
                 // With memory full nothing can be written, but read.
-                Err(error) => (Err(error), self.read(keys).await),
+                Err(error) => (Err(error), Box::pin(self.read(keys)).await),
             };
         }
+        // Apart, since what every request waits for shall be small.
+        Box::pin(self.commit_and_read_apart(batch, keys)).await
+    }
+
+    async fn commit_and_read_apart(
+        &self,
+        batch: &Batch,
+        keys: &[Key],
+    ) -> (Result<Committed, StoreError>, Result<Vec<Option<Record>>, StoreError>) {
         let prepared = match self.prepare(batch) {
             Ok(Some(prepared)) => prepared,
             Ok(None) => return (Ok(Committed::default()), self.read(keys).await),
