@@ -165,6 +165,10 @@ impl Metrics {
         r.register("link_leases", "Leases of component links taken or lost", metrics.link_leases.clone());
         r.register("overloaded", "Whether new requests are refused for now", metrics.overloaded.clone());
         r.register("state_store_up", "Whether the state store works", metrics.store_up.clone());
+        // Each reason from the start, so that an alert on one has a series.
+        for reason in isthmus_store::health::REASONS {
+            metrics.store_findings.get_or_create(&Reason { reason }).set(0);
+        }
         r.register("state_store_finding", "What needs attention about the state store", metrics.store_findings.clone());
         r.register("pods", "Processes that share the state store", metrics.pods.clone());
         r.register("pod_notes", "Notes to and from other processes", metrics.pod_notes.clone());
@@ -210,5 +214,8 @@ mod tests {
         metrics.message("sip_to_xmpp", "delivered");
         let text = metrics.render();
         assert!(text.contains(r#"isthmus_messages_total{direction="sip_to_xmpp",outcome="delivered"} 1"#), "{text}");
+        for reason in ["WrongMode", "ClockDifference"] {
+            assert!(text.contains(&format!("isthmus_state_store_finding{{reason=\"{reason}\"}} 0\n")), "{text}");
+        }
     }
 }

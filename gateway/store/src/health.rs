@@ -11,6 +11,19 @@ pub enum HealthState {
     Down,
 }
 
+/// Every reason of a finding (kubernetes specification §3.1), of all stores.
+pub const REASONS: [&str; 9] = [
+    "Unreachable",
+    "AuthenticationFailed",
+    "WrongMode",
+    "EvictionPolicyUnsafe",
+    "StateNotDurable",
+    "PersistenceFailing",
+    "NearlyFull",
+    "ClockDifference",
+    "JournalFailing",
+];
+
 /// One thing that needs attention.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -29,7 +42,7 @@ pub struct Health {
     pub state: HealthState,
     /// Whether users' decisions survive the process.
     pub durable: bool,
-    /// What needs attention.
+    /// What needs attention, the worst first.
     pub findings: Vec<Finding>,
     /// Live records.
     pub records: usize,

@@ -1,5 +1,6 @@
 //! What a Redis says about itself, and what is wrong with it.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
@@ -49,7 +50,7 @@ fn of_trouble(trouble: &Trouble) -> Verdict {
         Trouble::Forbidden(_) => (
             "AuthenticationFailed",
             "give the user the rights that are missing: `~<prefix>* &<prefix>* +@read +@write +@scripting +@pubsub \
-             +@connection +info +time`",
+             +@connection +info +time`, and `+cluster|slots` for a Cluster",
         ),
         Trouble::CertificateRefused(_) => (
             "AuthenticationFailed",
@@ -171,9 +172,9 @@ fn judge(address: &str, report: &Report, before: EpochMillis, after: EpochMillis
     found
 }
 
-/// Looks at all servers and counts what is stored.
-pub(super) async fn look(shared: &Shared) -> Health {
-    let mut health = Health {
+/// Nothing is wrong, and nothing counted.
+fn well() -> Health {
+    Health {
         state: HealthState::Ready,
         durable: true,
         findings: Vec::new(),
@@ -183,7 +184,12 @@ pub(super) async fn look(shared: &Shared) -> Health {
         queued: 0,
         leases: 0,
         expired_items: 0,
-    };
+    }
+}
+
+/// Looks at all servers and counts what is stored.
+pub(super) async fn look(shared: &Shared) -> Health {
+    let mut health = well();
     let mut verdicts = Vec::new();
     let nodes = shared.router.primaries();
     let mut keys = 0;
@@ -227,13 +233,19 @@ pub(super) async fn look(shared: &Shared) -> Health {
             Err(error) => verdicts.push(of_trouble(&Trouble::Away(error.to_string()))),
         }
     }
+    add(&mut health, verdicts);
+    health
+}
+
+/// Adds what is wrong, the worst first: that is the one that conditions and `/v1/status` name.
+fn add(health: &mut Health, mut verdicts: Vec<Verdict>) {
+    verdicts.sort_by_key(|verdict| Reverse(verdict.state));
     for Verdict { state, finding } in verdicts {
         health.state = health.state.max(state);
         if !health.findings.contains(&finding) {
             health.findings.push(finding);
         }
     }
-    health
 }
 
 /// Counts timers, items and leases, shard by shard.
@@ -291,6 +303,7 @@ async fn records(shared: &Shared, nodes: &[super::route::NodeRef<'_>], keys: u64
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::health::REASONS;
 
     fn report(info: &[(&str, &str)], time: u64) -> Report {
         let info = info.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -301,6 +314,7 @@ mod tests {
         let (before, after) = (EpochMillis(1_000_000), EpochMillis(1_000_010));
         let found = judge("redis:6379", &report(info, time), before, after);
         assert!(found.iter().all(|verdict| !verdict.finding.remedy.is_empty()));
+        assert!(found.iter().all(|verdict| REASONS.contains(&verdict.finding.reason)));
         found.iter().map(|verdict| verdict.finding.reason).collect()
     }
 
@@ -337,6 +351,19 @@ mod tests {
         for (trouble, reason) in troubles {
             let verdict = of_trouble(&trouble);
             assert_eq!((verdict.state, verdict.finding.reason), (HealthState::Down, reason));
+            assert!(REASONS.contains(&reason));
         }
+    }
+
+    #[test]
+    fn the_worst_is_named_first_whichever_server_it_is_of() {
+        let mut health = well();
+        let (before, after) = (EpochMillis(1_000_000), EpochMillis(1_000_010));
+        let mut verdicts = judge("one:6379", &report(&GOOD, 1_009_000), before, after);
+        verdicts.push(of_trouble(&Trouble::Away("two:6379".to_owned())));
+        verdicts.push(of_trouble(&Trouble::Away("two:6379".to_owned())));
+        add(&mut health, verdicts);
+        let reasons: Vec<_> = health.findings.iter().map(|finding| finding.reason).collect();
+        assert_eq!((health.state, reasons), (HealthState::Down, vec!["Unreachable", "ClockDifference"]));
     }
 }
