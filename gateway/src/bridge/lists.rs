@@ -2,7 +2,7 @@
 //!
 //! A message needs nothing from the store but its reader's list (design §6.11). While the store cannot be asked, the
 //! list is taken as it was last; a user whose list this process never read may have blocked the sender, so that such
-//! a message waits until the store is back.
+//! a message is refused (503 with Retry-After) until the store is back.
 
 use std::collections::HashMap;
 

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use super::Bridge;
 use super::inbound::Incoming;
 use super::presence::PairUsers;
+use crate::metrics::Reason;
 
 /// How many pairs are remembered. The others are current again with their next change or refresh.
 const MOST: usize = 100_000;
@@ -32,12 +33,15 @@ pub(super) struct Missed {
 }
 
 impl Missed {
-    fn note(&self, users: PairUsers) {
-        let mut pairs = self.pairs.lock();
-        if pairs.len() < MOST {
-            pairs.insert(users.id(), users);
+    /// Remembers a pair; false when there is no room for it.
+    fn note(&self, users: PairUsers) -> bool {
+        let (id, mut pairs) = (users.id(), self.pairs.lock());
+        let has_room = pairs.len() < MOST || pairs.contains_key(&id);
+        if has_room {
+            pairs.insert(id, users);
             self.came.notify_one();
         }
+        has_room
     }
 
     fn take(&self) -> HashMap<PairId, PairUsers> {
@@ -48,8 +52,9 @@ impl Missed {
 impl Bridge {
     /// Refuses a request that cannot be served at the moment (503 with Retry-After).
     pub(super) fn refuse_for_now(self: &Arc<Self>, incoming: &Incoming) {
-        if incoming.request.method() == Method::Notify && incoming.in_dialog() {
-            self.missed.note(incoming.users());
+        let is_notify = incoming.request.method() == Method::Notify && incoming.in_dialog();
+        if is_notify && !self.missed.note(incoming.users()) {
+            self.metrics.store_errors.get_or_create(&Reason { reason: "notify_forgotten" }).inc();
         }
         self.respond(&incoming.asker, &incoming.request, incoming.answer(&super::unavailable()));
     }
@@ -82,5 +87,28 @@ pub(super) async fn run(bridge: Arc<Bridge>) {
         for users in bridge.missed.take().into_values() {
             bridge.refresh_soon(&users).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use isthmus_model::BareAddress;
+
+    use super::*;
+
+    #[test]
+    fn a_pair_for_which_there_is_no_room_is_told_of() {
+        let users = |number: usize| PairUsers {
+            local: BareAddress::from_jid("juliet@corp.example").unwrap(),
+            remote: BareAddress::from_jid(&format!("user{number}@partner.example")).unwrap(),
+        };
+        let missed = Missed::default();
+        for number in 0..MOST {
+            assert!(missed.note(users(number)));
+        }
+        assert!(!missed.note(users(MOST)), "one too many");
+        assert!(missed.note(users(0)), "one that is there already");
+        assert_eq!(missed.take().len(), MOST);
+        assert!(missed.note(users(MOST)));
     }
 }
