@@ -326,6 +326,11 @@ async fn death(stage: &mut Stage) -> Result<()> {
 
 fn explain_joining(several: bool) {
     let admin = if several { "127.0.0.11" } else { "127.0.0.1" };
+    let settings = if several {
+        "settings that all three began with (this lab does not watch them)"
+    } else {
+        "its settings: save a change, and it is in force within a second"
+    };
     println!(
         "
 Join with your own programs (on this machine only; nothing is encrypted)
@@ -344,7 +349,7 @@ Join with your own programs (on this machine only; nothing is encrypted)
 Watch and change the gateway
   http://{admin}:{ADMIN_PORT}/v1/status   what it is connected to
   http://{admin}:{ADMIN_PORT}/metrics     what it counts
-  e2e/quickstart/*.yaml             its settings: save a change, and it is in force within a second
+  e2e/quickstart/*.yaml             {settings}
 
 What the four get from now on, with the seconds since the start (Ctrl-C ends it):"
     );

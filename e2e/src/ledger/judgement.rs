@@ -11,6 +11,9 @@ const BLIND: Duration = Duration::from_secs(10);
 const BLIND_AFTER_POD: Duration = Duration::from_secs(5);
 /// One of so many messages may arrive twice under one id in a run in which something broke.
 const REPEATED: usize = 20;
+/// One of so many may be gone with a process or a link that ended while it was on its way: what of it is no loss is known to
+/// half a second only, and who loses all that comes near such an end shall not pass for that.
+const TAKEN: usize = 5;
 /// One of so many may arrive twice under two ids when the window is over.
 const DOUBLED_LATE: usize = 100;
 /// Messages that took longer are named.
@@ -379,6 +382,10 @@ impl Judgement {
             let may = if self.faults.is_empty() { 0 } else { messages.arrived.div_ceil(REPEATED) };
             if messages.repeated > may {
                 found.push(format!("twice under one id on the way to {way}: {}, not {may} at most", messages.repeated));
+            }
+            let may = messages.sent.div_ceil(TAKEN);
+            if messages.taken > may {
+                found.push(format!("gone with what ended, on the way to {way}: {}, not {may} at most", messages.taken));
             }
             let (late, may) = (messages.doubled_late.len(), messages.arrived / DOUBLED_LATE);
             if late > may {

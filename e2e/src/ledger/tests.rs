@@ -54,6 +54,11 @@ fn a_message_to_sip_is_lost_without_arrival_and_error_unless_its_socket_died() {
     ledger.struck("kill", from, Some(ledger.now()));
     assert_eq!(verdicts(&ledger).len(), 0);
     assert_eq!(ledger.judge().to_sip.taken, 1);
+    ledger.books().faults.push(fault("kill", 0, 60, Takes::Socket(at(60))));
+    ledger.sent_at(at(30), Way::ToSip, "silent, too");
+    assert!(verdicts(&ledger)[0].starts_with("gone with what ended, on the way to SIP: 2, not 1 at most"));
+    ledger.books().messages.remove("silent, too");
+    ledger.books().faults.pop();
     // The same excuse is none for what was promised to a SIP user.
     let from = ledger.now();
     ledger.sent(Way::ToXmpp, "promised");
