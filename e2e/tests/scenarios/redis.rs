@@ -335,12 +335,16 @@ async fn nothing_stays_in_redis_for_ever_but_decisions_and_registers() {
         let status = agent.message("ana", JULIET, "hello").await;
         ensure!(status.is_some_and(|status| status / 100 == 2), "MESSAGE answered {status:?}");
         juliet.wait("the message", |r| r.is_message(ANA, "hello")).await?;
+        // One whose spelling is remembered, and a session.
+        let status = agent.message("Bob", JULIET, "hello, too").await;
+        ensure!(status.is_some_and(|status| status / 100 == 2), "MESSAGE of Bob answered {status:?}");
+        let _session = agent.invite("ana", JULIET).await.map_err(|status| anyhow::anyhow!("INVITE: {status}"))?;
         let all = kinds(&redis.ask(&["KEYS", "*"])?);
         let for_ever = kinds(&redis.ask(&["EVAL", WITHOUT_END, "0"])?);
         // Decisions and lists of users; counters, what is known of the server, registers of leases, queues and due times.
         let known = ["auth", "due", "lr", "m", "pol", "qs", "sv", "tmr"];
         ensure!(for_ever.iter().all(|kind| known.contains(&kind.as_str())), "{for_ever:?} never end");
-        for kind in ["pair", "tx", "ls"] {
+        for kind in ["pair", "tx", "ls", "im", "addr", "x"] {
             ensure!(all.contains(kind), "no key of {kind}, there are {all:?}");
         }
         Ok(())
