@@ -61,7 +61,7 @@ bench: ## Measures codec, policy, store, messages and presence with and without 
 	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy --bench snapshot
 	@echo "bench: store";   $(CARGO) bench --quiet -p isthmus-store --bench redis
 	@echo "bench: load";    $(CARGO) bench --quiet -p isthmus-gateway --bench load
-	@$(CARGO) build --release -p isthmus-gateway -p isthmus-e2e --bins
+	@$(CARGO) build --release $(ALL) --bins
 	@failed=; export ISTHMUS_GATEWAY=$(TARGET)/release/isthmus-gateway PAIRS=$(PAIRS); \
 	run() { echo "bench: $$2"; $(TARGET)/release/$$1 || failed="$$failed $$1"; }; \
 	run bench_message "one MESSAGE over UDP to a stanza, against t_relay of Kamailio, with and without Redis"; \
