@@ -55,7 +55,7 @@ check: tools ## The fast part: format, lints, tests without servers, generated f
 	@echo "check: bans, licenses, sources";         $(CARGO) fetch --quiet
 	@$(DENY) --offline --log-level error check --hide-inclusion-graph bans licenses sources
 
-bench: ## Measures codec, policy, store, messages and presence with and without Redis, very many pairs, a rolling restart, and prints ratios; ends with 1 when one is not as wanted. 30 min cold, 13 min warm with PAIRS=20000, more with all 160,000.
+bench: ## Measures codec, policy, store, messages and presence with and without Redis, very many pairs, a rolling restart, and prints ratios; ends with 1 when one is not as wanted. 40 min cold, 13 min warm with PAIRS=20000, more with all 160,000.
 	@./e2e/install
 	@echo "bench: codec";   $(CARGO) bench --quiet -p isthmus-sip --bench codec
 	@echo "bench: policy";  $(CARGO) bench --quiet -p isthmus-policy --bench snapshot
